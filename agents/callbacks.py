@@ -1,0 +1,82 @@
+"""What the symmetrization does during training, in TensorBoard beside SB3's own curves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import obs_as_tensor
+
+from equirl.agents.dqn import EquivariantQNetwork
+from equirl.testing import equivariance_error
+
+__all__ = ["SymmetryCallback"]
+
+
+class SymmetryCallback(BaseCallback):
+    """Log how the orbit is used, on states drawn from the replay buffer.
+
+    Under ``symmetry/``: ``lambda_entropy``, the mean entropy of the weights over the orbit in nats, from 0 (one view is
+    used) to ``log |G|`` (a plain mean); ``share_<element>``, the mean weight of each group element, summing to 1;
+    ``equivariance_error``, ``max_g ||Q(gs) - g Q(s)|| / ||Q(s)||``, which should stay at round-off.
+
+    Args:
+        log_freq: Environment steps between two entries.
+        n_states: States drawn for each.
+        verbose: As for every SB3 callback.
+
+    Raises:
+        TypeError: The model's Q-network is not an ``EquivariantQNetwork``, or it has no replay buffer.
+        ValueError: ``log_freq`` or ``n_states`` is less than 1.
+    """
+
+    def __init__(self, log_freq: int = 1000, n_states: int = 128, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        if log_freq < 1 or n_states < 1:
+            raise ValueError(f"log_freq and n_states must be at least 1; got {log_freq} and {n_states}")
+        self.log_freq = log_freq
+        self.n_states = n_states
+        # Its own random numbers: the run is the same with and without this callback.
+        self._random = np.random.default_rng(0)
+        self._last_logged = 0
+
+    def _init_callback(self) -> None:
+        network = getattr(self.model, "q_net", None)
+        if not isinstance(network, EquivariantQNetwork) or not isinstance(self._buffer(), ReplayBuffer):
+            raise TypeError(
+                f"SymmetryCallback logs DQN with an EquivariantDQNPolicy; this model has {type(self.model.policy).__name__}"
+            )
+        self._last_logged = self.num_timesteps
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps - self._last_logged >= self.log_freq and self._buffer().size() > 0:
+            self._last_logged = self.num_timesteps
+            self._log()
+        return True
+
+    def _log(self) -> None:
+        network: EquivariantQNetwork = self.model.q_net  # type: ignore[attr-defined]
+        observations = self._draw_observations()
+        with torch.no_grad():
+            weights = network.orbit_weights(observations)
+        self.logger.record("symmetry/lambda_entropy", float(torch.special.entr(weights).sum(dim=1).mean()))
+        for element, share in zip(network.symmetry.group.element_names, weights.mean(dim=0).tolist(), strict=True):
+            self.logger.record(f"symmetry/share_{element}", share)
+        error = equivariance_error(network, network.input_rep, network.output_rep, observations)
+        self.logger.record("symmetry/equivariance_error", error)
+
+    def _draw_observations(self) -> Any:
+        buffer = self._buffer()
+        rows = self._random.integers(buffer.size(), size=self.n_states)
+        columns = self._random.integers(buffer.n_envs, size=self.n_states)
+        if isinstance(buffer, DictReplayBuffer):
+            picked: Any = {key: values[rows, columns] for key, values in buffer.observations.items()}
+        else:
+            picked = buffer.observations[rows, columns]
+        return obs_as_tensor(picked, self.model.device)
+
+    def _buffer(self) -> Any:
+        return getattr(self.model, "replay_buffer", None)

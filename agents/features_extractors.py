@@ -1,0 +1,46 @@
+"""A convolutional features extractor for small grids, where SB3's NatureCNN needs 36 x 36 pixels."""
+
+from __future__ import annotations
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+
+__all__ = ["GridCNN"]
+
+
+class GridCNN(BaseFeaturesExtractor):
+    """Two 3 x 3 convolutions and a linear layer, for images ``[C, H, W]`` of any size from 1 x 1.
+
+    Args:
+        observation_space: ``Box`` of shape ``(C, H, W)``.
+        features_dim: Length of the features, shape ``[B, features_dim]``.
+        channels: Channels of the two convolutions.
+
+    Raises:
+        ValueError: The observation is not an image ``[C, H, W]``.
+    """
+
+    def __init__(
+        self, observation_space: spaces.Box, features_dim: int = 128, channels: tuple[int, int] = (32, 32)
+    ) -> None:
+        if len(observation_space.shape) != 3:
+            raise ValueError(f"GridCNN takes images [C, H, W]; the observation space has {observation_space.shape}")
+        super().__init__(observation_space, features_dim)
+        planes = observation_space.shape[0]
+        self.cnn = nn.Sequential(
+            nn.Conv2d(planes, channels[0], kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels[0], channels[1], kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        with torch.no_grad():
+            flat = self.cnn(torch.zeros(1, *observation_space.shape)).shape[1]
+        self.linear = nn.Sequential(nn.Linear(flat, features_dim), nn.ReLU())
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return the features: ``[B, C, H, W] -> [B, features_dim]``."""
+        features: Tensor = self.linear(self.cnn(observations))
+        return features

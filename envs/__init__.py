@@ -1,0 +1,19 @@
+"""Symmetric environments for Gymnasium. Importing this package registers their ids and their symmetries."""
+
+from equirl.envs.catalog import DECLARED_SYMMETRIES, register_environments
+from equirl.envs.gridworld import MOVES, GridWorldEnv
+from equirl.envs.regions import REGION_NAMES, Region, region_cells
+from equirl.envs.symmetries import grid_symmetry
+
+__all__ = [
+    "DECLARED_SYMMETRIES",
+    "MOVES",
+    "REGION_NAMES",
+    "GridWorldEnv",
+    "Region",
+    "grid_symmetry",
+    "region_cells",
+    "register_environments",
+]
+
+register_environments()

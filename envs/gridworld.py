@@ -1,0 +1,212 @@
+"""GridWorld: an agent walks to a goal on a square grid whose quarter turns and mirrors are symmetries."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from equirl.envs.drawing import Window, draw_rgb, draw_text
+from equirl.envs.regions import Region, region_cells
+from equirl.symmetry import MDPSymmetry, build_symmetry
+
+__all__ = ["MOVES", "GridWorldEnv"]
+
+MOVES = np.array([(-1, 0), (0, -1), (1, 0), (0, 1)])
+"""Row and column step of each action: up, left, down, right (counter-clockwise)."""
+
+_TRIES = 1000
+
+
+class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
+    """Walk to the goal on a ``size x size`` grid.
+
+    **Observation.** Image ``[3, size, size]``, uint8 in {0, 1}: channel 0 marks the agent, 1 the goal, 2 the walls.
+
+    **Actions.** Four absolute moves: 0 up, 1 left, 2 down, 3 right. A move into a wall or off the grid stays in place.
+
+    **Reward.** 1 on reaching the goal, else 0.
+
+    **Episode end.** Terminates at the goal; truncated after ``max_steps`` steps. ``info["is_success"]`` tells which.
+
+    **Symmetry.** D4 (``"grid-d4"``) and its subgroup C4 (``"grid-c4"``): an element turns and mirrors the image and
+    renames the moves accordingly. Dynamics and rewards are symmetric for every setting; the distribution of starts
+    and goals is where both regions are (``"uniform"``).
+
+    Args:
+        size: Rows and columns, at least 2.
+        start: Region the start is drawn from, uniformly; see ``equirl.envs.region_cells``.
+        goal: Region the goal is drawn from, uniformly; never the start.
+        wall_density: Probability in [0, 0.5] that a cell other than start and goal is a wall, independently; layouts
+            without a way to the goal are drawn again.
+        slip: Probability in [0, 1] that a move goes to one side instead, each side equally often.
+        max_steps: Steps before truncation; ``4 * size`` by default.
+        render_mode: ``None``, ``"rgb_array"``, ``"human"`` or ``"ansi"``.
+
+    Raises:
+        ValueError: A setting out of its range, or regions that leave no start different from the goal.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 8}
+    symmetry_names: ClassVar[tuple[str, ...]] = ("grid-d4", "grid-c4")
+
+    def __init__(
+        self,
+        size: int = 7,
+        start: Region = "uniform",
+        goal: Region = "uniform",
+        wall_density: float = 0.0,
+        slip: float = 0.0,
+        max_steps: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if size < 2:
+            raise ValueError(f"size must be at least 2, not {size}: start and goal differ")
+        if not 0 <= wall_density <= 0.5:
+            raise ValueError(f"wall_density must be in [0, 0.5], not {wall_density}: denser grids rarely have a way")
+        if not 0 <= slip <= 1:
+            raise ValueError(f"slip is a probability in [0, 1], not {slip}")
+        if max_steps is not None and max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, not {max_steps}")
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"render_mode {render_mode!r} is unknown; known: {self.metadata['render_modes']}")
+        self.size = size
+        self.wall_density = wall_density
+        self.slip = slip
+        self.max_steps = 4 * size if max_steps is None else max_steps
+        self.render_mode = render_mode
+        self._start_cells = region_cells(start, size)
+        self._goal_cells = region_cells(goal, size)
+        if len(np.union1d(self._start_cells, self._goal_cells)) < 2:
+            raise ValueError(f"start {start!r} and goal {goal!r} are one and the same cell; enlarge a region")
+        self.observation_space = spaces.Box(0, 1, (3, size, size), dtype=np.uint8)
+        self.action_space = spaces.Discrete(4)
+        self._window = Window("equirl GridWorld", self.metadata["render_fps"])
+        self.agent: tuple[int, int] = (0, 0)
+        self.goal: tuple[int, int] = (0, 0)
+        self.walls: NDArray[np.bool_] = np.zeros((size, size), dtype=bool)
+        self._steps = 0
+
+    @property
+    def symmetry(self) -> MDPSymmetry:
+        """The largest symmetry of the dynamics, D4."""
+        return build_symmetry(self.symmetry_names[0], self.observation_space.shape or (), 4)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: Seeds the environment's random numbers.
+            options: ``"agent"`` and ``"goal"``, ``(row, column)`` each, and ``"walls"``, booleans ``[size, size]``,
+                fix that part of the state; the rest is drawn.
+
+        Returns:
+            The observation, and an empty info.
+
+        Raises:
+            ValueError: Unknown options, or no state fits them: start, goal and walls coincide or no way leads there.
+        """
+        super().reset(seed=seed)
+        options = options or {}
+        if unknown := set(options) - {"agent", "goal", "walls"}:
+            raise ValueError(f"unknown reset options {sorted(unknown)}; known: 'agent', 'goal', 'walls'")
+        fixed_agent, fixed_goal = (self._cell(options, key) for key in ("agent", "goal"))
+        fixed_walls = np.asarray(options["walls"], dtype=bool) if "walls" in options else None
+        if fixed_walls is not None and fixed_walls.shape != self.walls.shape:
+            raise ValueError(f"walls must have shape {self.walls.shape}, not {fixed_walls.shape}")
+        for _ in range(_TRIES):
+            agent = self._draw(self._start_cells) if fixed_agent is None else fixed_agent
+            goal = self._draw(self._goal_cells) if fixed_goal is None else fixed_goal
+            if fixed_walls is not None:
+                walls = fixed_walls
+            elif self.wall_density > 0:
+                walls = self.np_random.random(self.walls.shape) < self.wall_density
+                walls[agent] = walls[goal] = False
+            else:
+                walls = np.zeros_like(self.walls)
+            if agent != goal and not walls[agent] and not walls[goal] and self._connected(agent, goal, walls):
+                break
+        else:
+            raise ValueError(
+                f"no start and goal with a way between them in {_TRIES} draws (wall_density {self.wall_density}, "
+                f"options {sorted(options)}); lower wall_density or change the options"
+            )
+        self.agent, self.goal, self.walls = agent, goal, walls
+        self._steps = 0
+        if self.render_mode == "human":
+            self.render()
+        return self._observe(), {}
+
+    def step(self, action: np.int64 | int) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+        """Move, and return observation, reward, terminated, truncated and info (with ``is_success``).
+
+        Raises:
+            ValueError: ``action`` is not 0, 1, 2 or 3.
+        """
+        if not self.action_space.contains(np.int64(action)):
+            raise ValueError(f"action {action!r} is not one of 0 up, 1 left, 2 down, 3 right")
+        move = int(action)
+        if self.slip > 0 and self.np_random.random() < self.slip:
+            move = (move + (1 if self.np_random.random() < 0.5 else 3)) % 4
+        row, column = self.agent[0] + int(MOVES[move, 0]), self.agent[1] + int(MOVES[move, 1])
+        if 0 <= row < self.size and 0 <= column < self.size and not self.walls[row, column]:
+            self.agent = (row, column)
+        self._steps += 1
+        success = self.agent == self.goal
+        truncated = not success and self._steps >= self.max_steps
+        if self.render_mode == "human":
+            self.render()
+        return self._observe(), float(success), success, truncated, {"is_success": success}
+
+    def render(self) -> Any:
+        """Return an RGB array ``[H, W, 3]`` or text, or show the window, as ``render_mode`` says."""
+        if self.render_mode is None:
+            gym.logger.warn("render() without a render_mode: pass render_mode to gymnasium.make")
+            return None
+        if self.render_mode == "ansi":
+            return draw_text(self.agent, self.goal, self.walls)
+        picture = draw_rgb(self.agent, self.goal, self.walls)
+        if self.render_mode == "human":
+            self._window.show(picture)
+            return None
+        return picture
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        self._window.close()
+
+    def _observe(self) -> NDArray[np.uint8]:
+        observation = np.zeros((3, self.size, self.size), dtype=np.uint8)
+        observation[0, *self.agent] = 1
+        observation[1, *self.goal] = 1
+        observation[2] = self.walls
+        return observation
+
+    def _draw(self, cells: NDArray[np.int64]) -> tuple[int, int]:
+        return divmod(int(cells[self.np_random.integers(len(cells))]), self.size)
+
+    def _cell(self, options: dict[str, Any], key: str) -> tuple[int, int] | None:
+        if key not in options:
+            return None
+        row, column = (int(i) for i in options[key])
+        if not (0 <= row < self.size and 0 <= column < self.size):
+            raise ValueError(f"{key} = ({row}, {column}) is off the {self.size} x {self.size} grid")
+        return row, column
+
+    def _connected(self, start: tuple[int, int], goal: tuple[int, int], walls: NDArray[np.bool_]) -> bool:
+        if not walls.any():
+            return True
+        reached, frontier = {start}, [start]
+        while frontier:
+            row, column = frontier.pop()
+            for step_row, step_column in MOVES.tolist():
+                cell = (row + step_row, column + step_column)
+                if cell not in reached and 0 <= cell[0] < self.size and 0 <= cell[1] < self.size and not walls[cell]:
+                    reached.add(cell)
+                    frontier.append(cell)
+        return goal in reached

@@ -1,0 +1,58 @@
+"""Regions of a square grid: where starts and goals are drawn from, by name or as a rectangle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equirl.names import unknown_name_message
+
+__all__ = ["REGION_NAMES", "Region", "region_cells"]
+
+Region: TypeAlias = str | Sequence[int]
+"""A region's name, or a rectangle ``(top, left, bottom, right)`` with ``bottom`` and ``right`` exclusive."""
+
+_QUADRANTS = ("north-west", "north-east", "south-west", "south-east")
+
+REGION_NAMES = ("uniform", *_QUADRANTS, *(f"not-{name}" for name in _QUADRANTS))
+"""The named regions. A quadrant of an odd grid holds the middle row and column: the four together cover the grid."""
+
+
+def region_cells(region: Region, size: int) -> NDArray[np.int64]:
+    """Return the cells of a region on a ``size x size`` grid, as flat indices ``row * size + column``, sorted.
+
+    Args:
+        region: ``"uniform"`` (every cell); a quadrant such as ``"north-west"``; its complement ``"not-north-west"``;
+            or a rectangle ``(top, left, bottom, right)`` in rows and columns from the top left, the last two exclusive.
+        size: Rows and columns of the grid.
+
+    Raises:
+        ValueError: Unknown name, or a rectangle that is empty or leaves the grid.
+    """
+    inside = np.zeros((size, size), dtype=bool)
+    if isinstance(region, str):
+        if region not in REGION_NAMES:
+            raise ValueError(unknown_name_message("region", region, REGION_NAMES))
+        half = (size + 1) // 2
+        rows = slice(0, half) if "north" in region else slice(size - half, size)
+        columns = slice(0, half) if "west" in region else slice(size - half, size)
+        if region == "uniform":
+            inside[:] = True
+        else:
+            inside[rows, columns] = True
+            inside ^= region.startswith("not-")
+    else:
+        rectangle = tuple(int(edge) for edge in region)
+        if len(rectangle) != 4:
+            raise ValueError(f"a region is a name or (top, left, bottom, right); got {region!r}")
+        top, left, bottom, right = rectangle
+        if not (0 <= top < bottom <= size and 0 <= left < right <= size):
+            raise ValueError(
+                f"the region (top, left, bottom, right) = {rectangle} is empty or leaves the {size} x {size} grid; "
+                "bottom and right are exclusive"
+            )
+        inside[top:bottom, left:right] = True
+    return np.flatnonzero(inside)

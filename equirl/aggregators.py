@@ -1,0 +1,163 @@
+"""Aggregators: how the orbit of outputs becomes one output. Here, and only here, do the methods differ.
+
+Each aggregator gives every orbit entry a weight ``w(gx)``, non-negative and summing to 1 over the orbit; the output is
+``sum_g w(gx) g^-1 M(gx)``. As long as the weight of entry ``g`` is a function of ``gx`` alone, up to the normalisation,
+the result is equivariant whatever the backbone.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from equirl.names import unknown_name_message
+from equirl.orbit import Orbit
+from equirl.proxy_losses import ProxyLoss, resolve_proxy_loss
+
+__all__ = ["Aggregator", "Gradient", "Mean", "Reads", "Select", "Weighted", "weight_network"]
+
+Reads = Literal["features", "inputs"]
+Gradient = Literal["pick", "straight_through"]
+
+
+class Aggregator(nn.Module):
+    """Base of all aggregators: a weight per orbit entry, and the weighted sum of the pulled-back outputs."""
+
+    @abstractmethod
+    def weights(self, orbit: Orbit) -> Tensor:
+        """Return the weights ``w(gx)``, shape ``[B, |G|]``, non-negative, rows summing to 1."""
+
+    def forward(self, orbit: Orbit) -> Tensor:
+        """Return ``sum_g w(gx) g^-1 M(gx)``, shape ``[B, *output]``."""
+        return _weighted_sum(self.weights(orbit), orbit.pulled_back)
+
+
+class Mean(Aggregator):
+    """Equitune: ``M_G(x) = 1/|G| sum_g g^-1 M(gx)`` (Basu et al. 2022, arXiv:2210.06475)."""
+
+    def weights(self, orbit: Orbit) -> Tensor:
+        """Return ``1/|G|`` for every entry, shape ``[B, |G|]``."""
+        order = orbit.outputs.shape[1]
+        return orbit.outputs.new_full(orbit.outputs.shape[:2], 1.0 / order)
+
+    def forward(self, orbit: Orbit) -> Tensor:  # noqa: D102
+        return orbit.pulled_back.mean(dim=1)
+
+
+class Weighted(Aggregator):
+    """λ-equitune: ``M_G(x) = sum_g λ(gx) g^-1 M(gx) / sum_g λ(gx)`` (Basu et al. 2023, arXiv:2305.09900).
+
+    λ is kept as its logarithm, ``log λ = weight_network(...) / temperature``, so that a softmax over the orbit makes it
+    positive and normalised.
+
+    Args:
+        network: Maps ``[N, F]`` to one logit each, ``[N, 1]``; see ``weight_network`` for the usual one.
+        reads: ``"features"`` (flattened) or ``"inputs"`` (the flattened orbit itself).
+        temperature: Positive; small values sharpen the choice towards equizero, large ones flatten it to equitune.
+
+    Raises:
+        ValueError: Unknown ``reads``, or a temperature that is not positive.
+    """
+
+    def __init__(self, network: nn.Module, reads: Reads = "features", temperature: float = 1.0) -> None:
+        super().__init__()
+        if reads not in get_args(Reads):
+            raise ValueError(unknown_name_message("reads", reads, get_args(Reads)))
+        if temperature <= 0:
+            raise ValueError(f"temperature must be positive, not {temperature}")
+        self.network = network
+        self.reads = reads
+        self.temperature = temperature
+
+    def weights(self, orbit: Orbit) -> Tensor:
+        """Return ``softmax_g(log λ(gx))``, shape ``[B, |G|]``."""
+        read = orbit.features.flatten(2) if self.reads == "features" else orbit.flat_inputs
+        logits: Tensor = self.network(read.flatten(0, 1))
+        if logits.numel() != read.shape[0] * read.shape[1]:
+            raise ValueError(
+                f"the λ-network must give one logit per row, [{read.shape[0] * read.shape[1]}, 1]; "
+                f"it gave {list(logits.shape)}"
+            )
+        return (logits.view(read.shape[:2]) / self.temperature).softmax(dim=1)
+
+
+class Select(Aggregator):
+    """Equizero: ``M_G(x) = g*^-1 M(g* x)``, ``g* = argmin_g l(M(gx))`` (Basu et al. 2023, arXiv:2305.09900).
+
+    **Ties.** Where some ``h`` leaves ``x`` fixed, ``g*`` and ``g* h`` give the same loss and different outputs, and
+    picking one of them is not equivariant. All elements that attain the minimum are averaged instead, which is: on such
+    inputs the output is the mean over the tied picks.
+
+    Args:
+        proxy_loss: Name or callable, ``Orbit -> [B, |G|]``, lower is better.
+        gradient: Of what the backward pass is the gradient. ``"pick"``: of the picked output. ``"straight_through"``:
+            of the mean over the orbit, as in the paper; the value is the pick's in both cases, to the last bit. The
+            second lets every view learn from a target meant for the pick, and Q-learning from scratch diverges with it.
+        tie_tolerance: Losses within this fraction of the largest ``|l|`` of the orbit count as tied; it has to be
+            above round-off, which differs between rows of one batch.
+
+    Raises:
+        ValueError: Unknown proxy loss or gradient.
+    """
+
+    def __init__(
+        self,
+        proxy_loss: str | ProxyLoss = "max_value",
+        gradient: Gradient = "pick",
+        tie_tolerance: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        if gradient not in get_args(Gradient):
+            raise ValueError(unknown_name_message("gradient", gradient, get_args(Gradient)))
+        self.proxy_loss = resolve_proxy_loss(proxy_loss)
+        self.gradient = gradient
+        self.tie_tolerance = tie_tolerance
+
+    @torch.no_grad()
+    def weights(self, orbit: Orbit) -> Tensor:
+        """Return ``1/k`` at each of the ``k`` minima of the proxy loss and 0 elsewhere, shape ``[B, |G|]``."""
+        losses = self.proxy_loss(orbit)
+        if losses.shape != orbit.outputs.shape[:2]:
+            raise ValueError(
+                f"the proxy loss must give one number per orbit entry, {list(orbit.outputs.shape[:2])}; "
+                f"it gave {list(losses.shape)}"
+            )
+        slack = self.tie_tolerance * losses.abs().amax(dim=1, keepdim=True)
+        best = (losses <= losses.amin(dim=1, keepdim=True) + slack).to(orbit.outputs.dtype)
+        return best / best.sum(dim=1, keepdim=True)
+
+    def forward(self, orbit: Orbit) -> Tensor:  # noqa: D102
+        pick = _weighted_sum(self.weights(orbit), orbit.pulled_back)
+        if self.gradient == "pick" or not torch.is_grad_enabled():
+            return pick
+        mean = orbit.pulled_back.mean(dim=1)
+        # mean - mean is 0 to the last bit, so the value is the pick's; mean + (pick - mean) would round.
+        return pick.detach() + (mean - mean.detach())
+
+
+def weight_network(inputs: int, hidden: Sequence[int] = (64,)) -> nn.Sequential:
+    """Return the usual λ-network: a ReLU network ``[N, inputs] -> [N, 1]``.
+
+    The last layer starts at zero, so that λ starts constant: training begins as equitune.
+
+    Args:
+        inputs: Length of the flattened features or inputs.
+        hidden: Widths of the hidden layers; empty for a linear λ.
+    """
+    layers: list[nn.Module] = []
+    width = inputs
+    for size in hidden:
+        layers += [nn.Linear(width, size), nn.ReLU()]
+        width = size
+    last = nn.Linear(width, 1)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers, last)
+
+
+def _weighted_sum(weights: Tensor, pulled_back: Tensor) -> Tensor:
+    return torch.einsum("bg,bg...->b...", weights, pulled_back)

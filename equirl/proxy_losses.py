@@ -1,0 +1,56 @@
+"""Proxy losses: what equizero minimises over the orbit to pick a group element.
+
+A proxy loss maps an :class:`~equirl.orbit.Orbit` to one number per orbit entry, shape ``[B, |G|]``, lower is better.
+Entry ``[b, g]`` may depend on ``g x_b`` and on ``M(g x_b)`` alone (``inputs``, ``features``, ``outputs``): that is what
+makes the choice equivariant. ``pulled_back`` is not such a function; leave it alone here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from torch import Tensor
+
+from equirl.names import unknown_name_message
+from equirl.orbit import Orbit
+
+__all__ = ["PROXY_LOSSES", "ProxyLoss", "confidence", "entropy", "max_value", "resolve_proxy_loss"]
+
+ProxyLoss: TypeAlias = Callable[[Orbit], Tensor]
+
+
+def max_value(orbit: Orbit) -> Tensor:
+    """Return ``l(gx) = -max_a M(gx)[a]``, shape ``[B, |G|]``: the most promising view wins (Basu et al. 2023, RL).
+
+    It is fooled by over-estimated values of inputs that were never trained on.
+    """
+    return -orbit.outputs.flatten(2).amax(dim=2)
+
+
+def entropy(orbit: Orbit) -> Tensor:
+    """Return the entropy in nats of ``softmax(M(gx))``, outputs taken as logits, shape ``[B, |G|]``."""
+    log_probabilities = orbit.outputs.flatten(2).log_softmax(dim=2)
+    return -(log_probabilities.exp() * log_probabilities).sum(dim=2)
+
+
+def confidence(orbit: Orbit) -> Tensor:
+    """Return ``l(gx) = -max_y softmax(M(gx))[y]``, outputs taken as logits, shape ``[B, |G|]``."""
+    return -orbit.outputs.flatten(2).softmax(dim=2).amax(dim=2)
+
+
+PROXY_LOSSES: dict[str, ProxyLoss] = {"max_value": max_value, "entropy": entropy, "confidence": confidence}
+"""The proxy losses by name."""
+
+
+def resolve_proxy_loss(proxy_loss: str | ProxyLoss) -> ProxyLoss:
+    """Return the proxy loss of a name, or the callable as it is.
+
+    Raises:
+        ValueError: No such name; the message lists the known ones.
+    """
+    if callable(proxy_loss):
+        return proxy_loss
+    if proxy_loss not in PROXY_LOSSES:
+        raise ValueError(unknown_name_message("proxy loss", proxy_loss, PROXY_LOSSES))
+    return PROXY_LOSSES[proxy_loss]

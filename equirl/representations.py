@@ -1,0 +1,558 @@
+"""Representations: how a group element moves a tensor.
+
+A representation turns the elements of a finite group into invertible maps of one sample, ``x -> rho(g) x``, with
+``rho(g) rho(h) = rho(gh)``. Every one here is monomial: it permutes coordinates, perhaps with signs, and is stored as
+one index table ``[|G|, n]`` (and a sign table), so that the whole orbit of a batch is one gather. Tables are
+non-persistent buffers: they follow ``.to(device)`` and leave the ``state_dict`` as it was.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self, TypeAlias, cast, overload
+
+import torch
+from torch import Tensor, nn
+
+from equirl.groups import FiniteGroup
+
+__all__ = [
+    "MappingRepresentation",
+    "MonomialRepresentation",
+    "Representation",
+    "TokenRepresentation",
+    "Tree",
+    "channel_representation",
+    "direct_sum",
+    "image_representation",
+    "permutation_representation",
+    "regular_representation",
+    "representation_from_generators",
+    "signed_permutation_representation",
+    "tensor_product",
+    "trivial_representation",
+]
+
+Tree: TypeAlias = Tensor | dict[str, Any]
+"""A tensor, or a dictionary of trees, such as a dict observation."""
+
+Table: TypeAlias = Tensor | Sequence[Sequence[int]]
+
+
+class Representation(nn.Module):
+    """How each element of ``group`` moves one sample; the base of all representations.
+
+    Attributes:
+        group: The group represented.
+        shape: Shape of one sample, without the batch axis (a mapping of shapes for dict observations).
+    """
+
+    group: FiniteGroup
+    shape: Any
+
+    @abstractmethod
+    def orbit(self, x: Tree) -> Tree:
+        """Return all transforms of each sample: ``[B, *shape] -> [B, |G|, *shape]``, entry ``g`` is ``rho(g) x``.
+
+        Raises:
+            ValueError: ``x`` has another shape.
+        """
+
+    @abstractmethod
+    def pull_back(self, y: Tree) -> Tree:
+        """Return ``rho(g)^-1 y[:, g]`` for every ``g``: ``[B, |G|, *shape] -> [B, |G|, *shape]``.
+
+        Raises:
+            ValueError: ``y`` has another shape.
+        """
+
+    @abstractmethod
+    def _apply_element(self, g: int | str, x: Tree) -> Tree:
+        """Return ``rho(g) x``."""
+
+    @abstractmethod
+    def same_as(self, other: Representation) -> bool:
+        """Return whether both move samples in the same way (same group, shape and tables)."""
+
+    @overload
+    def apply(self, g: Callable[[nn.Module], None], x: None = None) -> Self: ...
+    @overload
+    def apply(self, g: int | str, x: Tree) -> Tree: ...
+    def apply(self, g: Callable[[nn.Module], None] | int | str, x: Tree | None = None) -> Self | Tree:
+        """Return ``rho(g) x`` for one element ``g`` (index or name): ``[B, *shape] -> [B, *shape]``.
+
+        With a callable alone it is ``nn.Module.apply``, which a parent module calls on its children.
+
+        Raises:
+            ValueError: No such element, or ``x`` has another shape.
+        """
+        if x is None:
+            return super().apply(cast("Callable[[nn.Module], None]", g))
+        return self._apply_element(cast("int | str", g), x)
+
+    def forward(self, x: Tree) -> Tree:
+        """Return the orbit of ``x``."""
+        return self.orbit(x)
+
+
+class MonomialRepresentation(Representation):
+    """A representation that permutes coordinates, with optional signs: ``(rho(g) x)[i] = sign[g, i] x[index[g, i]]``.
+
+    Coordinates are those of the flattened sample.
+
+    Args:
+        group: The group represented.
+        shape: Shape of one sample, ``n`` coordinates in all.
+        index: Integers, shape ``[|G|, n]``: where coordinate ``i`` of ``rho(g) x`` is read from.
+        sign: Entries +1 and -1, shape ``[|G|, n]``; ``None`` for all +1.
+
+    Raises:
+        ValueError: The tables' size does not fit group and shape, a row is no permutation, a sign is not +1 or -1, or
+            ``rho(g) rho(h) = rho(gh)`` fails; the message names the two elements.
+    """
+
+    _index: Tensor
+    _inverse_index: Tensor
+    _sign: Tensor | None
+    _inverse_sign: Tensor | None
+
+    def __init__(self, group: FiniteGroup, shape: Sequence[int], index: Table, sign: Table | None = None) -> None:
+        super().__init__()
+        self.group = group
+        self.shape = tuple(int(n) for n in shape)
+        self.dim: int = math.prod(self.shape)
+        table = torch.as_tensor(index, dtype=torch.long)
+        signs = None if sign is None else torch.as_tensor(sign, dtype=torch.long)
+        _check_monomial_table(group, self.dim, table, signs)
+        if signs is not None and bool((signs == 1).all()):
+            signs = None
+        self.register_buffer("_index", table, persistent=False)
+        self.register_buffer("_inverse_index", table[group.inverses], persistent=False)
+        as_float = None if signs is None else signs.to(torch.get_default_dtype())
+        self.register_buffer("_sign", as_float, persistent=False)
+        self.register_buffer("_inverse_sign", None if as_float is None else as_float[group.inverses], persistent=False)
+
+    @property
+    def index(self) -> Tensor:
+        """The index table, integers, shape ``[|G|, n]``."""
+        return self._index
+
+    @property
+    def sign(self) -> Tensor:
+        """The sign table, entries +1 and -1, shape ``[|G|, n]``."""
+        return torch.ones(self._index.shape, device=self._index.device) if self._sign is None else self._sign
+
+    def orbit(self, x: Tree) -> Tensor:  # noqa: D102
+        flat = self._flatten(x, leading=1)
+        moved = flat.index_select(1, self._index.flatten()).view(len(flat), self.group.order, self.dim)
+        if self._sign is not None:
+            moved = _with_sign(moved, self._sign)
+        return moved.view(len(flat), self.group.order, *self.shape)
+
+    def pull_back(self, y: Tree) -> Tensor:  # noqa: D102
+        flat = self._flatten(y, leading=2)
+        moved = flat.gather(2, self._inverse_index.expand(len(flat), -1, -1))
+        if self._inverse_sign is not None:
+            moved = _with_sign(moved, self._inverse_sign)
+        return moved.view(len(flat), self.group.order, *self.shape)
+
+    def _apply_element(self, g: int | str, x: Tree) -> Tensor:
+        element = self.group.index(g)
+        moved = self._flatten(x, leading=1).index_select(1, self._index[element])
+        if self._sign is not None:
+            moved = _with_sign(moved, self._sign[element])
+        return moved.view(-1, *self.shape)
+
+    def matrices(self) -> Tensor:
+        """Return the matrices ``rho(g)``, shape ``[|G|, n, n]``, default float dtype."""
+        basis = torch.eye(self.dim, device=self._index.device)
+        return basis[self._index] * self.sign[..., None]
+
+    def character(self) -> Tensor:
+        """Return the character ``chi(g) = trace rho(g)``, shape ``[|G|]``, default float dtype."""
+        fixed = self._index == torch.arange(self.dim, device=self._index.device)
+        return (fixed * self.sign).sum(dim=1)
+
+    def same_as(self, other: Representation) -> bool:  # noqa: D102
+        return (
+            isinstance(other, MonomialRepresentation)
+            and self.group == other.group
+            and self.shape == other.shape
+            and torch.equal(self._index.cpu(), other._index.cpu())
+            and torch.equal(self.sign.cpu(), other.sign.cpu())
+        )
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return f"group={self.group}, shape={list(self.shape)}"
+
+    def _flatten(self, x: Tree, leading: int) -> Tensor:
+        order = (self.group.order,) if leading == 2 else ()
+        if isinstance(x, Tensor) and x.shape[1:] == (*order, *self.shape):
+            return x.reshape(*x.shape[:leading], self.dim)
+        raise ValueError(_shape_message(self, x, order))
+
+
+class TokenRepresentation(Representation):
+    """A permutation of integer *values*, for text and discrete observations: ``(rho(g) x)[i] = table[g, x[i]]``.
+
+    Args:
+        group: The group represented.
+        table: Integers, shape ``[|G|, vocabulary]``: what element ``g`` turns each value into.
+        shape: Shape of one sample; ``-1`` stands for any length.
+
+    Raises:
+        ValueError: The table's size does not fit, a row is no permutation, or ``rho(g) rho(h) = rho(gh)`` fails.
+    """
+
+    _table: Tensor
+
+    def __init__(self, group: FiniteGroup, table: Table, shape: Sequence[int] = (-1,)) -> None:
+        super().__init__()
+        self.group = group
+        self.shape = tuple(shape)
+        values = torch.as_tensor(table, dtype=torch.long)
+        # On values the table composes as table[g][table[h]], the inverse of how a gather index does.
+        _check_monomial_table(group, values.shape[-1], values[group.inverses], None)
+        self.register_buffer("_table", values, persistent=False)
+
+    @property
+    def table(self) -> Tensor:
+        """The value table, integers, shape ``[|G|, vocabulary]``."""
+        return self._table
+
+    def orbit(self, x: Tree) -> Tensor:  # noqa: D102
+        tokens = self._check(x, leading=1)
+        return self._table[:, tokens].movedim(0, 1)
+
+    def pull_back(self, y: Tree) -> Tensor:  # noqa: D102
+        tokens = self._check(y, leading=2)
+        inverse = self._table[self.group.inverses.to(self._table.device)]
+        elements = torch.arange(self.group.order, device=tokens.device).view(1, -1, *[1] * (tokens.ndim - 2))
+        return inverse[elements, tokens]
+
+    def _apply_element(self, g: int | str, x: Tree) -> Tensor:
+        return self._table[self.group.index(g)][self._check(x, leading=1)]
+
+    def on_logits(self) -> MonomialRepresentation:
+        """Return the matching action on scores over the values, sample shape ``[vocabulary]``."""
+        return MonomialRepresentation(
+            self.group, (self._table.shape[1],), self._table[self.group.inverses.to(self._table.device)]
+        )
+
+    def same_as(self, other: Representation) -> bool:  # noqa: D102
+        return (
+            isinstance(other, TokenRepresentation)
+            and self.group == other.group
+            and self.shape == other.shape
+            and torch.equal(self._table.cpu(), other._table.cpu())
+        )
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return f"group={self.group}, vocabulary={self._table.shape[1]}, shape={list(self.shape)}"
+
+    def _check(self, x: Tree, leading: int) -> Tensor:
+        order = (self.group.order,) if leading == 2 else ()
+        expected = (*order, *self.shape)
+        if isinstance(x, Tensor) and not x.is_floating_point() and x.ndim == 1 + len(expected):
+            fits = all(want in (-1, got) for want, got in zip(expected, x.shape[1:], strict=True))
+            if fits:
+                tokens = x.long()
+                if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self._table.shape[1]:
+                    raise ValueError(
+                        f"tokens from {int(tokens.min())} to {int(tokens.max())} do not fit a vocabulary of "
+                        f"{self._table.shape[1]} values"
+                    )
+                return tokens
+        raise ValueError(_shape_message(self, x, order))
+
+
+class MappingRepresentation(Representation):
+    """A representation on dict observations: one representation per key, each acting on its own entry.
+
+    Args:
+        parts: Key to representation; all of one group. Nesting is allowed.
+
+    Raises:
+        ValueError: No parts, or parts of different groups.
+    """
+
+    def __init__(self, parts: Mapping[str, Representation]) -> None:
+        super().__init__()
+        self.group = _common_group(list(parts.values()))
+        # ModuleDict refuses keys with dots, so the keys are kept apart from the module names.
+        self.keys = tuple(parts)
+        self._parts = nn.ModuleList(parts.values())
+        self.shape = {key: part.shape for key, part in parts.items()}
+
+    def part(self, key: str) -> Representation:
+        """Return the representation on the entry ``key``."""
+        return cast(Representation, self._parts[self.keys.index(key)])
+
+    def orbit(self, x: Tree) -> dict[str, Any]:  # noqa: D102
+        return self._each(x, lambda part, entry: part.orbit(entry))
+
+    def pull_back(self, y: Tree) -> dict[str, Any]:  # noqa: D102
+        return self._each(y, lambda part, entry: part.pull_back(entry))
+
+    def _apply_element(self, g: int | str, x: Tree) -> dict[str, Any]:
+        return self._each(x, lambda part, entry: part.apply(g, entry))
+
+    def same_as(self, other: Representation) -> bool:  # noqa: D102
+        return (
+            isinstance(other, MappingRepresentation)
+            and set(self.keys) == set(other.keys)
+            and all(self.part(key).same_as(other.part(key)) for key in self.keys)
+        )
+
+    def _each(self, x: Tree, act: Callable[[Representation, Tree], Tree]) -> dict[str, Any]:
+        if isinstance(x, Tensor) or set(x) != set(self.keys):
+            given = "a tensor" if isinstance(x, Tensor) else f"the keys {sorted(x)}"
+            raise ValueError(f"this representation acts on a dict with the keys {sorted(self.keys)}; got {given}")
+        return {key: act(self.part(key), x[key]) for key in self.keys}
+
+
+def trivial_representation(group: FiniteGroup, shape: Sequence[int]) -> MonomialRepresentation:
+    """Return the representation that leaves every sample of ``shape`` as it is: ``rho(g) = 1``."""
+    return MonomialRepresentation(group, shape, torch.arange(math.prod(shape)).expand(group.order, -1))
+
+
+def permutation_representation(group: FiniteGroup, action: Table | None = None) -> MonomialRepresentation:
+    """Return the permutation of coordinates ``(rho(g) x)[g(i)] = x[i]``, sample shape ``[n]``.
+
+    Args:
+        group: The group represented.
+        action: Integers, shape ``[|G|, n]``: element ``g`` carries coordinate ``i`` to ``action[g, i]``; by default
+            the group's natural action.
+
+    Raises:
+        ValueError: Not an action of the group, or none given and the group has no natural one.
+    """
+    return signed_permutation_representation(group, action, None)
+
+
+def signed_permutation_representation(
+    group: FiniteGroup, action: Table | None, sign: Table | None
+) -> MonomialRepresentation:
+    """Return ``(rho(g) x)[g(i)] = sign[g, i] x[i]``, sample shape ``[n]``; for coordinates that change their sign.
+
+    Args:
+        group: The group represented.
+        action: As for ``permutation_representation``.
+        sign: Entries +1 and -1, shape ``[|G|, n]``: the sign that coordinate ``i`` takes on its way; ``None``: +1.
+
+    Raises:
+        ValueError: Not an action of the group, or signs that do not compose; the message names the two elements.
+    """
+    if action is None:
+        if group.natural_action is None:
+            raise ValueError(f"{group} has no natural action on points; give one as a table [|G|, n]")
+        action = group.natural_action
+    target = torch.as_tensor(action, dtype=torch.long)
+    if target.ndim != 2 or target.shape[0] != group.order:
+        raise ValueError(f"an action of {group} is a table [{group.order}, n], not {list(target.shape)}")
+    source = target.argsort(dim=1)  # the inverse permutation, where the rows are permutations; checked below
+    signs = None if sign is None else torch.as_tensor(sign, dtype=torch.long)
+    if signs is not None:
+        if signs.shape != target.shape:
+            raise ValueError(f"the sign table has shape {list(signs.shape)}, the action {list(target.shape)}")
+        signs = signs.gather(1, source)
+    _check_rows_permute(group, target)
+    return MonomialRepresentation(group, (target.shape[1],), source, signs)
+
+
+def regular_representation(group: FiniteGroup) -> MonomialRepresentation:
+    """Return the regular representation ``(rho(g) x)[gh] = x[h]``, sample shape ``[|G|]``: functions of the group."""
+    return permutation_representation(group, group.cayley)
+
+
+def image_representation(group: FiniteGroup, shape: Sequence[int]) -> MonomialRepresentation:
+    """Return rotations and flips of images ``[C, H, W]``: ``r`` turns counter-clockwise, ``s`` mirrors left and right.
+
+    Args:
+        group: ``cyclic_group(n)`` or ``dihedral_group(n)`` with ``n`` of 1, 2 or 4, or any group generated by elements
+            named ``r`` (of order 1, 2 or 4) and ``s``. For ``dihedral_group(1)`` the group is the mirror alone.
+        shape: ``(C, H, W)``, rows from the top. Quarter turns need ``H == W``.
+
+    Raises:
+        ValueError: ``shape`` has not three axes, the group has other generators or a turn finer than 90 degrees, or
+            a quarter turn meets an image that is not square.
+    """
+    if len(shape) != 3:
+        raise ValueError(f"image_representation acts on [C, H, W]; got the shape {list(shape)}")
+    generators = [group.element_names[g] for g in group.generators]
+    turns = {"r": group.element_order("r")} if "r" in generators else {}
+    if not set(generators) <= {"r", "s"} or not set(turns.values()) <= {2, 4}:
+        raise ValueError(
+            f"image_representation turns images by multiples of 90 degrees and mirrors them, which {group} does not do "
+            f"(generators: {', '.join(generators)}); use cyclic_group(n) or dihedral_group(n) with n of 1, 2 or 4"
+        )
+    channels, height, width = shape
+    if turns.get("r") == 4 and height != width:
+        raise ValueError(
+            f"{group} holds a quarter turn, which maps a {height} x {width} image to {width} x {height}; use a square "
+            "image (pad or crop it), or a group of half turns and mirrors: cyclic_group(2), dihedral_group(1 or 2)"
+        )
+    cells = torch.arange(channels * height * width).view(channels, height, width)
+    images: dict[str, tuple[Tensor, Tensor | None]] = {}
+    if "r" in generators:
+        images["r"] = (torch.rot90(cells, 4 // turns["r"], dims=(1, 2)).flatten(), None)
+    if "s" in generators:
+        images["s"] = (cells.flip(2).flatten(), None)
+    return representation_from_generators(group, shape, images)
+
+
+def channel_representation(group: FiniteGroup, shape: Sequence[int], action: Table) -> MonomialRepresentation:
+    """Return a permutation of the channels of ``[C, *rest]`` that leaves the positions as they are.
+
+    Args:
+        group: The group represented.
+        shape: Shape of one sample, channels first.
+        action: Integers, shape ``[|G|, C]``: element ``g`` carries channel ``c`` to ``action[g, c]``.
+
+    Raises:
+        ValueError: ``action`` is no action of the group on ``C`` channels.
+    """
+    on_channels = permutation_representation(group, action)
+    if on_channels.dim != shape[0]:
+        raise ValueError(f"the action permutes {on_channels.dim} channels, but the shape {list(shape)} has {shape[0]}")
+    return _reshape(tensor_product(on_channels, trivial_representation(group, shape[1:])), shape)
+
+
+def direct_sum(*parts: MonomialRepresentation) -> MonomialRepresentation:
+    """Return the block representation: samples are the parts' samples, flattened and concatenated, shape ``[sum n]``.
+
+    Raises:
+        ValueError: No parts, or parts of different groups.
+    """
+    group = _common_group(list(parts))
+    offsets = torch.tensor([0, *[part.dim for part in parts]]).cumsum(0)
+    index = torch.cat([part.index + offset for part, offset in zip(parts, offsets, strict=False)], dim=1)
+    sign = torch.cat([part.sign for part in parts], dim=1)
+    return MonomialRepresentation(group, (index.shape[1],), index, sign.long())
+
+
+def tensor_product(first: MonomialRepresentation, second: MonomialRepresentation) -> MonomialRepresentation:
+    """Return ``rho_1(g) (x) rho_2(g)`` on samples ``[*shape_1, *shape_2]``.
+
+    With ``trivial_representation(group, (C,))`` as one factor it adds channels on which the group does not act.
+
+    Raises:
+        ValueError: Factors of different groups.
+    """
+    group = _common_group([first, second])
+    index = first.index[:, :, None] * second.dim + second.index[:, None, :]
+    sign = first.sign[:, :, None] * second.sign[:, None, :]
+    return MonomialRepresentation(group, (*first.shape, *second.shape), index.flatten(1), sign.flatten(1).long())
+
+
+def representation_from_generators(
+    group: FiniteGroup, shape: Sequence[int], images: Mapping[str, tuple[Tensor, Tensor | None]]
+) -> MonomialRepresentation:
+    """Return the representation with given tables at the generators, extended to the whole group and checked.
+
+    Args:
+        group: The group represented.
+        shape: Shape of one sample, ``n`` coordinates.
+        images: Element name to ``(index, sign)``, each of shape ``[n]`` as in ``MonomialRepresentation``; the names
+            must generate the group.
+
+    Raises:
+        ValueError: The names do not generate the group, or the tables do not compose as its elements do.
+    """
+    n = math.prod(shape)
+    generators = {group.index(name): table for name, table in images.items()}
+    if len(group.generated_by(generators)) != group.order:
+        raise ValueError(f"tables are given for {sorted(images)}, which do not generate {group}")
+    index = torch.zeros(group.order, n, dtype=torch.long)
+    sign = torch.ones(group.order, n, dtype=torch.long)
+    index[group.identity] = torch.arange(n)
+    reached, frontier = {group.identity}, [group.identity]
+    while frontier:
+        found = []
+        for h in frontier:
+            for g, (g_index, g_sign) in generators.items():
+                product = int(group.cayley[g, h])
+                if product not in reached:
+                    index[product] = index[h][g_index]
+                    sign[product] = sign[h][g_index] * (1 if g_sign is None else g_sign)
+                    reached.add(product)
+                    found.append(product)
+        frontier = found
+    return MonomialRepresentation(group, shape, index, sign)
+
+
+def _reshape(representation: MonomialRepresentation, shape: Sequence[int]) -> MonomialRepresentation:
+    return MonomialRepresentation(representation.group, shape, representation.index, representation.sign.long())
+
+
+def _with_sign(x: Tensor, sign: Tensor) -> Tensor:
+    # Unsigned integers cannot change sign, so integers become floats.
+    return x * sign.to(x.dtype) if x.is_floating_point() or x.is_complex() else x * sign
+
+
+def _common_group(parts: Sequence[Representation]) -> FiniteGroup:
+    if not parts:
+        raise ValueError("at least one representation is needed")
+    for part in parts[1:]:
+        if part.group != parts[0].group:
+            raise ValueError(
+                f"one part represents {parts[0].group}, another {part.group}; build all from the same group"
+            )
+    return parts[0].group
+
+
+def _check_rows_permute(group: FiniteGroup, table: Tensor) -> None:
+    everyone = torch.arange(table.shape[1])
+    broken = (table.sort(dim=1).values != everyone).any(dim=1).nonzero().flatten()
+    if len(broken):
+        g = int(broken[0])
+        raise ValueError(
+            f"the row of {group.element_names[g]}, {_abridged(table[g])}, is not a permutation of "
+            f"0 .. {table.shape[1] - 1}"
+        )
+
+
+def _check_monomial_table(group: FiniteGroup, dim: int, index: Tensor, sign: Tensor | None) -> None:
+    if index.shape != (group.order, dim):
+        raise ValueError(
+            f"a representation of {group} on {dim} coordinates needs an index table [{group.order}, {dim}]; got "
+            f"{list(index.shape)}"
+        )
+    _check_rows_permute(group, index)
+    if sign is not None:
+        if sign.shape != index.shape:
+            raise ValueError(f"the sign table has shape {list(sign.shape)}, the index table {list(index.shape)}")
+        if bool((sign.abs() != 1).any()):
+            g, i = (int(k) for k in (sign.abs() != 1).nonzero()[0])
+            raise ValueError(f"signs are +1 or -1; {group.element_names[g]} has {int(sign[g, i])} at coordinate {i}")
+    # (rho(g) rho(h) x)[i] = s_g[i] s_h[index_g[i]] x[index_h[index_g[i]]]; generators h suffice.
+    for h in group.generators:
+        products = group.cayley[:, h]
+        broken = (index[h][index] != index[products]).any(dim=1)
+        if sign is not None:
+            broken |= (sign * sign[h][index] != sign[products]).any(dim=1)
+        if bool(broken.any()):
+            g = int(broken.nonzero()[0])
+            raise ValueError(
+                f"this table is no homomorphism: rho({group.element_names[g]}) rho({group.element_names[h]}) is not "
+                f"rho({group.element_names[int(products[g])]}); build tables from generators "
+                "(representation_from_generators) or check the product order (gh: first h, then g)"
+            )
+
+
+def _shape_message(representation: Representation, x: Tree, order: tuple[int, ...]) -> str:
+    axes = ", ".join(["batch", *(str(n) for n in order), *(str(n) for n in representation.shape)])
+    if not isinstance(x, Tensor):
+        return f"expected a tensor [{axes}]; got {type(x).__name__}"
+    kind = "integers, " if isinstance(representation, TokenRepresentation) else ""
+    return (
+        f"this representation of {representation.group} acts on {kind}[{axes}]; got {x.dtype} {list(x.shape)}. "
+        "Build the representation for the shape of your data, or reshape the data"
+    )
+
+
+def _abridged(row: Tensor) -> str:
+    values = row.tolist()
+    return str(values) if len(values) <= 12 else f"[{', '.join(map(str, values[:12]))}, ...]"

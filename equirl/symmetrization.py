@@ -1,0 +1,230 @@
+"""Symmetrization: any module made equivariant by looking at the whole orbit of its input.
+
+``[B, *S] -> orbit -> [B |G|, *S] -> backbone -> [B, |G|, *out] -> pull back -> aggregate -> [B, *out]``, one backbone
+call for the whole orbit. This is the only place where it is written down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from equirl.aggregators import Aggregator, Gradient, Mean, Reads, Select, Weighted, weight_network
+from equirl.orbit import Orbit
+from equirl.proxy_losses import ProxyLoss
+from equirl.representations import MonomialRepresentation, Representation, Tree
+
+__all__ = ["Equitune", "Equizero", "LambdaEquitune", "Symmetrized", "evaluate_orbit", "symmetrize"]
+
+
+def evaluate_orbit(
+    backbone: Callable[[Tensor], Tensor],
+    x: Tree,
+    input_rep: Representation,
+    output_rep: Representation,
+    features: Callable[[Tree], Tensor] | None = None,
+) -> Orbit:
+    """Return the orbit of ``x`` with what the backbone makes of it, in one backbone call.
+
+    Args:
+        backbone: Maps ``[N, *input]`` (or the features, where ``features`` is given) to ``[N, *output]``, row by row.
+        x: Inputs, shape ``[B, *input]``, or a dict of such.
+        input_rep: How the group moves an input.
+        output_rep: How the group moves an output.
+        features: The first part of the network, ``[N, *input] -> [N, *features]``; ``None`` if it is in one part.
+
+    Raises:
+        ValueError: The representations are of different groups, or a shape does not fit.
+    """
+    if input_rep.group != output_rep.group:
+        raise ValueError(
+            f"input_rep represents {input_rep.group} but output_rep represents {output_rep.group}; "
+            "symmetrization is defined for one group: build both from the same FiniteGroup"
+        )
+    order = input_rep.group.order
+    inputs = input_rep.orbit(x)
+    rows = _map(inputs, lambda t: t.flatten(0, 1))
+    if features is None:
+        seen = outputs = backbone(rows)  # type: ignore[arg-type]
+    else:
+        seen = features(rows)
+        outputs = backbone(seen)
+    outputs_per_element = _per_element(outputs, order)
+    pulled_back = output_rep.pull_back(outputs_per_element)
+    if not isinstance(pulled_back, Tensor):
+        raise ValueError("output_rep must act on tensors; a dict of outputs cannot be aggregated")
+    return Orbit(
+        inputs=inputs,
+        features=outputs_per_element if features is None else _per_element(seen, order),
+        outputs=outputs_per_element,
+        pulled_back=pulled_back,
+    )
+
+
+def symmetrize(
+    backbone: Callable[[Tensor], Tensor],
+    x: Tree,
+    input_rep: Representation,
+    output_rep: Representation,
+    aggregator: Aggregator,
+    features: Callable[[Tree], Tensor] | None = None,
+) -> Tensor:
+    """Return ``M_G(x) = sum_g w(gx) g^-1 M(gx)``, shape ``[B, *output]``; ``w`` is the aggregator's.
+
+    For one network used once; as a module, see :class:`Symmetrized`. Arguments and errors as for ``evaluate_orbit``.
+    """
+    output: Tensor = aggregator(evaluate_orbit(backbone, x, input_rep, output_rep, features))
+    return output
+
+
+class Symmetrized(nn.Module):
+    """A backbone made equivariant, ``M_G(gx) = g M_G(x)``: at the output, or anywhere inside a larger network.
+
+    Time and activation memory of the backbone grow by the factor ``|G|``.
+
+    Args:
+        backbone: Any module that maps ``[N, *input]`` to ``[N, *output]`` row by row; it is used as it is. (Batch
+            normalisation in training mode mixes rows: the orbit is then normalised together, still equivariant.)
+        input_rep: How the group moves an input.
+        output_rep: How the group moves an output; ``trivial_representation`` for an invariant output,
+            ``image_representation`` for feature maps.
+        aggregator: How the orbit of outputs becomes one.
+        features: First part of the network where λ should read something in the middle: the whole network is then
+            ``backbone(features(x))``.
+
+    Raises:
+        ValueError: The representations are of different groups; on call: a shape does not fit its representation.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        input_rep: Representation,
+        output_rep: Representation,
+        aggregator: Aggregator,
+        features: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if input_rep.group != output_rep.group:
+            raise ValueError(
+                f"input_rep represents {input_rep.group} but output_rep represents {output_rep.group}; build both "
+                "from the same FiniteGroup"
+            )
+        self.backbone = backbone
+        self.features = features
+        self.input_rep = input_rep
+        self.output_rep = output_rep
+        self.aggregator = aggregator
+
+    def forward(self, x: Tree) -> Tensor:
+        """Return ``M_G(x)``: ``[B, *input] -> [B, *output]``."""
+        output: Tensor = self.aggregator(self.evaluate_orbit(x))
+        return output
+
+    def evaluate_orbit(self, x: Tree) -> Orbit:
+        """Return the orbit of ``x`` under the backbone, before it is aggregated."""
+        return evaluate_orbit(self.backbone, x, self.input_rep, self.output_rep, self.features)
+
+    def orbit_weights(self, x: Tree) -> Tensor:
+        """Return the weight of each group element for each input, shape ``[B, |G|]``, rows summing to 1."""
+        return self.aggregator.weights(self.evaluate_orbit(x))
+
+
+class Equitune(Symmetrized):
+    """Group averaging: ``M_G(x) = 1/|G| sum_g g^-1 M(gx)`` (Basu et al. 2022, arXiv:2210.06475).
+
+    The projection of ``M`` onto the equivariant maps; for a linear ``M`` it is the orthogonal one.
+    Arguments and errors as for :class:`Symmetrized`.
+    """
+
+    def __init__(self, backbone: nn.Module, input_rep: Representation, output_rep: Representation) -> None:
+        super().__init__(backbone, input_rep, output_rep, Mean())
+
+
+class LambdaEquitune(Symmetrized):
+    """λ-equitune: ``M_G(x) = sum_g λ(gx) g^-1 M(gx) / sum_g λ(gx)`` (Basu et al. 2023, arXiv:2305.09900).
+
+    Args:
+        backbone: As for :class:`Symmetrized`.
+        input_rep: As for :class:`Symmetrized`.
+        output_rep: As for :class:`Symmetrized`.
+        network: The λ-network, ``[N, F] -> [N, 1]`` logits of λ; by default ``weight_network(F, hidden)``.
+        reads: What λ reads: ``"features"`` (the outputs ``M(gx)`` where ``features`` is not given) or ``"inputs"``.
+        hidden: Widths of the default λ-network.
+        temperature: Positive divisor of λ's logits.
+        features: First part of the network; see :class:`Symmetrized`.
+        features_dim: Length of the flattened features, for the default λ-network on ``features``.
+
+    Raises:
+        ValueError: The λ-network's input size is needed and not known; or as for :class:`Symmetrized`.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        input_rep: Representation,
+        output_rep: Representation,
+        *,
+        network: nn.Module | None = None,
+        reads: Reads = "features",
+        hidden: Sequence[int] = (64,),
+        temperature: float = 1.0,
+        features: nn.Module | None = None,
+        features_dim: int | None = None,
+    ) -> None:
+        if network is None:
+            if reads == "inputs":
+                size = _flat_size(input_rep)
+            elif features is not None:
+                size = features_dim
+            else:
+                size = _flat_size(output_rep)
+            if size is None:
+                raise ValueError("the default λ-network needs its input size: pass features_dim, or your own network")
+            network = weight_network(size, hidden)
+        super().__init__(backbone, input_rep, output_rep, Weighted(network, reads, temperature), features)
+
+
+class Equizero(Symmetrized):
+    """Equizero: ``M_G(x) = g*^-1 M(g* x)``, ``g* = argmin_g l(M(gx))`` (Basu et al. 2023, arXiv:2305.09900).
+
+    Exactly equivariant also where a group element leaves ``x`` fixed: tied picks are averaged
+    (:class:`~equirl.aggregators.Select`).
+
+    Args:
+        backbone: As for :class:`Symmetrized`.
+        input_rep: As for :class:`Symmetrized`.
+        output_rep: As for :class:`Symmetrized`.
+        proxy_loss: Name (``max_value``, ``entropy``, ``confidence``) or a callable ``Orbit -> [B, |G|]``.
+        gradient: ``"pick"`` (default) or ``"straight_through"``.
+
+    Raises:
+        ValueError: Unknown proxy loss or gradient; or as for :class:`Symmetrized`.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        input_rep: Representation,
+        output_rep: Representation,
+        *,
+        proxy_loss: str | ProxyLoss = "max_value",
+        gradient: Gradient = "pick",
+    ) -> None:
+        super().__init__(backbone, input_rep, output_rep, Select(proxy_loss, gradient))
+
+
+def _map(tree: Tree, function: Callable[[Tensor], Tensor]) -> Tree:
+    if isinstance(tree, Tensor):
+        return function(tree)
+    return {key: _map(value, function) for key, value in tree.items()}
+
+
+def _per_element(rows: Tensor, order: int) -> Tensor:
+    return rows.reshape(-1, order, *rows.shape[1:])
+
+
+def _flat_size(representation: Representation) -> int | None:
+    return math.prod(representation.shape) if isinstance(representation, MonomialRepresentation) else None

@@ -1,0 +1,141 @@
+"""The symmetry of a Markov decision process: how a group moves its observations and its (RL) actions.
+
+``p(gs' | gs, ga) = p(s' | s, a)`` and ``r(gs, ga) = r(s, a)`` imply ``Q*(gs, ga) = Q*(s, a)``. A registry finds
+symmetries by name; a builder makes one for given sizes, so that one name serves every grid size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from equirl.groups import FiniteGroup
+from equirl.names import unknown_name_message
+from equirl.representations import MonomialRepresentation, Representation
+
+__all__ = ["MDPSymmetry", "ObservationShape", "build_symmetry", "register_symmetry", "registered_symmetries"]
+
+ObservationShape: TypeAlias = tuple[int, ...] | Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class MDPSymmetry:
+    """A group with its representations on observations and on discrete actions.
+
+    Attributes:
+        name: What it is called in messages, checkpoints and on the command line.
+        observation: How an element moves an observation.
+        action: How it renames the actions: a permutation of ``n_actions``, so that ``Q(gs, ga) = Q(s, a)`` reads
+            ``Q(gs) = action(g) Q(s)``.
+
+    Raises:
+        ValueError: The representations are of different groups, or actions change sign.
+    """
+
+    name: str
+    observation: Representation
+    action: MonomialRepresentation
+
+    def __post_init__(self) -> None:
+        if self.observation.group != self.action.group:
+            raise ValueError(
+                f"symmetry {self.name!r}: observations represent {self.observation.group}, actions "
+                f"{self.action.group}; build both from the same group"
+            )
+        if len(self.action.shape) != 1 or bool((self.action.sign != 1).any()):
+            raise ValueError(f"symmetry {self.name!r}: actions are permuted, sample shape [n_actions], without signs")
+
+    @property
+    def group(self) -> FiniteGroup:
+        """The group."""
+        return self.action.group
+
+    @property
+    def n_actions(self) -> int:
+        """The number of discrete actions it permutes."""
+        return self.action.dim
+
+    def check_fits(self, observation_shape: ObservationShape, n_actions: int) -> None:
+        """Raise unless it acts on observations of this shape and on this many actions.
+
+        Raises:
+            ValueError: A size does not fit; the message names both sizes.
+        """
+        if not _same_shape(self.observation.shape, observation_shape):
+            raise ValueError(
+                f"symmetry {self.name!r} acts on observations {_shown(self.observation.shape)}, but the observation "
+                f"space has {_shown(observation_shape)}; build it for that shape, or pass the symmetry's name"
+            )
+        if self.n_actions != n_actions:
+            raise ValueError(
+                f"symmetry {self.name!r} permutes {self.n_actions} actions, but the action space has {n_actions}; "
+                "build its action representation for that number"
+            )
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, MDPSymmetry)
+            and self.name == other.name
+            and self.observation.same_as(other.observation)
+            and self.action.same_as(other.action)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.group))
+
+
+SymmetryBuilder: TypeAlias = Callable[[ObservationShape, int], MDPSymmetry]
+
+_REGISTRY: dict[str, SymmetryBuilder] = {}
+
+
+def register_symmetry(name: str, builder: SymmetryBuilder) -> None:
+    """Register a builder ``(observation shape, number of actions) -> MDPSymmetry`` under a name.
+
+    Raises:
+        ValueError: The name is taken by another builder.
+    """
+    if _REGISTRY.get(name, builder) is not builder:
+        raise ValueError(f"a symmetry named {name!r} is already registered; choose another name")
+    _REGISTRY[name] = builder
+
+
+def registered_symmetries() -> list[str]:
+    """Return the names of the registered symmetries, sorted."""
+    return sorted(_REGISTRY)
+
+
+def build_symmetry(name: str, observation_shape: ObservationShape, n_actions: int) -> MDPSymmetry:
+    """Return the symmetry registered under ``name``, built for a space.
+
+    Args:
+        name: A registered name, such as ``"grid-d4"`` (importing ``equirl.envs`` registers it).
+        observation_shape: Shape of one observation; a mapping of shapes for dict observations.
+        n_actions: Number of discrete actions.
+
+    Raises:
+        ValueError: Unknown name (the message lists the known ones and the nearest), or sizes that it does not fit.
+    """
+    if name not in _REGISTRY:
+        raise ValueError(unknown_name_message("symmetry", name, _REGISTRY))
+    symmetry = _REGISTRY[name](observation_shape, n_actions)
+    symmetry.check_fits(observation_shape, n_actions)
+    return symmetry
+
+
+def _same_shape(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, Mapping) or isinstance(theirs, Mapping):
+        return (
+            isinstance(ours, Mapping)
+            and isinstance(theirs, Mapping)
+            and set(ours) == set(theirs)
+            and all(_same_shape(ours[key], theirs[key]) for key in ours)
+        )
+    return len(ours) == len(theirs) and all(a in (-1, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def _shown(shape: Any) -> str:
+    if isinstance(shape, Mapping):
+        return "{" + ", ".join(f"{key}: {_shown(value)}" for key, value in shape.items()) + "}"
+    return str(list(shape))
