@@ -47,7 +47,8 @@ class SymmetryCallback(BaseCallback):
         network = getattr(self.model, "q_net", None)
         if not isinstance(network, EquivariantQNetwork) or not isinstance(self._buffer(), ReplayBuffer):
             raise TypeError(
-                f"SymmetryCallback logs DQN with an EquivariantDQNPolicy; this model has {type(self.model.policy).__name__}"
+                "SymmetryCallback logs DQN with an EquivariantDQNPolicy; this model has "
+                f"{type(self.model.policy).__name__}"
             )
         self._last_logged = self.num_timesteps
 

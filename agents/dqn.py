@@ -164,8 +164,8 @@ class EquivariantDQNPolicy(DQNPolicy):
         symmetry = self._argument("symmetry", symmetry)
         if symmetry is None:
             raise ValueError(
-                f"{type(self).__name__} needs a symmetry: policy_kwargs=dict(symmetry='grid-d4', ...). If it was set and "
-                "is gone: the search of rl_zoo3 (-optimize, --trial-id) replaces policy_kwargs; run it as "
+                f"{type(self).__name__} needs a symmetry: policy_kwargs=dict(symmetry='grid-d4', ...). If it was set "
+                "and is gone: the search of rl_zoo3 (-optimize, --trial-id) replaces policy_kwargs; run it as "
                 "`equirl train`, which keeps them, or name a policy class with the symmetry built in, such as "
                 "equirl.agents.policies.GridD4LambdaEquitunePolicy"
             )

@@ -18,7 +18,7 @@ def _equitune(sizes: Mapping[str, int]) -> Aggregator:
 
 
 def _lambda_equitune(
-    sizes: Mapping[str, int], reads: Reads = "features", hidden: Sequence[int] = (64,), temperature: float = 1.0
+    sizes: Mapping[str, int], reads: Reads = "inputs", hidden: Sequence[int] = (64,), temperature: float = 1.0
 ) -> Aggregator:
     if reads not in sizes:
         raise ValueError(unknown_name_message("reads", reads, sizes))

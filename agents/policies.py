@@ -1,7 +1,7 @@
 """Policy classes with symmetry and method built in, made on demand: ``GridD4LambdaEquitunePolicy`` and its kind.
 
-The hyperparameter search of rl_zoo3 replaces ``policy_kwargs`` as a whole; what is built into the class survives it. The
-name is ``<symmetry><method>Policy`` in camel case, for every registered symmetry and every method. In a YAML file:
+The hyperparameter search of rl_zoo3 replaces ``policy_kwargs`` as a whole; what is built into the class survives it.
+The name is ``<symmetry><method>Policy`` in camel case, for every registered symmetry and every method. In a YAML file:
 ``policy: equirl.agents.policies.GridC4EquizeroPolicy``.
 """
 

@@ -1,0 +1,56 @@
+# `make train` and `make test` are all a fresh machine needs: Python 3.11 or newer, with venv, and make.
+PYTHON ?= python3
+SEED ?= 0
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+WHEEL_BIN := .venv-wheel/bin
+PIP := -m pip --disable-pip-version-check -q
+
+.DEFAULT_GOAL := help
+.PHONY: help install train lint types unit wheel test clean
+
+help:
+	@echo 'make train   install, then train a λ-equitune DQN on the 7x7 grid (about 4 minutes on 2 cores)'
+	@echo 'make test    install, then lint, types, tests, and a training run from the built wheel'
+	@echo 'make clean   remove the virtual environments and build files (logs/ stays)'
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'equirl needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || \
+	  { echo 'this Python lacks venv; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	@echo 'Installing into .venv (a few minutes the first time) ...'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: $(INSTALLED)
+	$(BIN)/equirl train --env equirl/GridWorld-v0 -P --seed $(SEED) --verbose 0 --require-success 0.97
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The wheel in an environment of its own, with its own dependencies and none of the development tools.
+wheel: $(INSTALLED)
+	rm -rf build dist .venv-wheel
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
+	$(PYTHON) -m venv .venv-wheel
+	$(WHEEL_BIN)/python $(PIP) install -c constraints.txt dist/equirl-*.whl
+
+# mypy sees installed packages, not editable ones; from tests/, so that the checkout does not stand in for the wheel.
+types: wheel
+	cd tests && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache \
+	  --python-executable ../$(WHEEL_BIN)/python -p equirl
+
+unit: $(INSTALLED)
+	$(BIN)/pytest -n 2 --ignore tests/test_wheel.py
+
+test: lint types unit
+	EQUIRL_WHEEL_PYTHON=$(CURDIR)/$(WHEEL_BIN)/python $(BIN)/pytest tests/test_wheel.py
+
+clean:
+	rm -rf .venv .venv-wheel build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,39 @@
+"""``equirl envs``: the environments, their symmetries and groups."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import gymnasium as gym
+
+from equirl.agents.cli.zoo import hyperparameter_file
+from equirl.agents.spaces import resolve_symmetry
+from equirl.envs import DECLARED_SYMMETRIES
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``equirl envs`` and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="equirl envs",
+        description="List the environments with a declared symmetry: its name, its group and the group's order.",
+        epilog="example: equirl train --env equirl/GridWorld-v0 --symmetry grid-c4",
+    )
+    parser.parse_args(arguments)
+    rows = [("environment", "symmetry", "group", "order", "observation", "actions")]
+    for environment_id, names in DECLARED_SYMMETRIES.items():
+        environment = gym.make(environment_id)
+        for name in names:
+            symmetry = resolve_symmetry(name, environment.observation_space, environment.action_space)
+            shape = str(list(environment.observation_space.shape or ()))
+            rows.append(
+                (environment_id, name, symmetry.group.name, str(symmetry.group.order), shape, str(symmetry.n_actions))
+            )
+        environment.close()
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"\nhyperparameters (rl_zoo3's -conf): {hyperparameter_file('dqn', rows[1][0])}")
+    return 0

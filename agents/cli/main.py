@@ -1,0 +1,76 @@
+"""Finds the subcommand and runs it; shows a user's mistake as one line, not as a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
+
+import equirl
+from equirl.names import unknown_name_message
+
+__all__ = ["main"]
+
+_GROUP = "equirl.commands"
+
+_SUMMARIES = {
+    "train": "train an agent (rl_zoo3), evaluate it, draw its learning curve",
+    "enjoy": "watch a trained agent",
+    "plot": "plot training curves of the runs in a folder",
+    "record": "record a video of a trained agent",
+    "envs": "list environments with their symmetries and groups",
+    "benchmark": "run a learning study and write its CSV and plot",
+}
+
+_USAGE = """\
+usage: equirl COMMAND [options]        equirl COMMAND --help
+
+{commands}
+
+examples:
+  equirl train -P                                      λ-equitune DQN on the 7x7 grid, D4
+  equirl train --symmetry grid-c4 --method equizero    another group and method
+  equirl enjoy                                         watch the last agent
+  equirl envs                                          what there is to train on
+
+Errors are one line; set EQUIRL_TRACEBACK=1 for the traceback.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``equirl`` with the given arguments (the process's by default) and return its exit status.
+
+    Returns:
+        0: done; 1: the command ran and its check failed; 2: a mistake in the arguments or the files they name;
+        130: interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    commands = {entry.name: entry for entry in entry_points(group=_GROUP)}
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_USAGE.format(commands=_command_list(commands)), end="")
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"equirl {equirl.__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in commands:
+        print(f"equirl: {unknown_name_message('command', name, commands)}", file=sys.stderr)
+        return 2
+    try:
+        command: Callable[[Sequence[str]], int] = commands[name].load()
+        return command(rest)
+    except KeyboardInterrupt:
+        print("equirl: interrupted", file=sys.stderr)
+        return 130
+    # AssertionError: rl_zoo3 reports missing files that way.
+    except (AssertionError, ImportError, OSError, TypeError, ValueError) as error:
+        if os.environ.get("EQUIRL_TRACEBACK"):
+            raise
+        print(f"equirl {name}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+
+
+def _command_list(commands: dict[str, EntryPoint]) -> str:
+    order = [*_SUMMARIES, *sorted(set(commands) - set(_SUMMARIES))]
+    return "\n".join(f"  {name:<10} {_SUMMARIES.get(name, '')}".rstrip() for name in order if name in commands)

@@ -1,0 +1,135 @@
+"""rl_zoo3's experiment manager, taught two things: to take a symmetry, and never to lose it in a search."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import rl_zoo3.exp_manager
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
+from rl_zoo3.utils import get_class_by_name
+
+from equirl.agents.dqn import EquivariantDQNPolicy
+from equirl.agents.methods import METHODS
+from equirl.agents.policies import policy_with
+from equirl.names import unknown_name_message
+
+__all__ = ["PLAIN", "EquirlExperimentManager", "PolicyChoice"]
+
+PLAIN = "plain"
+"""The method name of the baseline: SB3's own policy, no symmetrization."""
+
+_SYMMETRY_KEYS = ("symmetry", "method", "method_kwargs")
+_SYMMETRY_CALLBACK = "equirl.agents.SymmetryCallback"
+
+
+@dataclass(frozen=True)
+class PolicyChoice:
+    """Symmetry and method asked for on the command line; ``None`` keeps what the hyperparameter file says.
+
+    Raises:
+        ValueError: Unknown method; the message lists the known ones.
+    """
+
+    symmetry: str | None = None
+    method: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.method is not None and self.method not in (*METHODS, PLAIN):
+            raise ValueError(unknown_name_message("method", self.method, [*METHODS, PLAIN]))
+
+
+class EquirlExperimentManager(ExperimentManager):  # type: ignore[misc]
+    """rl_zoo3's ``ExperimentManager`` for policies with a symmetry.
+
+    Where rl_zoo3 replaces ``policy_kwargs`` as a whole (``-optimize``, ``--trial-id``), this one merges: what the
+    search samples wins, the rest stays, the symmetry first of all.
+
+    Args:
+        *args: As for rl_zoo3.
+        choice: Symmetry and method asked for on the command line.
+        **kwargs: As for rl_zoo3.
+
+    Raises:
+        ValueError: ``choice`` names an unknown symmetry, asks for one with an algorithm other than DQN, or asks for a
+            method where no symmetry is known.
+    """
+
+    def __init__(self, *args: Any, choice: PolicyChoice | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.choice = choice or PolicyChoice()
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the hyperparameters and a sorted copy to save: file, then trial, then ``-params``, then symmetry."""
+        trial_id, self.trial_id = self.trial_id, None
+        try:
+            hyperparams, _ = super().read_hyperparameters()
+        finally:
+            self.trial_id = trial_id
+        if self.storage and self.study_name and trial_id is not None:
+            sampled = self.load_trial(self.storage, self.study_name, trial_id)
+            sampled["policy_kwargs"] = {**_policy_kwargs(hyperparams), **sampled.get("policy_kwargs", {})}
+            hyperparams.update(sampled)
+            hyperparams.update(self.custom_hyperparams or {})
+        if self.choice != PolicyChoice():
+            self._choose_policy(hyperparams)
+        print(f"Policy: {hyperparams['policy']}, {_policy_kwargs(hyperparams)}")
+        return hyperparams, OrderedDict(sorted(hyperparams.items()))
+
+    def hyperparameters_optimization(self) -> None:
+        """Run the search with ``policy_kwargs`` merged into what each trial samples."""
+        kept = dict(self._hyperparams.get("policy_kwargs") or {})
+        sampler = HYPERPARAMS_SAMPLER[self.algo]
+
+        def sample(*args: Any) -> dict[str, Any]:
+            sampled: dict[str, Any] = sampler(*args)
+            sampled["policy_kwargs"] = {**kept, **sampled.get("policy_kwargs", {})}
+            return sampled
+
+        HYPERPARAMS_SAMPLER[self.algo] = sample
+        try:
+            super().hyperparameters_optimization()
+        finally:
+            HYPERPARAMS_SAMPLER[self.algo] = sampler
+
+    def _choose_policy(self, hyperparams: dict[str, Any]) -> None:
+        policy_kwargs = _policy_kwargs(hyperparams)
+        current = _symmetry_and_method(hyperparams["policy"], policy_kwargs)
+        method = self.choice.method or current["method"] or "lambda_equitune"
+        if method == PLAIN:
+            if current["symmetry"] is not None:
+                hyperparams["policy"] = "MlpPolicy"
+            if hyperparams.get("callback") == _SYMMETRY_CALLBACK:
+                del hyperparams["callback"]
+        else:
+            if self.algo != "dqn":
+                raise ValueError(f"--symmetry and --method are for --algo dqn; got --algo {self.algo}")
+            symmetry = self.choice.symmetry or current["symmetry"]
+            if symmetry is None:
+                raise ValueError(
+                    f"no symmetry is known for {self.env_name.gym_id}: pass --symmetry NAME (`equirl envs` lists them)"
+                )
+            policy = policy_with(symmetry, method)
+            hyperparams["policy"] = f"{policy.__module__}.{policy.__name__}"
+        kept = {key: value for key, value in policy_kwargs.items() if key not in _SYMMETRY_KEYS}
+        if method == current["method"] and "method_kwargs" in policy_kwargs:
+            kept["method_kwargs"] = policy_kwargs["method_kwargs"]
+        hyperparams["policy_kwargs"] = kept
+
+
+def _policy_kwargs(hyperparams: dict[str, Any]) -> dict[str, Any]:
+    value = hyperparams.get("policy_kwargs") or {}
+    # As a string it is Python, which rl_zoo3 evaluates in its own module; so do we, to be able to merge.
+    return dict(eval(value, dict(vars(rl_zoo3.exp_manager))) if isinstance(value, str) else value)
+
+
+def _symmetry_and_method(policy: str, policy_kwargs: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"symmetry": None, "method": None}
+    if "." in policy:
+        policy_class = get_class_by_name(policy)
+        if isinstance(policy_class, type) and issubclass(policy_class, EquivariantDQNPolicy):
+            found.update(policy_class.fixed)
+    found.update({key: policy_kwargs[key] for key in found if key in policy_kwargs})
+    return found

@@ -1,0 +1,111 @@
+"""From the CSV of a study to its table and its plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rliable import library, metrics
+
+from equirl.agents.files import written_whole
+
+__all__ = ["draw_learning_curves", "report", "steps_to_threshold", "summary_table"]
+
+_BOOTSTRAPS = 2000
+
+
+def report(folder: Path, threshold: float) -> str:
+    """Write ``summary.md`` and ``learning_curves.png`` beside ``study.csv``, and return the table.
+
+    Raises:
+        FileNotFoundError: There is no ``study.csv`` in the folder.
+    """
+    study = pd.read_csv(folder / "study.csv")
+    table = summary_table(study, threshold)
+    with written_whole(folder / "summary.md") as temporary:
+        temporary.write_text(table + "\n")
+    with written_whole(folder / "learning_curves.png") as temporary:
+        draw_learning_curves(study, threshold).savefig(temporary, dpi=150, format="png")
+    return table
+
+
+def steps_to_threshold(study: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Return environment steps and training seconds at the first evaluation at the threshold or above.
+
+    Returns:
+        A row per agent and seed: ``agent, seed, timesteps, train_seconds``; infinite where it was not reached.
+    """
+    rows = []
+    for (agent, seed), run in study.groupby(["agent", "seed"], sort=False):
+        reached = run[run.success_rate >= threshold]
+        first = (reached.timesteps.iloc[0], reached.train_seconds.iloc[0]) if len(reached) else (np.inf, np.inf)
+        rows.append((agent, seed, *first))
+    return pd.DataFrame(rows, columns=["agent", "seed", "timesteps", "train_seconds"])
+
+
+def summary_table(study: pd.DataFrame, threshold: float) -> str:
+    """Return a Markdown table: median and range over seeds of the steps to the threshold, and the ratio to plain."""
+    reached = steps_to_threshold(study, threshold)
+    medians = reached.groupby("agent", sort=False).timesteps.median()
+    plain = medians.get("plain")
+    lines = [
+        f"| agent | seeds at {threshold:.1%} | steps, median | min | max | ratio to plain | training s, median |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for agent, runs in reached.groupby("agent", sort=False):
+        median = medians[agent]
+        ratio = f"{median / plain:.2f}" if plain is not None and np.isfinite(median) else "-"
+        cells = [
+            str(agent),
+            f"{np.isfinite(runs.timesteps).sum()} of {len(runs)}",
+            *(_number(value) for value in (median, runs.timesteps.min(), runs.timesteps.max())),
+            ratio,
+            _number(runs.train_seconds.median()),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def draw_learning_curves(study: pd.DataFrame, threshold: float) -> Figure:
+    """Draw the success rate over environment steps: interquartile mean over seeds, 95 % bootstrap band (rliable).
+
+    A run that ended because it had learned keeps its last value from there on.
+    """
+    steps = np.sort(study.timesteps.unique())
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for agent, rows in study.groupby("agent", sort=False):
+        curves: NDArray[np.float64] = np.stack(
+            [
+                run.set_index("timesteps").success_rate.reindex(steps).ffill().bfill().to_numpy()
+                for _, run in rows.groupby("seed")
+            ]
+        )
+        middle, band = _interquartile_mean(curves)
+        (line,) = axes.plot(steps, middle, label=agent)
+        axes.fill_between(steps, *band, alpha=0.15, color=line.get_color(), linewidth=0)
+    axes.axhline(threshold, color="grey", linewidth=0.8, linestyle="--")
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("success rate over all states")
+    n_seeds = study.seed.nunique()
+    axes.set_title(f"7x7 GridWorld, DQN: interquartile mean of {n_seeds} seeds, 95 % interval", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _interquartile_mean(curves: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return IQM, shape ``[T]``, and its interval, shape ``[2, T]``, of curves ``[seeds, T]``."""
+
+    def statistic(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([metrics.aggregate_iqm(scores[:, t]) for t in range(scores.shape[1])])
+
+    points, intervals = library.get_interval_estimates({"curve": curves}, statistic, reps=_BOOTSTRAPS)
+    return points["curve"], intervals["curve"]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if np.isfinite(value) else "not reached"

@@ -1,0 +1,194 @@
+"""A learning study: agents x seeds, each run evaluated exactly as it learns, resumable run by run."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+import yaml
+from joblib import Parallel, delayed
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback
+
+import equirl.agents
+from equirl.agents import METHODS, EquivariantDQNPolicy
+from equirl.agents.files import written_whole
+from equirl.experiments.exact_evaluation import GridWorldStates
+from equirl.experiments.records import write_record
+from equirl.names import unknown_name_message
+from equirl.symmetry import registered_symmetries
+
+__all__ = ["COLUMNS", "AgentSpec", "StudyConfig", "parse_agent", "run_study"]
+
+COLUMNS = ("agent", "seed", "timesteps", "success_rate", "train_seconds")
+
+_ENVIRONMENT = "equirl/GridWorld-v0"
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Settings of the study; every one is recorded beside the results."""
+
+    agents: tuple[str, ...] = (
+        "plain",
+        "grid-c4/equitune",
+        "grid-c4/lambda_equitune",
+        "grid-c4/equizero",
+        "grid-d4/equitune",
+        "grid-d4/lambda_equitune",
+        "grid-d4/equizero",
+        "grid-d4/equizero+gradient=straight_through",
+    )
+    """"plain", or SYMMETRY/METHOD with settings as +key=value."""
+    n_seeds: int = 5
+    """Seeds 0 .. n_seeds - 1 for each agent."""
+    size: int = 7
+    """Rows and columns of the grid; starts and goals are uniform."""
+    total_timesteps: int = 60_000
+    """Environment steps after which a run ends in any case."""
+    eval_freq: int = 500
+    """Environment steps between two evaluations over all states."""
+    threshold: float = 0.975
+    """Success rate that counts as learned."""
+    stop_after: int = 3
+    """A run ends after so many evaluations in a row at the threshold or above; its last value is carried on."""
+    n_jobs: int = 2
+    """Runs at a time, one torch thread each."""
+    out: Path = Path("experiments/results/gridworld_7x7")
+    """Folder of the results."""
+    report_only: bool = False
+    """Only write the table and the plot again, from the CSV."""
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """What one agent of the study is: ``method`` is ``None`` for plain DQN."""
+
+    name: str
+    symmetry: str | None
+    method: str | None
+    method_kwargs: dict[str, Any]
+
+
+def parse_agent(name: str) -> AgentSpec:
+    """Return the agent that ``"plain"`` or ``"SYMMETRY/METHOD+key=value"`` names.
+
+    Raises:
+        ValueError: Not of that form, or an unknown symmetry or method.
+    """
+    if name == "plain":
+        return AgentSpec(name, None, None, {})
+    base, *settings = name.split("+")
+    symmetry, slash, method = base.partition("/")
+    if not slash or any("=" not in setting for setting in settings):
+        raise ValueError(f"agent {name!r} is not of the form plain or SYMMETRY/METHOD+key=value")
+    if symmetry not in registered_symmetries():
+        raise ValueError(unknown_name_message("symmetry", symmetry, registered_symmetries()))
+    if method not in METHODS:
+        raise ValueError(unknown_name_message("method", method, METHODS))
+    return AgentSpec(name, symmetry, method, {k: yaml.safe_load(v) for k, v in (s.split("=", 1) for s in settings)})
+
+
+def run_study(config: StudyConfig) -> None:
+    """Run what is not done yet and write ``study.csv`` and ``record.json`` into ``config.out``.
+
+    Each finished run is a CSV under ``runs/``; a study that was stopped goes on with the runs that are missing.
+
+    Raises:
+        ValueError: An agent's name is not understood.
+    """
+    specs = [parse_agent(name) for name in config.agents]
+    jobs = [(spec, seed) for seed in range(config.n_seeds) for spec in specs]
+    missing = [(spec, seed) for spec, seed in jobs if not _run_file(config, spec, seed).exists()]
+    print(f"{len(jobs)} runs, {len(missing)} to do, {config.n_jobs} at a time", flush=True)
+    Parallel(n_jobs=config.n_jobs)(delayed(_run)(config, spec, seed) for spec, seed in missing)
+    with written_whole(config.out / "study.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for spec in specs:
+            for seed in range(config.n_seeds):
+                with _run_file(config, spec, seed).open(newline="") as finished:
+                    writer.writerows(list(csv.reader(finished))[1:])
+    write_record(config.out / "record.json", config)
+
+
+def _run_file(config: StudyConfig, spec: AgentSpec, seed: int) -> Path:
+    # Everything that changes the run is in its name, so that a changed setting is never answered by an old run.
+    decisive = (config.size, config.total_timesteps, config.eval_freq, config.threshold, config.stop_after)
+    text = json.dumps([spec.name, decisive, _hyperparameters()], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return config.out / "runs" / f"{spec.name.replace('/', '_')}-seed{seed}-{key}.csv"
+
+
+def _hyperparameters() -> dict[str, Any]:
+    """Return DQN's hyperparameters from our file, without what rl_zoo3 alone understands."""
+    path = Path(equirl.agents.__file__).parent / "hyperparams" / "dqn.yml"
+    settings = dict(yaml.safe_load(path.read_text())[_ENVIRONMENT])
+    for key in ("policy", "n_timesteps", "monitor_kwargs", "callback"):
+        del settings[key]
+    return settings
+
+
+def _run(config: StudyConfig, spec: AgentSpec, seed: int) -> None:
+    torch.set_num_threads(1)
+    settings = _hyperparameters()
+    # A fraction of the run in rl_zoo3's file; here the same number of steps for every length of run.
+    policy_kwargs = settings.pop("policy_kwargs")
+    fraction = settings.pop("exploration_fraction") * _reference_timesteps() / config.total_timesteps
+    if spec.method is not None:
+        policy_kwargs |= {"symmetry": spec.symmetry, "method": spec.method, "method_kwargs": spec.method_kwargs}
+    model = DQN(
+        "MlpPolicy" if spec.method is None else EquivariantDQNPolicy,
+        gym.make(_ENVIRONMENT, size=config.size),
+        seed=seed,
+        device="cpu",
+        policy_kwargs=policy_kwargs,
+        exploration_fraction=fraction,
+        **settings,
+    )
+    callback = _ExactEvaluation(config, spec, seed)
+    model.learn(config.total_timesteps, callback=callback)
+    with written_whole(_run_file(config, spec, seed)) as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *callback.rows])
+    last = callback.rows[-1]
+    print(f"{spec.name} seed {seed}: success {last[3]} after {last[2]} steps, {last[4]} s", flush=True)
+
+
+def _reference_timesteps() -> int:
+    path = Path(equirl.agents.__file__).parent / "hyperparams" / "dqn.yml"
+    return int(yaml.safe_load(path.read_text())[_ENVIRONMENT]["n_timesteps"])
+
+
+class _ExactEvaluation(BaseCallback):
+    """Evaluates over all states every ``eval_freq`` steps, off the clock, and ends the run once it has learned."""
+
+    def __init__(self, config: StudyConfig, spec: AgentSpec, seed: int) -> None:
+        super().__init__()
+        self._config = config
+        self._states = GridWorldStates(config.size)
+        self._name = (spec.name, seed)
+        self._in_a_row = 0
+        self._paused = 0.0
+        self._started = time.perf_counter()
+        self.rows: list[tuple[Any, ...]] = []
+
+    def _on_training_start(self) -> None:
+        self._started = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps % self._config.eval_freq:
+            return True
+        pause = time.perf_counter()
+        rate = self._states.success_rate(self.model)
+        seconds = round(pause - self._started - self._paused, 2)
+        self.rows.append((*self._name, self.num_timesteps, round(rate, 4), seconds))
+        self._in_a_row = self._in_a_row + 1 if rate >= self._config.threshold else 0
+        self._paused += time.perf_counter() - pause
+        return self._in_a_row < self._config.stop_after

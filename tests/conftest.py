@@ -1,0 +1,26 @@
+"""Settings that every test shares."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+# `python -m pytest` puts the checkout ahead of what is installed; test what is installed.
+_ROOT = Path(__file__).resolve().parents[1]
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _ROOT]
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+torch.set_num_threads(1)
+settings.register_profile("equirl", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("equirl")
+
+
+@pytest.fixture
+def checkout() -> Path:
+    """The root of the checkout."""
+    return _ROOT
