@@ -35,5 +35,5 @@ def test_outputs_with_several_axes_are_flattened() -> None:
 def test_names() -> None:
     assert resolve_proxy_loss("entropy") is entropy
     assert resolve_proxy_loss(max_value) is max_value
-    with pytest.raises(ValueError, match="'entropi' is unknown; known: confidence, entropy, max_value. Did you mean"):
+    with pytest.raises(ValueError, match=r"'entropi' is unknown; known: confidence, entropy, max_value. Did you mean"):
         resolve_proxy_loss("entropi")

@@ -315,7 +315,7 @@ def test_mistakes_are_named() -> None:
     c4, d4 = permutation_representation(cyclic_group(4)), permutation_representation(dihedral_group(4))
     with pytest.raises(ValueError, match="input_rep represents C4 but output_rep represents D4"):
         Equitune(nn.Identity(), c4, d4)
-    with pytest.raises(ValueError, match="proxy loss 'max_valu' is unknown; known: .* Did you mean 'max_value'"):
+    with pytest.raises(ValueError, match=r"proxy loss 'max_valu' is unknown; known: .* Did you mean 'max_value'"):
         Equizero(nn.Identity(), c4, c4, proxy_loss="max_valu")
     with pytest.raises(ValueError, match="gradient 'straight' is unknown"):
         Equizero(nn.Identity(), c4, c4, gradient="straight")  # type: ignore[arg-type]

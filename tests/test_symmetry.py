@@ -39,7 +39,7 @@ def test_equality_is_by_content() -> None:
 
 def test_registry() -> None:
     assert {"grid-c4", "grid-d4"} <= set(registered_symmetries())
-    with pytest.raises(ValueError, match="symmetry 'grid-d8' is unknown; known: .*grid-d4.* Did you mean 'grid-d4'"):
+    with pytest.raises(ValueError, match=r"symmetry 'grid-d8' is unknown; known: .*grid-d4.* Did you mean 'grid-d4'"):
         build_symmetry("grid-d8", (3, 5, 5), 4)
     with pytest.raises(ValueError, match="'grid-d4' is already registered"):
         register_symmetry("grid-d4", lambda shape, n: _grid())

@@ -122,15 +122,17 @@ def run_study(config: StudyConfig) -> None:
 def _run_file(config: StudyConfig, spec: AgentSpec, seed: int) -> Path:
     # Everything that changes the run is in its name, so that a changed setting is never answered by an old run.
     decisive = (config.size, config.total_timesteps, config.eval_freq, config.threshold, config.stop_after)
-    text = json.dumps([spec.name, decisive, _hyperparameters()], sort_keys=True)
+    text = json.dumps([spec.name, decisive, _hyperparameters(config)], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:10]
     return config.out / "runs" / f"{spec.name.replace('/', '_')}-seed{seed}-{key}.csv"
 
 
-def _hyperparameters() -> dict[str, Any]:
+def _hyperparameters(config: StudyConfig) -> dict[str, Any]:
     """Return DQN's hyperparameters from our file, without what rl_zoo3 alone understands."""
     path = Path(equirl.agents.__file__).parent / "hyperparams" / "dqn.yml"
     settings = dict(yaml.safe_load(path.read_text())[_ENVIRONMENT])
+    # There it is a fraction of the file's own length of run: the same number of steps here.
+    settings["exploration_fraction"] *= settings["n_timesteps"] / config.total_timesteps
     for key in ("policy", "n_timesteps", "monitor_kwargs", "callback"):
         del settings[key]
     return settings
@@ -138,10 +140,8 @@ def _hyperparameters() -> dict[str, Any]:
 
 def _run(config: StudyConfig, spec: AgentSpec, seed: int) -> None:
     torch.set_num_threads(1)
-    settings = _hyperparameters()
-    # A fraction of the run in rl_zoo3's file; here the same number of steps for every length of run.
+    settings = _hyperparameters(config)
     policy_kwargs = settings.pop("policy_kwargs")
-    fraction = settings.pop("exploration_fraction") * _reference_timesteps() / config.total_timesteps
     if spec.method is not None:
         policy_kwargs |= {"symmetry": spec.symmetry, "method": spec.method, "method_kwargs": spec.method_kwargs}
     model = DQN(
@@ -150,7 +150,6 @@ def _run(config: StudyConfig, spec: AgentSpec, seed: int) -> None:
         seed=seed,
         device="cpu",
         policy_kwargs=policy_kwargs,
-        exploration_fraction=fraction,
         **settings,
     )
     callback = _ExactEvaluation(config, spec, seed)
@@ -159,11 +158,6 @@ def _run(config: StudyConfig, spec: AgentSpec, seed: int) -> None:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *callback.rows])
     last = callback.rows[-1]
     print(f"{spec.name} seed {seed}: success {last[3]} after {last[2]} steps, {last[4]} s", flush=True)
-
-
-def _reference_timesteps() -> int:
-    path = Path(equirl.agents.__file__).parent / "hyperparams" / "dqn.yml"
-    return int(yaml.safe_load(path.read_text())[_ENVIRONMENT]["n_timesteps"])
 
 
 class _ExactEvaluation(BaseCallback):

@@ -1,0 +1,59 @@
+import math
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.logger import configure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from equirl.agents import EquivariantDQNPolicy, SymmetryCallback
+
+SETTINGS = {"learning_starts": 10, "buffer_size": 500, "device": "cpu", "seed": 0}
+
+
+def _train(method: str, folder: Path) -> tuple[DQN, EventAccumulator]:
+    policy_kwargs = {"symmetry": "grid-d4", "method": method, "net_arch": [16]}
+    model = DQN(EquivariantDQNPolicy, gym.make("equirl/GridWorld-v0"), policy_kwargs=policy_kwargs, **SETTINGS)
+    model.set_logger(configure(str(folder), ["tensorboard"]))
+    model.learn(200, callback=SymmetryCallback(log_freq=50, n_states=64), log_interval=1)
+    model.logger.close()
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return model, events
+
+
+@pytest.mark.parametrize(
+    ("method", "entropy"), [("equitune", math.log(8)), ("lambda_equitune", None), ("equizero", None)]
+)
+def test_curves_in_tensorboard(method: str, entropy: float | None, tmp_path: Path) -> None:
+    model, events = _train(method, tmp_path)
+    tags = set(events.Tags()["scalars"])
+    elements = model.q_net.symmetry.group.element_names
+    assert {f"symmetry/share_{element}" for element in elements} <= tags
+    assert "rollout/ep_rew_mean" in tags  # beside SB3's own
+    shares = [events.Scalars(f"symmetry/share_{element}")[-1].value for element in elements]
+    assert sum(shares) == pytest.approx(1, abs=1e-5)
+    assert events.Scalars("symmetry/equivariance_error")[-1].value < 1e-5
+    measured = events.Scalars("symmetry/lambda_entropy")[-1].value
+    assert 0 <= measured <= math.log(8) + 1e-5
+    if entropy is not None:
+        assert measured == pytest.approx(entropy, abs=1e-5)
+
+
+def test_the_run_is_the_same_without_it() -> None:
+    parameters = []
+    for callback in (None, SymmetryCallback(log_freq=20)):
+        policy_kwargs = {"symmetry": "grid-c4", "net_arch": [8]}
+        model = DQN(EquivariantDQNPolicy, gym.make("equirl/GridWorld-v0"), policy_kwargs=policy_kwargs, **SETTINGS)
+        model.learn(100, callback=callback)
+        parameters.append(model.policy.parameters_to_vector())
+    assert np.array_equal(*parameters)
+
+
+def test_other_agents_are_refused() -> None:
+    with pytest.raises(TypeError, match="this model has ActorCriticPolicy"):
+        PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu").learn(8, callback=SymmetryCallback())
+    with pytest.raises(ValueError, match="must be at least 1; got 0 and 5"):
+        SymmetryCallback(log_freq=0, n_states=5)
