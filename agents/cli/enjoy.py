@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import runpy
 from collections.abc import Sequence
+from pathlib import Path
 
-from equirl.agents.cli.zoo import DEFAULT_ENVIRONMENT, arguments_of
+from equirl.agents.cli.zoo import DEFAULT_ENVIRONMENT, arguments_of, peek
 
 __all__ = ["main", "record"]
 
@@ -68,4 +69,11 @@ def record(arguments: Sequence[str]) -> int:
 
 
 def _passed_on(arguments: Sequence[str]) -> list[str]:
-    return ["--help"] if "--help-all" in arguments else [*_DEFAULTS, *arguments]
+    if "--help-all" in arguments:
+        return ["--help"]
+    passed = [*_DEFAULTS, *arguments]
+    folder = Path(peek(passed, "-f", "--folder", default="")) / peek(passed, "--algo", default="")
+    # rl_zoo3 downloads agents into its own folder; every other one has to be there.
+    if "rl-trained-agents" not in folder.parts and not folder.is_dir():
+        raise FileNotFoundError(f"there are no runs in {folder}: train one with `equirl train`, or name the folder: -f")
+    return passed
