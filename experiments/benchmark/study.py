@@ -44,7 +44,6 @@ class StudyConfig:
         "grid-d4/equitune",
         "grid-d4/lambda_equitune",
         "grid-d4/equizero",
-        "grid-d4/equizero+gradient=straight_through",
     )
     """"plain", or SYMMETRY/METHOD with settings as +key=value."""
     n_seeds: int = 5
