@@ -62,10 +62,11 @@ class EquivariantQNetwork(QNetwork):
         # Copies, so that the tables follow this network to its device and no other.
         self.input_rep = copy.deepcopy(resolved.observation)
         self.output_rep = copy.deepcopy(resolved.action)
-        inputs = flat_size(observation_shape(self.observation_space))
-        self.aggregator = make_aggregator(
-            method, method_kwargs, {"features": self.q_net[-1].in_features, "inputs": inputs}
-        )
+        sizes = {
+            "features": self.net_arch[-1] if self.net_arch else self.features_dim,
+            "inputs": flat_size(observation_shape(self.observation_space)),
+        }
+        self.aggregator = make_aggregator(method, method_kwargs, sizes)
 
     def forward(self, obs: PyTorchObs) -> Tensor:
         """Return ``Q_G(s)``, shape ``[B, A]``, for observations ``[B, *observation]``.
@@ -225,8 +226,9 @@ def _features_extractor_class(
 
 
 def _as_rows(obs: PyTorchObs, space: spaces.Space[Any]) -> Tree:
-    if isinstance(space, spaces.Dict):
-        return {key: _as_rows(obs[key], part) for key, part in space.spaces.items()}
+    if not isinstance(obs, Tensor):
+        parts = space.spaces if isinstance(space, spaces.Dict) else {}
+        return {key: _as_rows(obs[key], part) for key, part in parts.items()}
     # SB3 hands Discrete observations on as [B] when acting and as [B, 1] from the replay buffer.
     return obs.reshape(-1) if isinstance(space, spaces.Discrete) else obs
 

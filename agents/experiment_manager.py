@@ -41,7 +41,7 @@ class PolicyChoice:
             raise ValueError(unknown_name_message("method", self.method, [*METHODS, PLAIN]))
 
 
-class EquirlExperimentManager(ExperimentManager):  # type: ignore[misc]
+class EquirlExperimentManager(ExperimentManager):
     """rl_zoo3's ``ExperimentManager`` for policies with a symmetry.
 
     Where rl_zoo3 replaces ``policy_kwargs`` as a whole (``-optimize``, ``--trial-id``), this one merges: what the
@@ -81,18 +81,19 @@ class EquirlExperimentManager(ExperimentManager):  # type: ignore[misc]
     def hyperparameters_optimization(self) -> None:
         """Run the search with ``policy_kwargs`` merged into what each trial samples."""
         kept = dict(self._hyperparams.get("policy_kwargs") or {})
-        sampler = HYPERPARAMS_SAMPLER[self.algo]
+        samplers: dict[str, Any] = HYPERPARAMS_SAMPLER
+        sampler = samplers[self.algo]
 
         def sample(*args: Any) -> dict[str, Any]:
             sampled: dict[str, Any] = sampler(*args)
             sampled["policy_kwargs"] = {**kept, **sampled.get("policy_kwargs", {})}
             return sampled
 
-        HYPERPARAMS_SAMPLER[self.algo] = sample
+        samplers[self.algo] = sample
         try:
             super().hyperparameters_optimization()
         finally:
-            HYPERPARAMS_SAMPLER[self.algo] = sampler
+            samplers[self.algo] = sampler
 
     def _choose_policy(self, hyperparams: dict[str, Any]) -> None:
         policy_kwargs = _policy_kwargs(hyperparams)

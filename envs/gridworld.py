@@ -50,7 +50,7 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
         ValueError: A setting out of its range, or regions that leave no start different from the goal.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 8}
+    metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 8}  # noqa: RUF012 (as Gymnasium declares it)
     symmetry_names: ClassVar[tuple[str, ...]] = ("grid-d4", "grid-c4")
 
     def __init__(

@@ -29,10 +29,10 @@ class GridWorldStates:
         differ = agent != goal
         agent, goal = agent[differ], goal[differ]
         state = np.arange(len(agent))
-        self.observations = np.zeros((len(agent), 3, size * size), dtype=np.uint8)
-        self.observations[state, 0, agent] = 1
-        self.observations[state, 1, goal] = 1
-        self.observations = self.observations.reshape(-1, 3, size, size)
+        flat = np.zeros((len(agent), 3, size * size), dtype=np.uint8)
+        flat[state, 0, agent] = 1
+        flat[state, 1, goal] = 1
+        self.observations = flat.reshape(-1, 3, size, size)
         state_of = np.full((size * size, size * size), -1)  # -1: at the goal
         state_of[agent, goal] = state
         moved = np.stack([agent // size, agent % size], axis=1)[:, None, :] + MOVES

@@ -46,15 +46,13 @@ def main(arguments: Sequence[str]) -> int:
     from matplotlib import pyplot as plt
     from rl_zoo3.plots.plot_train import plot_train  # slow, so only when it is needed
 
-    interactive = mpl.get_backend().lower() in {
-        name.lower() for name in mpl.backends.backend_registry.list_builtin(mpl.backends.BackendFilter.INTERACTIVE)
-    }
+    headless = mpl.get_backend().lower() == "agg"  # what matplotlib falls back to without a display
     defaults = ["-a", "dqn", "-e", folder_name(DEFAULT_ENVIRONMENT), "-f", "logs", "-y", "success"]
     # rl_zoo3 compares with folder names, in which slashes are dashes.
     passed = [folder_name(a) if theirs[i - 1] in ("-e", "--env") else a for i, a in enumerate(theirs)]
     with arguments_of("equirl plot", ["--help"] if ours.help_all else [*defaults, *passed]):
-        plot_train()
-    if ours.output is not None or not interactive:
+        plot_train()  # type: ignore[no-untyped-call]
+    if ours.output is not None or headless:
         output = ours.output or "training_curves.png"
         with written_whole(output) as temporary:
             plt.gcf().savefig(temporary, dpi=150, format="png")

@@ -67,14 +67,15 @@ def main(arguments: Sequence[str]) -> int:
         managers.append(EquirlExperimentManager(*args, choice=choice, **kwargs))
         return managers[0]
 
-    # The documented way to extend rl_zoo3's scripts is to replace what its module looks up.
-    original = rl_zoo3.train.ExperimentManager
-    rl_zoo3.train.ExperimentManager = make_manager
+    # rl_zoo3's scripts are extended by replacing what their module looks up; they have no other door.
+    zoo: Any = rl_zoo3.train
+    original = zoo.ExperimentManager
+    zoo.ExperimentManager = make_manager
     try:
         with arguments_of("equirl train", ["--help"] if ours.help_all else [*_defaults(theirs), *theirs]):
-            rl_zoo3.train.train()
+            zoo.train()
     finally:
-        rl_zoo3.train.ExperimentManager = original
+        zoo.ExperimentManager = original
     manager = managers[0]
     if manager.optimize_hyperparameters or ours.summary_episodes < 1:
         return 0
