@@ -2,10 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from gymnasium import make
+from rliable import metrics
 from stable_baselines3 import DQN
 
 import equirl.envs  # noqa: F401
-from equirl.experiments.benchmark.report import steps_to_threshold, summary_table
+from equirl.experiments.benchmark.report import _interquartile_mean, steps_to_threshold, summary_table
 from equirl.experiments.benchmark.study import parse_agent
 from equirl.experiments.exact_evaluation import GridWorldStates
 
@@ -43,6 +44,14 @@ def test_steps_to_threshold_and_ratio() -> None:
     table = summary_table(study, 0.975)
     assert "| fast | 3 of 3 | 100 | 100 | 200 | 0.33 | 10 |" in table
     assert "| never | 0 of 3 | not reached | not reached | not reached | - | not reached |" in table
+
+
+def test_the_curve_is_rliables_interquartile_mean() -> None:
+    curves = np.random.default_rng(0).random((8, 3))
+    middle, band = _interquartile_mean(curves)
+    assert np.allclose(middle, [metrics.aggregate_iqm(curves[:, t]) for t in range(3)])
+    assert band.shape == (2, 3)
+    assert bool(((band[0] <= middle) & (middle <= band[1])).all())
 
 
 def test_agents_of_a_study_by_name() -> None:

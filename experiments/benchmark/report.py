@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rliable import library, metrics
+from rliable import library
+from scipy.stats import trim_mean
 
 from equirl.agents.files import written_whole
 
@@ -101,7 +102,8 @@ def _interquartile_mean(curves: NDArray[np.float64]) -> tuple[NDArray[np.float64
     """Return IQM, shape ``[T]``, and its interval, shape ``[2, T]``, of curves ``[seeds, T]``."""
 
     def statistic(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array([metrics.aggregate_iqm(scores[:, t]) for t in range(scores.shape[1])])
+        # rliable's aggregate_iqm at every step at once
+        return np.asarray(trim_mean(scores, proportiontocut=0.25, axis=0))
 
     points, intervals = library.get_interval_estimates({"curve": curves}, statistic, reps=_BOOTSTRAPS)
     return points["curve"], intervals["curve"]

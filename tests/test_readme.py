@@ -1,0 +1,22 @@
+"""The README's Python runs as it stands there, block after block, with fewer training steps."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stable_baselines3 import DQN
+
+from equirl import MDPSymmetry
+
+
+def test_the_python_of_the_readme_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (checkout / "README.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) == 4
+    namespace: dict[str, Any] = {}
+    for block in blocks:
+        exec(block.replace("10_000", "300"), namespace)
+    assert float(capsys.readouterr().out) < 1e-5  # the printed equivariance error
+    assert isinstance(namespace["cartpole"], MDPSymmetry)
+    policy_kwargs = {"symmetry": namespace["cartpole"]}
+    DQN(namespace["EquivariantDQNPolicy"], "CartPole-v1", policy_kwargs=policy_kwargs, learning_starts=10).learn(30)
