@@ -8,8 +8,12 @@ from equirl.envs.gridworld import GridWorldEnv
 
 __all__ = ["DECLARED_SYMMETRIES", "register_environments"]
 
-DECLARED_SYMMETRIES: dict[str, tuple[str, ...]] = {"equirl/GridWorld-v0": GridWorldEnv.symmetry_names}
-"""Environment id to the names of its symmetries, the largest first."""
+DECLARED_SYMMETRIES: dict[str, tuple[str, ...]] = {
+    "equirl/GridWorld-v0": GridWorldEnv.symmetry_names,
+    "CartPole-v1": ("cartpole-z2",),
+    "Acrobot-v1": ("acrobot-z2",),
+}
+"""Environment id to the names of its symmetries, the largest first; ``check_symmetry`` passes on all of them."""
 
 
 def register_environments() -> None:

@@ -1,14 +1,18 @@
-"""The symmetries of grids with four absolute moves, registered by name: ``grid-c4``, ``grid-d4``."""
+"""The declared symmetries, registered by name: grids with four absolute moves, and classic control."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from equirl.groups import FiniteGroup, cyclic_group, dihedral_group
-from equirl.representations import image_representation, permutation_representation
+from equirl.representations import (
+    image_representation,
+    permutation_representation,
+    signed_permutation_representation,
+)
 from equirl.symmetry import MDPSymmetry, ObservationShape, register_symmetry
 
-__all__ = ["grid_symmetry"]
+__all__ = ["grid_symmetry", "mirror_symmetry"]
 
 
 def grid_symmetry(name: str, group: FiniteGroup, observation_shape: ObservationShape, n_actions: int) -> MDPSymmetry:
@@ -36,5 +40,37 @@ def grid_symmetry(name: str, group: FiniteGroup, observation_shape: ObservationS
     return MDPSymmetry(name, image_representation(group, observation_shape), permutation_representation(group))
 
 
+def mirror_symmetry(
+    name: str, signs: tuple[int, ...], observation_shape: ObservationShape, n_actions: int
+) -> MDPSymmetry:
+    """Return the mirror symmetry (Z2) of an observation whose coordinates keep or change their sign.
+
+    The mirror ``s`` multiplies coordinate ``i`` by ``signs[i]`` and reverses the order of the actions: 0 becomes the
+    last, as "push left" and "push right" do.
+
+    Args:
+        name: Its name.
+        signs: +1 or -1 for each coordinate of the observation.
+        observation_shape: ``(len(signs),)``.
+        n_actions: Number of actions.
+
+    Raises:
+        ValueError: ``signs`` holds something else than +1 and -1.
+    """
+    mirror = dihedral_group(1)
+    unmoved = list(range(len(signs)))
+    return MDPSymmetry(
+        name,
+        signed_permutation_representation(mirror, [unmoved, unmoved], [[1] * len(signs), list(signs)]),
+        permutation_representation(mirror, [list(range(n_actions)), list(range(n_actions))[::-1]]),
+    )
+
+
 register_symmetry("grid-c4", partial(grid_symmetry, "grid-c4", cyclic_group(4)))
 register_symmetry("grid-d4", partial(grid_symmetry, "grid-d4", dihedral_group(4)))
+# Cart position, its velocity, pole angle, its velocity: all change sign; push left and push right swap.
+register_symmetry("cartpole-z2", partial(mirror_symmetry, "cartpole-z2", (-1, -1, -1, -1)))
+# [cos1, sin1, cos2, sin2, velocity1, velocity2]: sines and velocities change sign; torques -1 and +1 swap.
+register_symmetry("acrobot-z2", partial(mirror_symmetry, "acrobot-z2", (1, -1, 1, -1, -1, -1)))
+# Approximate only: the valley is symmetric about position -0.52, not 0, and the goal is on the right alone.
+register_symmetry("mountaincar-z2", partial(mirror_symmetry, "mountaincar-z2", (-1, -1)))

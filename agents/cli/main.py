@@ -20,6 +20,7 @@ _SUMMARIES = {
     "plot": "plot training curves of the runs in a folder",
     "record": "record a video of a trained agent",
     "envs": "list environments with their symmetries and groups",
+    "check": "check that an environment has a symmetry",
     "benchmark": "run a learning study and write its CSV and plot",
 }
 

@@ -1,0 +1,150 @@
+import re
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from equirl.agents.cli import main
+from equirl.envs import DECLARED_SYMMETRIES, GridWorldEnv, check_symmetry
+
+
+@pytest.mark.parametrize(
+    ("environment_id", "symmetry"), [(env, name) for env, names in DECLARED_SYMMETRIES.items() for name in names]
+)
+def test_every_declared_symmetry_holds(environment_id: str, symmetry: str) -> None:
+    report = check_symmetry(gym.make(environment_id), symmetry)
+    assert report.ok, str(report)
+    assert len(report.passed) == 3
+    assert not report.skipped
+
+
+@pytest.mark.parametrize("settings", [{"slip": 0.3}, {"wall_density": 0.2}, {"size": 4, "slip": 1.0}], ids=str)
+def test_the_settings_of_gridworld_keep_its_symmetry(settings: dict) -> None:
+    report = check_symmetry(gym.make("equirl/GridWorld-v0", **settings), "grid-d4")
+    assert report.ok, str(report)
+
+
+class _HiddenWall(GridWorldEnv):
+    """One cell cannot be entered, and no channel shows it."""
+
+    def step(self, action: Any) -> Any:
+        before = self.agent
+        observation, *rest = super().step(action)
+        if self.agent == (1, 2):
+            self.agent = before
+            observation = self._observe()
+        return observation, *rest
+
+
+class _RewardOnOneSide(GridWorldEnv):
+    def step(self, action: Any) -> Any:
+        observation, reward, *rest = super().step(action)
+        return observation, reward + 0.1 * (self.agent == (0, 3)), *rest
+
+
+class _SwappedAction(GridWorldEnv):
+    def step(self, action: Any) -> Any:
+        return super().step({0: 1, 1: 0}.get(int(action), int(action)))
+
+
+class _BiasedStart(GridWorldEnv):
+    def reset(self, **kwargs: Any) -> Any:
+        observation, info = super().reset(**kwargs)
+        if not kwargs.get("options") and self.np_random.random() < 0.3:
+            return super().reset(options={"agent": (0, 0)})
+        return observation, info
+
+
+class _SlipsToOneSide(GridWorldEnv):
+    def step(self, action: Any) -> Any:
+        return super().step((int(action) + (self.np_random.random() < 0.3)) % 4)
+
+
+class _EndsInACorner(GridWorldEnv):
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, *rest = super().step(action)
+        return observation, reward, terminated or self.agent == (0, 0), *rest
+
+
+@pytest.mark.parametrize(
+    ("make", "check", "detail", "symmetry"),
+    [
+        (_HiddenWall, "dynamics", "next observation, coordinate", "grid-d4"),
+        (_RewardOnOneSide, "dynamics", r"reward: r\(s, a\) = ", "grid-d4"),
+        (_SwappedAction, "dynamics", "next observation, coordinate", "grid-d4"),
+        (_EndsInACorner, "dynamics", "end of the episode: (True|False) after", "grid-d4"),
+        (_SlipsToOneSide, "dynamics", "outcomes of the step .* differ, p = ", "grid-d4"),
+        (_BiasedStart, "start distribution", "differ, p = ", "grid-c4"),
+        (lambda: GridWorldEnv(goal="north-west"), "start distribution", "differ, p = ", "grid-c4"),
+    ],
+)
+def test_a_broken_environment_is_caught(make: Callable[[], gym.Env], check: str, detail: str, symmetry: str) -> None:
+    report = check_symmetry(make(), symmetry, n_transitions=1500)
+    assert not report.ok
+    (violation,) = report.violations
+    assert violation.check == check
+    assert re.search(detail, violation.detail), violation.detail
+    assert violation.element in ("r", "r2", "r3", "s", "rs", "r2s", "r3s")
+    if check == "dynamics":
+        assert violation.observation is not None
+        assert violation.action in range(4)
+        assert f"action {violation.action}, in the state" in str(report)
+
+
+def test_slips_to_one_side_keep_the_rotations() -> None:
+    # The control: a drift to the left of every move is symmetric under turns, and under turns alone.
+    assert check_symmetry(_SlipsToOneSide(), "grid-c4").ok
+
+
+def test_mountain_car_is_symmetric_only_roughly() -> None:
+    report = check_symmetry(gym.make("MountainCar-v0"), "mountaincar-z2")
+    assert {violation.check for violation in report.violations} == {"spaces", "dynamics", "start distribution"}
+
+
+def test_false_alarms_are_as_rare_as_stated() -> None:
+    environment = GridWorldEnv(size=3)
+    alarms = [
+        not check_symmetry(environment, "grid-c4", n_transitions=1, n_resets=100, significance=0.1, seed=seed).ok
+        for seed in range(60)
+    ]
+    assert sum(alarms) <= 14  # binomial(60, 0.1) exceeds it once in 1,400 times
+
+
+class _Unknown(gym.Env):
+    observation_space = spaces.Box(-1, 1, (4,), dtype=np.float32)
+    action_space: spaces.Space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        return self.np_random.uniform(-1, 1, 4).astype(np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        return self.np_random.uniform(-1, 1, 4).astype(np.float32), 0.0, False, True, {}
+
+
+def test_what_cannot_be_checked_is_said() -> None:
+    report = check_symmetry(_Unknown(), "cartpole-z2")
+    assert report.ok
+    assert "dynamics: _Unknown cannot be placed in a state; see register_placer" in str(report)
+    continuous = _Unknown()
+    continuous.action_space = spaces.Box(-1, 1, (1,))
+    with pytest.raises(TypeError, match="Box observations and Discrete actions"):
+        check_symmetry(continuous, "cartpole-z2")
+    with pytest.raises(ValueError, match=r"acts on images"):
+        check_symmetry(_Unknown(), "grid-d4")
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "CartPole-v1", "--symmetry", "cartpole-z2", "--transitions", "50"]) == 0
+    assert "symmetry 'cartpole-z2' holds as far as checked" in capsys.readouterr().out
+    region = ["--env-kwargs", "goal:'north-west'", "--transitions", "20"]
+    assert main(["check", "equirl/GridWorld-v0", "--symmetry", "grid-d4", *region]) == 1
+    assert "VIOLATED start distribution, element r" in capsys.readouterr().out
+    assert main(["check", "equirl/GridWorld-v0", "--symmetry", "grid-d4", *region, "--no-starts"]) == 0
+    assert main(["check", "CartPole-v1", "--symmetry", "cartpol-z2"]) == 2
+    assert "Did you mean 'cartpole-z2'?" in capsys.readouterr().err
+    assert main(["check", "CartPol-v1", "--symmetry", "cartpole-z2"]) == 2
+    assert "equirl check: ValueError: CartPol-v1: " in capsys.readouterr().err
