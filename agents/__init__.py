@@ -5,6 +5,7 @@ from equirl.agents.dqn import EquivariantDQNPolicy, EquivariantQNetwork
 from equirl.agents.features_extractors import GridCNN
 from equirl.agents.methods import METHODS, make_aggregator
 from equirl.agents.policies import policy_with
+from equirl.agents.replay import SymmetryReplayBuffer
 from equirl.agents.spaces import observation_shape, resolve_symmetry
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "EquivariantQNetwork",
     "GridCNN",
     "SymmetryCallback",
+    "SymmetryReplayBuffer",
     "make_aggregator",
     "observation_shape",
     "policy_with",

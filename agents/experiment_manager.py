@@ -78,6 +78,13 @@ class EquirlExperimentManager(ExperimentManager):
         print(f"Policy: {hyperparams['policy']}, {_policy_kwargs(hyperparams)}")
         return hyperparams, OrderedDict(sorted(hyperparams.items()))
 
+    def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
+        # rl_zoo3 evaluates this string where only its own classes are known; a dotted path is importable anywhere.
+        name = hyperparams.get("replay_buffer_class")
+        if isinstance(name, str) and "." in name and all(part.isidentifier() for part in name.split(".")):
+            hyperparams["replay_buffer_class"] = get_class_by_name(name)
+        return super()._preprocess_hyperparams(hyperparams)
+
     def hyperparameters_optimization(self) -> None:
         """Run the search with ``policy_kwargs`` merged into what each trial samples."""
         kept = dict(self._hyperparams.get("policy_kwargs") or {})

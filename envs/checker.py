@@ -229,8 +229,8 @@ class _Check:
             turned, turned_action = self._turn(g, observation), self._turn_action(g, action)
             counts: dict[Any, list[int]] = {}
             for _ in range(_OUTCOMES):
-                seen, *rest = self._step(placer, observation, action)
-                counts.setdefault(self._outcome_key((self._turn(g, seen), *rest)), [0, 0])[0] += 1
+                seen, reward, end = self._step(placer, observation, action)
+                counts.setdefault(self._outcome_key((self._turn(g, seen), reward, end)), [0, 0])[0] += 1
                 counts.setdefault(self._outcome_key(self._step(placer, turned, turned_action)), [0, 0])[1] += 1
             from scipy.stats import chi2_contingency  # a second to import, which only this check needs
 
@@ -275,7 +275,8 @@ class _Check:
         return (np.round(outcome[0].astype(np.float64), 6) + 0.0).tobytes(), round(outcome[1], 6), outcome[2]
 
     def _turn(self, g: int, observation: NDArray[Any]) -> NDArray[Any]:
-        return self._turn_batch(g, observation[None])[0]
+        turned: NDArray[Any] = self._turn_batch(g, observation[None])[0]
+        return turned
 
     def _turn_batch(self, g: int, observations: NDArray[Any]) -> NDArray[Any]:
         turned = self._symmetry.observation.apply(g, torch.from_numpy(observations))

@@ -69,7 +69,7 @@ class Representation(nn.Module):
         """
 
     @abstractmethod
-    def _apply_element(self, g: int | str, x: Tree) -> Tree:
+    def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tree:
         """Return ``rho(g) x``."""
 
     @abstractmethod
@@ -79,9 +79,11 @@ class Representation(nn.Module):
     @overload
     def apply(self, g: Callable[[nn.Module], None], x: None = None) -> Self: ...
     @overload
-    def apply(self, g: int | str, x: Tree) -> Tree: ...
-    def apply(self, g: Callable[[nn.Module], None] | int | str, x: Tree | None = None) -> Self | Tree:
-        """Return ``rho(g) x`` for one element ``g`` (index or name): ``[B, *shape] -> [B, *shape]``.
+    def apply(self, g: int | str | Tensor, x: Tree) -> Tree: ...
+    def apply(self, g: Callable[[nn.Module], None] | int | str | Tensor, x: Tree | None = None) -> Self | Tree:
+        """Return ``rho(g) x``: ``[B, *shape] -> [B, *shape]``.
+
+        ``g`` is one element (index or name), or integers ``[B]``, an element for each sample.
 
         With a callable alone it is ``nn.Module.apply``, which a parent module calls on its children.
 
@@ -90,7 +92,7 @@ class Representation(nn.Module):
         """
         if x is None:
             return super().apply(cast("Callable[[nn.Module], None]", g))
-        return self._apply_element(cast("int | str", g), x)
+        return self._apply_element(cast("int | str | Tensor", g), x)
 
     def forward(self, x: Tree) -> Tree:
         """Return the orbit of ``x``."""
@@ -158,9 +160,14 @@ class MonomialRepresentation(Representation):
             moved = _with_sign(moved, self._inverse_sign)
         return moved.view(len(flat), self.group.order, *self.shape)
 
-    def _apply_element(self, g: int | str, x: Tree) -> Tensor:
-        element = self.group.index(g)
-        moved = self._flatten(x, leading=1).index_select(1, self._index[element])
+    def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tensor:
+        flat = self._flatten(x, leading=1)
+        if isinstance(g, Tensor):
+            element: int | Tensor = _element_per_sample(self.group, g, len(flat))
+            moved = flat.gather(1, self._index[element])
+        else:
+            element = self.group.index(g)
+            moved = flat.index_select(1, self._index[element])
         if self._sign is not None:
             moved = _with_sign(moved, self._sign[element])
         return moved.view(-1, *self.shape)
@@ -232,8 +239,12 @@ class TokenRepresentation(Representation):
         elements = torch.arange(self.group.order, device=tokens.device).view(1, -1, *[1] * (tokens.ndim - 2))
         return inverse[elements, tokens]
 
-    def _apply_element(self, g: int | str, x: Tree) -> Tensor:
-        return self._table[self.group.index(g)][self._check(x, leading=1)]
+    def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tensor:
+        tokens = self._check(x, leading=1)
+        if isinstance(g, Tensor):
+            elements = _element_per_sample(self.group, g, len(tokens))
+            return self._table[elements.view(-1, *[1] * (tokens.ndim - 1)), tokens]
+        return self._table[self.group.index(g)][tokens]
 
     def on_logits(self) -> MonomialRepresentation:
         """Return the matching action on scores over the values, sample shape ``[vocabulary]``."""
@@ -296,7 +307,7 @@ class MappingRepresentation(Representation):
     def pull_back(self, y: Tree) -> dict[str, Any]:  # noqa: D102
         return self._each(y, lambda part, entry: part.pull_back(entry))
 
-    def _apply_element(self, g: int | str, x: Tree) -> dict[str, Any]:
+    def _apply_element(self, g: int | str | Tensor, x: Tree) -> dict[str, Any]:
         return self._each(x, lambda part, entry: part.apply(g, entry))
 
     def same_as(self, other: Representation) -> bool:  # noqa: D102
@@ -485,6 +496,19 @@ def representation_from_generators(
 
 def _reshape(representation: MonomialRepresentation, shape: Sequence[int]) -> MonomialRepresentation:
     return MonomialRepresentation(representation.group, shape, representation.index, representation.sign.long())
+
+
+def _element_per_sample(group: FiniteGroup, elements: Tensor, batch: int) -> Tensor:
+    if (
+        elements.shape != (batch,)
+        or elements.is_floating_point()
+        or bool(((elements < 0) | (elements >= group.order)).any())
+    ):
+        raise ValueError(
+            f"elements per sample are integers [{batch}] in 0 .. {group.order - 1}; got {elements.dtype} "
+            f"{list(elements.shape)}"
+        )
+    return elements
 
 
 def _with_sign(x: Tensor, sign: Tensor) -> Tensor:

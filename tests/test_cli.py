@@ -130,6 +130,15 @@ def test_plain_rl_zoo3_trains_searches_and_never_drops_a_symmetry_silently(tmp_p
     assert "EquivariantDQNPolicy needs a symmetry" in output
 
 
+def test_augmentation_of_the_replay_buffer_from_the_command_line(tmp_path: Path) -> None:
+    buffer = [
+        "replay_buffer_class:'equirl.agents.SymmetryReplayBuffer'",
+        "replay_buffer_kwargs:dict(symmetry='grid-d4')",
+    ]
+    _run("train", "--method", "plain", *QUICK, "--summary-episodes", "0", "-params", *FAST, *buffer, cwd=tmp_path)
+    assert _config(tmp_path)["replay_buffer_class"] == "equirl.agents.SymmetryReplayBuffer"
+
+
 def test_workers_in_other_processes(tmp_path: Path) -> None:
     arguments = ["--vec-env", "subproc", *QUICK, "--summary-episodes", "0", "-params", *FAST, "n_envs:2"]
     _run("train", *arguments, cwd=tmp_path)

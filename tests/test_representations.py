@@ -66,6 +66,15 @@ def test_orbit_apply_matrices_and_pull_back_agree(rho: MonomialRepresentation) -
     assert torch.allclose(rho.character(), torch.einsum("gii->g", matrices))
 
 
+@each
+def test_an_element_for_each_sample(rho: MonomialRepresentation) -> None:
+    x = torch.randn(9, *rho.shape)
+    elements = torch.randint(rho.group.order, (9,))
+    assert torch.equal(rho.apply(elements, x), rho.orbit(x)[torch.arange(9), elements])
+    with pytest.raises(ValueError, match=r"elements per sample are integers \[9\]"):
+        rho.apply(elements + rho.group.order, x)
+
+
 def test_image_representation_is_rot90_and_flip() -> None:
     x = torch.randn(2, 3, 6, 6)
     orbit = image_representation(D4, (3, 6, 6)).orbit(x)
@@ -110,6 +119,8 @@ def test_tokens_act_on_values_and_their_logits_follow() -> None:
         for h in range(6):
             assert torch.equal(rho.apply(g, rho.apply(h, x)), rho.apply(group.multiply(g, h), x))
     assert torch.equal(rho.pull_back(orbit), x[:, None].expand_as(orbit))
+    elements = torch.randint(6, (5,))
+    assert torch.equal(rho.apply(elements, x), orbit[torch.arange(5), elements])
     one_hot = nn.functional.one_hot(x[:, 0], 4).float()
     logits = rho.on_logits()
     for g in range(6):
