@@ -6,6 +6,7 @@ from pathlib import Path
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two tests at a time on two cores; subprocesses inherit it
 
 # `python -m pytest` puts the checkout ahead of what is installed; test what is installed.
 _ROOT = Path(__file__).resolve().parents[1]

@@ -213,6 +213,7 @@ def test_a_small_study_resumes_and_reports(tmp_path: Path) -> None:
     arguments = [
         "benchmark", "rl", "--agents", "plain", "grid-c4/equizero+gradient=straight_through", "--n-seeds", "2",
         "--size", "3", "--total-timesteps", "700", "--eval-freq", "100", "--threshold", "0.2", "--out", "study",
+        "--n-jobs", "1",
     ]  # fmt: skip
     output = _run(*arguments, cwd=tmp_path)
     assert "4 runs, 4 to do" in output
@@ -231,4 +232,5 @@ def test_a_small_study_resumes_and_reports(tmp_path: Path) -> None:
     columns = [line.rsplit(b",", 1)[0] for line in first.splitlines()]  # without the seconds
     again = [line.rsplit(b",", 1)[0] for line in (tmp_path / "study/study.csv").read_bytes().splitlines()]
     assert columns == again  # equal seeds, equal runs
-    assert "4 runs, 4 to do" in _run(*arguments, "--stop-after", "2", cwd=tmp_path)  # another setting, other runs
+    other = ["--stop-after", "2", "--agents", "plain", "--n-seeds", "1"]
+    assert "1 runs, 1 to do" in _run(*arguments, *other, cwd=tmp_path)  # another setting, another run

@@ -52,7 +52,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     from rl_zoo3.enjoy import enjoy  # slow, so only when it is needed
 
-    with arguments_of("equirl enjoy", _passed_on(arguments)):
+    # One torch thread: networks this small run slower on two.
+    with arguments_of("equirl enjoy", ["--num-threads", "1", *_passed_on(arguments)]):
         enjoy()
     return 0
 
