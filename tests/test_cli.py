@@ -184,6 +184,7 @@ def test_envs_lists_groups(tmp_path: Path) -> None:
             r"are for --algo dqn; got .* ppo",
         ),
         (["train", "--env-kwargs", "slip:2.0"], r"slip is a probability in \[0, 1\], not 2.0"),
+        (["train", "-i", "model.zip", "--method", "equizero"], r"model.zip keeps the policy it was trained with"),
         (["enjoy", "--no-render"], r"there are no runs in logs/dqn: train one with `equirl train`"),
         (["benchmark", "lr"], r"study 'lr' is unknown; known: rl"),
         (["benchmark", "rl", "--agents", "grid-d4/equitone"], r"method 'equitone' is unknown"),

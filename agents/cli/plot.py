@@ -13,7 +13,7 @@ __all__ = ["main"]
 _HELP = """\
 usage: equirl plot [-o FILE.png] [options of rl_zoo3's plot_train]
 
-Plots the training curves of all runs of an environment in a folder: success rate by default.
+Plots the training curves of all runs of an environment in a folder: success rate for equirl's own, else reward.
 
   -o FILE        write the plot to FILE; by default training_curves.png where there is no display, else a window
 
@@ -47,7 +47,10 @@ def main(arguments: Sequence[str]) -> int:
     from rl_zoo3.plots.plot_train import plot_train  # slow, so only when it is needed
 
     headless = mpl.get_backend().lower() == "agg"  # what matplotlib falls back to without a display
-    defaults = ["-a", "dqn", "-e", folder_name(DEFAULT_ENVIRONMENT), "-f", "logs", "-y", "success"]
+    defaults = ["-a", "dqn", "-e", folder_name(DEFAULT_ENVIRONMENT), "-f", "logs"]
+    named = [a for i, a in enumerate(theirs) if theirs[i - 1] in ("-e", "--env")]
+    if all(name.startswith("equirl") for name in named):
+        defaults += ["-y", "success"]  # our environments report it; others give rl_zoo3's default, the reward
     # rl_zoo3 compares with folder names, in which slashes are dashes.
     passed = [folder_name(a) if theirs[i - 1] in ("-e", "--env") else a for i, a in enumerate(theirs)]
     with arguments_of("equirl plot", ["--help"] if ours.help_all else [*defaults, *passed]):

@@ -61,6 +61,8 @@ def main(arguments: Sequence[str]) -> int:
     from equirl.agents.summary import summarize
 
     choice = PolicyChoice(ours.symmetry, ours.method)
+    if choice != PolicyChoice() and (agent := peek(theirs, "-i", "--trained-agent", default="")):
+        raise ValueError(f"{agent} keeps the policy it was trained with: leave out --symmetry and --method, or -i")
     managers: list[EquirlExperimentManager] = []
 
     def make_manager(*args: Any, **kwargs: Any) -> EquirlExperimentManager:
