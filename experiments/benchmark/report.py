@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,15 @@ def report(folder: Path, threshold: float) -> str:
     """Write ``summary.md`` and ``learning_curves.png`` beside ``study.csv``, and return the table.
 
     Raises:
-        FileNotFoundError: There is no ``study.csv`` in the folder.
+        FileNotFoundError: There is no ``study.csv`` or ``record.json`` in the folder.
     """
     study = pd.read_csv(folder / "study.csv")
+    size = json.loads((folder / "record.json").read_text())["config"]["size"]
     table = summary_table(study, threshold)
     with written_whole(folder / "summary.md") as temporary:
         temporary.write_text(table + "\n")
     with written_whole(folder / "learning_curves.png") as temporary:
-        draw_learning_curves(study, threshold).savefig(temporary, dpi=150, format="png")
+        draw_learning_curves(study, threshold, size).savefig(temporary, dpi=150, format="png")
     return table
 
 
@@ -70,7 +72,7 @@ def summary_table(study: pd.DataFrame, threshold: float) -> str:
     return "\n".join(lines)
 
 
-def draw_learning_curves(study: pd.DataFrame, threshold: float) -> Figure:
+def draw_learning_curves(study: pd.DataFrame, threshold: float, size: int) -> Figure:
     """Draw the success rate over environment steps: interquartile mean over seeds, 95 % bootstrap band (rliable).
 
     A run that ended because it had learned keeps its last value from there on.
@@ -92,7 +94,7 @@ def draw_learning_curves(study: pd.DataFrame, threshold: float) -> Figure:
     axes.set_xlabel("environment steps")
     axes.set_ylabel("success rate over all states")
     n_seeds = study.seed.nunique()
-    axes.set_title(f"7x7 GridWorld, DQN: interquartile mean of {n_seeds} seeds, 95 % interval", fontsize=10)
+    axes.set_title(f"{size}x{size} GridWorld, DQN: interquartile mean of {n_seeds} seeds, 95 % interval", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -105,7 +107,12 @@ def _interquartile_mean(curves: NDArray[np.float64]) -> tuple[NDArray[np.float64
         # rliable's aggregate_iqm at every step at once
         return np.asarray(trim_mean(scores, proportiontocut=0.25, axis=0))
 
-    points, intervals = library.get_interval_estimates({"curve": curves}, statistic, reps=_BOOTSTRAPS)
+    points, intervals = library.get_interval_estimates(
+        {"curve": curves},
+        statistic,
+        reps=_BOOTSTRAPS,
+        random_state=np.random.RandomState(0),  # the same picture from the same CSV
+    )
     return points["curve"], intervals["curve"]
 
 
