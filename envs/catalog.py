@@ -2,21 +2,74 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import gymnasium as gym
 
 from equirl.envs.gridworld import GridWorldEnv
 
-__all__ = ["DECLARED_SYMMETRIES", "register_environments"]
+__all__ = ["DECLARED_SYMMETRIES", "DeclaredSymmetry", "register_environments"]
 
-DECLARED_SYMMETRIES: dict[str, tuple[str, ...]] = {
-    "equirl/GridWorld-v0": GridWorldEnv.symmetry_names,
-    "CartPole-v1": ("cartpole-z2",),
-    "Acrobot-v1": ("acrobot-z2",),
-}
-"""Environment id to the names of its symmetries, the largest first; ``check_symmetry`` passes on all of them."""
+
+@dataclass(frozen=True)
+class DeclaredSymmetry:
+    """A symmetry that an environment has.
+
+    Attributes:
+        environment_id: Gymnasium id.
+        symmetry: Name of the symmetry.
+        symmetric_starts: Whether the distribution of starts has it too; else only dynamics and rewards have.
+        view_kwargs: Settings of the view under which it holds, for MiniGrid.
+    """
+
+    environment_id: str
+    symmetry: str
+    symmetric_starts: bool = True
+    view_kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+_MISSION = {"mission": True}
+
+DECLARED_SYMMETRIES: tuple[DeclaredSymmetry, ...] = (
+    *(DeclaredSymmetry("equirl/GridWorld-v0", name) for name in GridWorldEnv.symmetry_names),
+    DeclaredSymmetry("CartPole-v1", "cartpole-z2"),
+    DeclaredSymmetry("Acrobot-v1", "acrobot-z2"),
+    DeclaredSymmetry("equirl/EmptyRoom-v0", "minigrid-d4"),
+    DeclaredSymmetry("equirl/EmptyRoom-v0", "minigrid-egocentric-z2"),
+    DeclaredSymmetry("MiniGrid-FourRooms-v0", "minigrid-d4"),
+    DeclaredSymmetry("MiniGrid-FourRooms-v0", "minigrid-egocentric-z2"),
+    DeclaredSymmetry("MiniGrid-Fetch-8x8-N3-v0", "minigrid-d4", view_kwargs=_MISSION),
+    DeclaredSymmetry("MiniGrid-Fetch-8x8-N3-v0", "minigrid-egocentric-z2", view_kwargs=_MISSION),
+    DeclaredSymmetry("MiniGrid-GoToObject-8x8-N2-v0", "minigrid-d4", view_kwargs=_MISSION),
+    DeclaredSymmetry("MiniGrid-GoToObject-8x8-N2-v0", "minigrid-egocentric-z2", view_kwargs=_MISSION),
+    *(
+        DeclaredSymmetry(f"MiniGrid-{name}-v0", symmetry, symmetric_starts=False, view_kwargs=view)
+        for name, view in (
+            ("Empty-8x8", {}),
+            ("Empty-Random-6x6", {}),
+            ("DoorKey-5x5", {}),
+            ("LavaGapS5", {}),
+            ("SimpleCrossingS9N1", {}),
+            ("LavaCrossingS9N1", {}),
+            ("MultiRoom-N2-S4", {}),
+            ("KeyCorridorS3R3", {}),
+            ("Dynamic-Obstacles-6x6", {}),
+            ("GoToDoor-5x5", _MISSION),
+            ("PutNear-6x6-N2", _MISSION),
+            ("MemoryS7", {}),
+        )
+        for symmetry in ("minigrid-d4", "minigrid-egocentric-z2")
+    ),
+)
+"""Every declared symmetry; ``check_symmetry`` passes on all of them."""
 
 
 def register_environments() -> None:
     """Register equirl's environments with Gymnasium; safe to call twice."""
-    if "equirl/GridWorld-v0" not in gym.registry:
-        gym.register("equirl/GridWorld-v0", entry_point="equirl.envs.gridworld:GridWorldEnv")
+    for name, entry_point in (
+        ("GridWorld", "equirl.envs.gridworld:GridWorldEnv"),
+        ("EmptyRoom", "equirl.envs.empty_room:EmptyRoomEnv"),
+    ):
+        if f"equirl/{name}-v0" not in gym.registry:
+            gym.register(f"equirl/{name}-v0", entry_point=entry_point)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import gymnasium as gym
@@ -12,13 +13,14 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from equirl.envs.placing import Placer, find_placer
+from equirl.envs.placing import find_placer, find_transformable, transform_state
 from equirl.symmetry import MDPSymmetry, build_symmetry
 
 __all__ = ["SymmetryReport", "Violation", "check_symmetry"]
 
 _PERMUTATIONS = 4999  # p-values down to 1/5000
 _OUTCOMES = 200  # steps from one state and action, where the dynamics are stochastic
+_FEW_OUTCOMES = 20  # up to so many different ones a chi-square test has enough of each
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,12 @@ def check_symmetry(
 ) -> SymmetryReport:
     """Check that an environment has a symmetry: spaces, dynamics with rewards and ends, and starts.
 
-    **Dynamics**, ``p(gs', r | gs, ga) = p(s', r | s, a)``: states from random rollouts; the environment is placed in
-    ``s`` and in ``gs`` (``register_placer`` tells how; without it the check is skipped, and said so) and stepped with
-    ``a`` and ``ga``. Deterministic dynamics are compared exactly, to ``tolerance``; stochastic ones by a chi-square
-    test of the outcomes from a few states, 200 steps each.
+    **Dynamics**, ``p(gs', r | gs, ga) = p(s', r | s, a)``: states from random rollouts; the environment is put into
+    ``s`` and into ``gs`` and stepped with ``a`` and ``ga``. It is put there by its placer (``register_placer``), or by
+    its ``transform_state`` where an observation does not show the whole state; without either the check is skipped, and
+    said so. Deterministic dynamics are compared exactly, to ``tolerance``; stochastic ones by the outcomes from a few
+    states, 200 steps each: a chi-square test where there are few outcomes, the test used for starts where there are
+    many.
 
     **Starts**: first observations against transformed first observations of other resets, by a permutation test of
     their energy distance (Székely and Rizzo 2013) for each generator of the group.
@@ -128,14 +132,13 @@ def check_symmetry(
     symmetry.check_fits(shape, n_actions)
     check = _Check(environment, symmetry, significance, tolerance, np.random.default_rng(seed))
     passed, skipped, violations = [], [], []
-    placer = find_placer(environment)
     results: list[tuple[str, Violation | None]] = [("spaces: bounds map to bounds", check.spaces())]
-    if placer is None:
+    if find_placer(environment) is None and find_transformable(environment) is None:
         skipped.append(
             f"dynamics: {type(environment.unwrapped).__name__} cannot be placed in a state; see register_placer"
         )
     else:
-        results.append(check.dynamics(placer, n_transitions))
+        results.append(check.dynamics(n_transitions))
     if check_starts:
         results.append((f"start distribution: {n_resets} resets, significance {significance}", check.starts(n_resets)))
     for description, violation in results:
@@ -144,6 +147,21 @@ def check_symmetry(
         else:
             violations.append(violation)
     return SymmetryReport(symmetry.name, tuple(passed), tuple(skipped), tuple(violations))
+
+
+@dataclass(frozen=True)
+class _Transition:
+    observation: NDArray[Any]
+    action: int
+    environment: gym.Env[Any, Any] | None  # a copy, where the observation does not show the state
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    start: NDArray[Any]
+    observation: NDArray[Any]
+    reward: float
+    terminated: bool
 
 
 class _Check:
@@ -184,22 +202,20 @@ class _Check:
                 )
         return None
 
-    def dynamics(self, placer: Placer, n_transitions: int) -> tuple[str, Violation | None]:
+    def dynamics(self, n_transitions: int) -> tuple[str, Violation | None]:
         """Compare steps from ``s`` and ``gs``; return how it was done and the first violation."""
         transitions = list(self._rollouts(n_transitions))
-        outcomes = {self._outcome_key(self._step(placer, *transitions[0])) for _ in range(20)}
-        for observation, action in transitions[:20]:
-            outcomes_here = {self._outcome_key(self._step(placer, observation, action)) for _ in range(5)}
-            outcomes = max(outcomes, outcomes_here, key=len)
+        outcomes = {self._outcome_key(self._step(transitions[0])) for _ in range(20)}
+        for transition in transitions[:20]:
+            outcomes = max(outcomes, {self._outcome_key(self._step(transition)) for _ in range(5)}, key=len)
         if len(outcomes) > 1:
-            return self._stochastic_dynamics(placer, transitions)
+            return self._stochastic_dynamics(transitions)
         description = f"dynamics: {n_transitions} transitions, deterministic, tolerance {self._tolerance:g}"
-        for observation, action in transitions:
+        for transition in transitions:
             g = int(self._random.choice(self._elements)) if self._elements else self._symmetry.group.identity
-            expected = self._step(placer, observation, action)
-            actual = self._step(placer, self._turn(g, observation), self._turn_action(g, action))
-            if detail := self._difference((self._turn(g, expected[0]), *expected[1:]), actual):
-                return description, self._violation("dynamics", g, detail, observation, action)
+            expected, actual = self._step(transition), self._step(transition, g)
+            if detail := self._difference(self._turned(g, expected), actual):
+                return description, self._violation("dynamics", g, detail, transition)
         return description, None
 
     def starts(self, n_resets: int) -> Violation | None:
@@ -216,63 +232,89 @@ class _Check:
                 )
         return None
 
-    def _stochastic_dynamics(
-        self, placer: Placer, transitions: list[tuple[NDArray[Any], int]]
-    ) -> tuple[str, Violation | None]:
+    def _stochastic_dynamics(self, transitions: list[_Transition]) -> tuple[str, Violation | None]:
         n_states = max(1, min(len(transitions), 20))
         description = (
             f"dynamics: {n_states} states, stochastic, {_OUTCOMES} steps each, significance {self._significance}"
         )
         for k in self._random.choice(len(transitions), size=n_states, replace=False):
-            observation, action = transitions[int(k)]
+            transition = transitions[int(k)]
             g = int(self._random.choice(self._elements))
-            turned, turned_action = self._turn(g, observation), self._turn_action(g, action)
-            counts: dict[Any, list[int]] = {}
-            for _ in range(_OUTCOMES):
-                seen, reward, end = self._step(placer, observation, action)
-                counts.setdefault(self._outcome_key((self._turn(g, seen), reward, end)), [0, 0])[0] += 1
-                counts.setdefault(self._outcome_key(self._step(placer, turned, turned_action)), [0, 0])[1] += 1
-            from scipy.stats import chi2_contingency  # a second to import, which only this check needs
-
-            table = np.array(list(counts.values())).T
-            p = 1.0 if table.shape[1] == 1 else float(chi2_contingency(table).pvalue)
+            expected = [self._turned(g, self._step(transition)) for _ in range(_OUTCOMES)]
+            actual = [self._step(transition, g) for _ in range(_OUTCOMES)]
+            p = self._same_outcomes(expected, actual)
             if p < self._significance / n_states:
                 detail = f"outcomes of the step and of the transformed step differ, p = {p:.2g}"
-                return description, self._violation("dynamics", g, detail, observation, action)
+                return description, self._violation("dynamics", g, detail, transition)
         return description, None
 
-    def _rollouts(self, n: int) -> Iterator[tuple[NDArray[Any], int]]:
+    def _same_outcomes(self, expected: list[_Outcome], actual: list[_Outcome]) -> float:
+        """Return the p-value of a test that both samples come from one distribution."""
+        counts: dict[Any, list[int]] = {}
+        for sample, outcomes in enumerate((expected, actual)):
+            for outcome in outcomes:
+                counts.setdefault(self._outcome_key(outcome), [0, 0])[sample] += 1
+        if len(counts) == 1:
+            return 1.0
+        if len(counts) > _FEW_OUTCOMES:
+            first, second = (
+                np.stack([np.append(o.observation.ravel(), [o.reward, o.terminated]) for o in outcomes])
+                for outcomes in (expected, actual)
+            )
+            return _energy_test(first, second, self._random)
+        from scipy.stats import chi2_contingency  # a second to import, which only this check needs
+
+        return float(chi2_contingency(np.array(list(counts.values())).T).pvalue)
+
+    def _rollouts(self, n: int) -> Iterator[_Transition]:
         done, observation = True, np.zeros(0)
+        # Where the observation does not show the state, the state is a copy of the whole environment.
+        keep_copy = find_transformable(self._environment) is not None
         for _ in range(n):
             if done:
                 observation, _ = self._environment.reset(seed=self._seed())
             action = int(self._random.integers(self._symmetry.n_actions))
-            yield observation, action
+            yield _Transition(observation, action, copy.deepcopy(self._environment) if keep_copy else None)
             observation, _, terminated, truncated, _ = self._environment.step(action)
             done = bool(terminated or truncated)
 
-    def _step(self, placer: Placer, observation: NDArray[Any], action: int) -> tuple[NDArray[Any], float, bool]:
-        self._environment.reset(seed=self._seed())
-        placer(self._environment, observation)
-        seen, reward, terminated, _, _ = self._environment.step(action)
-        return np.asarray(seen), float(reward), bool(terminated)
+    def _step(self, transition: _Transition, g: int | None = None) -> _Outcome:
+        """Take the transition's action in its state, or ``ga`` in ``gs``."""
+        element = self._symmetry.group.identity if g is None else g
+        if transition.environment is None:
+            environment = self._environment
+            environment.reset(seed=self._seed())
+        else:
+            environment = copy.deepcopy(transition.environment)
+            environment.unwrapped.np_random = np.random.default_rng(self._seed())
+        start = transform_state(environment, self._symmetry, element, transition.observation)
+        seen, reward, terminated, _, _ = environment.step(self._turn_action(element, transition.action))
+        return _Outcome(start, np.asarray(seen), float(cast(float, reward)), bool(terminated))
 
-    def _difference(self, expected: tuple[NDArray[Any], float, bool], actual: tuple[NDArray[Any], float, bool]) -> str:
-        gap = np.abs(expected[0].astype(np.float64) - actual[0].astype(np.float64))
-        if gap.max() > self._tolerance:
-            i = np.unravel_index(int(gap.argmax()), gap.shape)
-            return (
-                f"next observation, coordinate {tuple(int(k) for k in i)}: g step(s, a) has {expected[0][i]:g}, "
-                f"step(gs, ga) has {actual[0][i]:g}"
-            )
-        if abs(expected[1] - actual[1]) > self._tolerance:
-            return f"reward: r(s, a) = {expected[1]:g}, r(gs, ga) = {actual[1]:g}"
-        if expected[2] != actual[2]:
-            return f"end of the episode: {expected[2]} after (s, a), {actual[2]} after (gs, ga)"
+    def _turned(self, g: int, outcome: _Outcome) -> _Outcome:
+        return replace(
+            outcome, start=self._turn(g, outcome.start), observation=self._turn(g, outcome.observation)
+        )
+
+    def _difference(self, expected: _Outcome, actual: _Outcome) -> str:
+        for what, left, right in (
+            ("observation: g o(s) has {}, o(gs) has {}", expected.start, actual.start),
+            ("next observation: g step(s, a) has {}, step(gs, ga) has {}", expected.observation, actual.observation),
+        ):
+            gap = np.abs(left.astype(np.float64) - right.astype(np.float64))
+            if gap.max() > self._tolerance:
+                i = np.unravel_index(int(gap.argmax()), gap.shape)
+                where = tuple(int(k) for k in i)
+                return f"{what.format(f'{left[i]:g}', f'{right[i]:g}')} at coordinate {where}"
+        if abs(expected.reward - actual.reward) > self._tolerance:
+            return f"reward: r(s, a) = {expected.reward:g}, r(gs, ga) = {actual.reward:g}"
+        if expected.terminated != actual.terminated:
+            return f"end of the episode: {expected.terminated} after (s, a), {actual.terminated} after (gs, ga)"
         return ""
 
-    def _outcome_key(self, outcome: tuple[NDArray[Any], float, bool]) -> tuple[bytes, float, bool]:
-        return (np.round(outcome[0].astype(np.float64), 6) + 0.0).tobytes(), round(outcome[1], 6), outcome[2]
+    def _outcome_key(self, outcome: _Outcome) -> tuple[bytes, float, bool]:
+        rounded = (np.round(outcome.observation.astype(np.float64), 6) + 0.0).tobytes()
+        return rounded, round(outcome.reward, 6), outcome.terminated
 
     def _turn(self, g: int, observation: NDArray[Any]) -> NDArray[Any]:
         turned: NDArray[Any] = self._turn_batch(g, observation[None])[0]
@@ -288,10 +330,11 @@ class _Check:
     def _seed(self) -> int:
         return int(self._random.integers(2**31))
 
-    def _violation(
-        self, check: str, g: int, detail: str, observation: NDArray[Any] | None = None, action: int | None = None
-    ) -> Violation:
-        return Violation(check, self._symmetry.group.element_names[g], detail, observation, action)
+    def _violation(self, check: str, g: int, detail: str, transition: _Transition | None = None) -> Violation:
+        name = self._symmetry.group.element_names[g]
+        if transition is None:
+            return Violation(check, name, detail)
+        return Violation(check, name, detail, transition.observation, transition.action)
 
 
 def _energy_test(first: NDArray[Any], second: NDArray[Any], random: np.random.Generator) -> float:

@@ -1,25 +1,41 @@
-"""Placing an environment in the state that an observation shows, for exact checks of its dynamics."""
+"""Carrying an environment from a state ``s`` to ``gs``: what exact checks and symmetric starts rest on.
+
+Two ways. Where the observation determines the state, a *placer* puts the environment into the state that an observation
+shows. Where it does not (a partial view), the environment or a wrapper of it has a method
+``transform_state(symmetry, element) -> observation``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium.envs.classic_control import AcrobotEnv, CartPoleEnv, MountainCarEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from numpy.typing import NDArray
 
 from equirl.envs.gridworld import GridWorldEnv
+from equirl.symmetry import MDPSymmetry
 
-__all__ = ["Placer", "find_placer", "register_placer"]
+__all__ = ["Placer", "Transformable", "find_placer", "find_transformable", "register_placer", "transform_state"]
 
 Placer: TypeAlias = Callable[[Any, NDArray[Any]], None]
 """Puts an environment, just reset, into the state that an observation shows."""
 
+
+@runtime_checkable
+class Transformable(Protocol):
+    """An environment or wrapper that can carry its own state from ``s`` to ``gs``."""
+
+    def transform_state(self, symmetry: MDPSymmetry, element: int) -> NDArray[Any]:
+        """Carry the state to ``gs`` and return the observation there."""
+
+
 # Wrappers that leave observations and actions as they are.
-_TRANSPARENT = (OrderEnforcing, PassiveEnvChecker, TimeLimit)
+_TRANSPARENT: tuple[type[Any], ...] = (OrderEnforcing, PassiveEnvChecker, TimeLimit)
 
 _PLACERS: dict[type[Any], Placer] = {}
 
@@ -32,13 +48,50 @@ def register_placer(environment_class: type[Any], placer: Placer) -> None:
     _PLACERS[environment_class] = placer
 
 
+def register_transparent(wrapper_class: type[Any]) -> None:
+    """Register a wrapper that leaves observations and actions as they are, to be looked through."""
+    global _TRANSPARENT
+    _TRANSPARENT = (*_TRANSPARENT, wrapper_class)
+
+
 def find_placer(environment: gym.Env[Any, Any]) -> Placer | None:
     """Return what places this environment, looking through time limits and checkers; ``None`` if nothing does."""
-    inner: Any = environment
-    while _registered(inner) is None and isinstance(inner, _TRANSPARENT):
-        inner = inner.env
+    inner = _look_through(environment)
     placer = _registered(inner)
     return None if placer is None else lambda _, observation: placer(inner, observation)
+
+
+def find_transformable(environment: gym.Env[Any, Any]) -> Transformable | None:
+    """Return the environment or wrapper that carries its own state, looking through time limits and checkers."""
+    inner = _look_through(environment)
+    return inner if isinstance(inner, Transformable) else None
+
+
+def transform_state(
+    environment: gym.Env[Any, Any], symmetry: MDPSymmetry, element: int, observation: NDArray[Any]
+) -> NDArray[Any]:
+    """Carry an environment from the state that shows ``observation`` to its transform; return the observation there.
+
+    Raises:
+        TypeError: Nothing tells how; the message says what to register.
+    """
+    if (transformable := find_transformable(environment)) is not None:
+        return transformable.transform_state(symmetry, element)
+    if (placer := find_placer(environment)) is None:
+        raise TypeError(
+            f"{type(environment.unwrapped).__name__} cannot be carried to a transformed state: register a placer "
+            "(equirl.envs.register_placer), or look at a MiniGrid world through FullGridView or EgocentricView"
+        )
+    turned = cast(torch.Tensor, symmetry.observation.apply(element, torch.from_numpy(observation)[None])).numpy()[0]
+    placer(environment, turned)
+    return np.asarray(turned, dtype=observation.dtype)
+
+
+def _look_through(environment: Any) -> Any:
+    inner = environment
+    while isinstance(inner, _TRANSPARENT) and _registered(inner) is None:
+        inner = inner.env
+    return inner
 
 
 def _registered(environment: Any) -> Placer | None:

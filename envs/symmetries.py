@@ -1,18 +1,24 @@
-"""The declared symmetries, registered by name: grids with four absolute moves, and classic control."""
+"""The declared symmetries, registered by name: grids with four absolute moves, MiniGrid, and classic control."""
 
 from __future__ import annotations
 
 from functools import partial
 
+import torch
+
+from equirl.envs.grid_planes import FACING_PLANES
+from equirl.envs.minigrid_state import facing_action
 from equirl.groups import FiniteGroup, cyclic_group, dihedral_group
 from equirl.representations import (
+    MonomialRepresentation,
+    channel_representation,
     image_representation,
     permutation_representation,
     signed_permutation_representation,
 )
 from equirl.symmetry import MDPSymmetry, ObservationShape, register_symmetry
 
-__all__ = ["grid_symmetry", "mirror_symmetry"]
+__all__ = ["egocentric_symmetry", "full_view_symmetry", "grid_symmetry", "mirror_symmetry"]
 
 
 def grid_symmetry(name: str, group: FiniteGroup, observation_shape: ObservationShape, n_actions: int) -> MDPSymmetry:
@@ -38,6 +44,57 @@ def grid_symmetry(name: str, group: FiniteGroup, observation_shape: ObservationS
     if n_actions != 4:
         raise ValueError(f"symmetry {name!r} permutes the 4 moves up, left, down, right; there are {n_actions} actions")
     return MDPSymmetry(name, image_representation(group, observation_shape), permutation_representation(group))
+
+
+def full_view_symmetry(
+    name: str, group: FiniteGroup, observation_shape: ObservationShape, n_actions: int
+) -> MDPSymmetry:
+    """Return the symmetry of MiniGrid's world seen from above (``FullGridView``).
+
+    The image turns and flips, and with it the first four planes change places: they say where the agent faces. The
+    actions are relative to the agent, so a turn of the world leaves them; a mirror swaps turning left and right.
+
+    Args:
+        name: Its name.
+        group: ``cyclic_group(4)`` or ``dihedral_group(4)``.
+        observation_shape: ``(C, H, W)``, square, the facing planes first.
+        n_actions: At least 2; 0 turns left, 1 turns right.
+
+    Raises:
+        ValueError: The observation is no square image of at least four planes, or there are fewer than two actions.
+    """
+    _check_planes(name, observation_shape, n_actions, len(FACING_PLANES), "FullGridView")
+    facing = facing_action(group)
+    planes = torch.arange(observation_shape[0]).repeat(group.order, 1)
+    planes[:, : len(FACING_PLANES)] = facing
+    cells = image_representation(group, observation_shape).index
+    exchanged = channel_representation(group, observation_shape, planes).index
+    return MDPSymmetry(
+        name,
+        MonomialRepresentation(group, observation_shape, cells.gather(1, exchanged)),
+        permutation_representation(group, _turning_actions(facing, n_actions)),
+    )
+
+
+def egocentric_symmetry(name: str, observation_shape: ObservationShape, n_actions: int) -> MDPSymmetry:
+    """Return the mirror symmetry of MiniGrid seen through the agent's eyes (``EgocentricView``).
+
+    The mirror flips the image left and right and swaps turning left and right.
+
+    Args:
+        name: Its name.
+        observation_shape: ``(C, H, W)``, the agent looking up.
+        n_actions: At least 2; 0 turns left, 1 turns right.
+
+    Raises:
+        ValueError: The observation is no image, or there are fewer than two actions.
+    """
+    _check_planes(name, observation_shape, n_actions, 1, "EgocentricView")
+    mirror = dihedral_group(1)
+    actions = _turning_actions(facing_action(mirror), n_actions)
+    return MDPSymmetry(
+        name, image_representation(mirror, observation_shape), permutation_representation(mirror, actions)
+    )
 
 
 def mirror_symmetry(
@@ -66,8 +123,29 @@ def mirror_symmetry(
     )
 
 
+def _check_planes(name: str, shape: ObservationShape, n_actions: int, n_planes: int, view: str) -> None:
+    if not isinstance(shape, tuple) or len(shape) != 3 or shape[0] < n_planes:
+        raise ValueError(
+            f"symmetry {name!r} acts on the planes [C, H, W] of equirl.envs.{view}; the observation space has "
+            f"{shape!r}. Wrap the environment: {view}(gymnasium.make('MiniGrid-...'))"
+        )
+    if n_actions < 2:
+        raise ValueError(f"symmetry {name!r} swaps turning left (0) and right (1); there are {n_actions} actions")
+
+
+def _turning_actions(facing: torch.Tensor, n_actions: int) -> torch.Tensor:
+    """Return how MiniGrid's actions change places where the agent's direction does as ``facing`` says."""
+    mirrored = (facing[:, 1] - facing[:, 0]) % 4 == 3  # counter-clockwise has become clockwise
+    actions = torch.arange(n_actions).repeat(len(facing), 1)
+    actions[mirrored, :2] = torch.tensor([1, 0])
+    return actions
+
+
 register_symmetry("grid-c4", partial(grid_symmetry, "grid-c4", cyclic_group(4)))
 register_symmetry("grid-d4", partial(grid_symmetry, "grid-d4", dihedral_group(4)))
+register_symmetry("minigrid-c4", partial(full_view_symmetry, "minigrid-c4", cyclic_group(4)))
+register_symmetry("minigrid-d4", partial(full_view_symmetry, "minigrid-d4", dihedral_group(4)))
+register_symmetry("minigrid-egocentric-z2", partial(egocentric_symmetry, "minigrid-egocentric-z2"))
 # Cart position, its velocity, pole angle, its velocity: all change sign; push left and push right swap.
 register_symmetry("cartpole-z2", partial(mirror_symmetry, "cartpole-z2", (-1, -1, -1, -1)))
 # [cos1, sin1, cos2, sin2, velocity1, velocity2]: sines and velocities change sign; torques -1 and +1 swap.

@@ -1,0 +1,176 @@
+"""Two ways to look at a MiniGrid world that carry its symmetry: from above, and through the agent's eyes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, SupportsFloat, cast
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from minigrid.core.actions import Actions
+from minigrid.minigrid_env import MiniGridEnv
+from numpy.typing import NDArray
+
+from equirl.envs.grid_planes import (
+    CARRIED_PLANES,
+    CELL_PLANES,
+    FACING_PLANES,
+    MISSION_PLANES,
+    CellPlanes,
+    mission_marks,
+)
+from equirl.envs.minigrid_state import facing, transform_minigrid
+from equirl.symmetry import MDPSymmetry
+
+__all__ = ["EgocentricView", "FullGridView", "GridView"]
+
+Planes = NDArray[np.uint8]
+
+
+class GridView(gym.Wrapper[Planes, int, Any, Any]):
+    """Base of both views: a one-hot image ``[C, H, W]``, uint8, and the first ``n_actions`` of MiniGrid's actions.
+
+    ``info["is_success"]`` tells at the end of an episode whether the task was solved.
+
+    Args:
+        env: A MiniGrid environment, perhaps wrapped.
+        planes: The planes, by name, of those that the view offers; ``None``: all but the mission's.
+        mission: Whether to add planes for what the mission names (needed where it changes from episode to episode:
+            Fetch, GoToObject, GoToDoor).
+        n_actions: How many of left, right, forward, pickup, drop, toggle, done there are, from the first on.
+
+    Raises:
+        TypeError: The environment is not a MiniGrid one.
+        ValueError: An unknown plane, or ``n_actions`` is not in 3 .. 7.
+    """
+
+    always: tuple[str, ...] = ()
+    offered: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        planes: Sequence[str] | None = None,
+        mission: bool = False,
+        n_actions: int = len(Actions),
+    ) -> None:
+        super().__init__(env)
+        if not isinstance(env.unwrapped, MiniGridEnv):
+            raise TypeError(
+                f"{type(self).__name__} is for MiniGrid environments; got {type(env.unwrapped).__name__}. "
+                "Make one with gymnasium.make('MiniGrid-...')"
+            )
+        if not 3 <= n_actions <= len(Actions):
+            raise ValueError(f"n_actions is 3 (left, right, forward) to {len(Actions)} (all), not {n_actions}")
+        chosen = tuple(self.offered if planes is None else planes)
+        for name in chosen:
+            if name not in self.offered:
+                raise ValueError(f"{type(self).__name__} has no plane {name!r}; it offers {', '.join(self.offered)}")
+        self._cell_planes = CellPlanes([name for name in chosen if name not in CARRIED_PLANES])
+        self._carried = [CARRIED_PLANES.index(name) for name in chosen if name in CARRIED_PLANES]
+        self._mission = mission
+        self.plane_names = (
+            *self.always,
+            *self._cell_planes.names,
+            *(CARRIED_PLANES[i] for i in self._carried),
+            *(MISSION_PLANES if mission else ()),
+        )
+        self.observation_space = spaces.Box(0, 1, (len(self.plane_names), *self._extent()), dtype=np.uint8)
+        self.action_space = spaces.Discrete(n_actions)
+
+    @property
+    def world(self) -> MiniGridEnv:
+        """The MiniGrid environment inside."""
+        return cast(MiniGridEnv, self.env.unwrapped)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Planes, dict[str, Any]]:
+        """Start an episode; return the planes and MiniGrid's info."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._observe(observation), info
+
+    def step(self, action: int) -> tuple[Planes, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Act, and return planes, reward, terminated, truncated and info (with ``is_success`` at the end).
+
+        Raises:
+            ValueError: ``action`` is not one of the ``n_actions``.
+        """
+        if not self.action_space.contains(np.int64(action)):
+            raise ValueError(f"action {action!r} is not in 0 .. {cast(spaces.Discrete, self.action_space).n - 1}")
+        observation, reward, terminated, truncated, info = self.env.step(int(action))
+        if terminated or truncated:
+            info["is_success"] = bool(terminated and float(reward) > 0)
+        return self._observe(observation), reward, terminated, truncated, info
+
+    def transform_state(self, symmetry: MDPSymmetry, element: int) -> Planes:
+        """Carry the world from its state ``s`` to ``gs`` and return the observation there."""
+        transform_minigrid(self.world, symmetry.group, element)
+        return self._observe(self.world.gen_obs())
+
+    def _observe(self, observation: dict[str, Any]) -> Planes:
+        parts = self._parts(observation)
+        if self._mission:
+            marks = mission_marks(observation["mission"])
+            parts.append(np.broadcast_to(marks[:, None, None], (len(marks), *self._extent())))
+        return np.concatenate(parts)
+
+    @abstractmethod
+    def _extent(self) -> tuple[int, int]:
+        """Return height and width of the view."""
+
+    @abstractmethod
+    def _parts(self, observation: dict[str, Any]) -> list[Planes]:
+        """Return the planes but the mission's, in order."""
+
+
+class FullGridView(GridView):
+    """The whole grid from above, symmetric under all turns and mirrors of the square (``"minigrid-d4"``).
+
+    **Observation.** Planes ``[C, H, W]``: four for the agent, one for each direction it may face (the group moves the
+    cells and permutes these four), then the objects' types and colours, the states of doors, and what the agent
+    carries. What lies under the agent stays visible. Nothing of MiniGrid's state is hidden but what a box holds.
+
+    **Actions.** MiniGrid's own; turning left and right swap under a mirror, and nothing else changes.
+    """
+
+    always = FACING_PLANES
+    offered = (*CELL_PLANES, *CARRIED_PLANES)
+
+    def _extent(self) -> tuple[int, int]:
+        return self.world.height, self.world.width
+
+    def _parts(self, observation: dict[str, Any]) -> list[Planes]:
+        world = self.world
+        grid = world.grid
+        column, row = (int(coordinate) for coordinate in world.agent_pos)
+        agent = np.zeros((len(FACING_PLANES), grid.height, grid.width), dtype=np.uint8)
+        agent[facing(world), row, column] = 1
+        parts = [agent, self._cell_planes.from_cells(grid.grid, grid.height, grid.width)]
+        if self._carried:
+            carried = np.zeros((len(self._carried), grid.height, grid.width), dtype=np.uint8)
+            if world.carrying is not None:
+                shown = {f"carried {world.carrying.type}", f"carried {world.carrying.color}"}
+                carried[:, row, column] = [CARRIED_PLANES[i] in shown for i in self._carried]
+            parts.append(carried)
+        return parts
+
+
+class EgocentricView(GridView):
+    """What the agent sees, itself at the middle of the lowest row, symmetric under the mirror alone.
+
+    **Observation.** Planes ``[C, 7, 7]``: cells out of sight, objects' types and colours, states of doors; what the
+    agent carries lies in its own cell. Turning the world does not change it, so ``"minigrid-egocentric-z2"`` has the
+    mirror only.
+
+    **Actions.** As for ``FullGridView``.
+    """
+
+    offered = ("unseen", *CELL_PLANES)
+
+    def _extent(self) -> tuple[int, int]:
+        size = int(self.world.agent_view_size)
+        return size, size
+
+    def _parts(self, observation: dict[str, Any]) -> list[Planes]:
+        return [self._cell_planes.from_codes(np.asarray(observation["image"]).swapaxes(0, 1))]
