@@ -1,22 +1,46 @@
-"""Equivariant agents for Stable-Baselines3: policies, features extractors, callbacks, and the command line."""
+"""Equivariant agents for Stable-Baselines3: policies, symmetrization of trained agents, and the command line."""
 
+from equirl.agents.actor_critic import EquivariantActorCriticPolicy
 from equirl.agents.callbacks import SymmetryCallback
 from equirl.agents.dqn import EquivariantDQNPolicy, EquivariantQNetwork
 from equirl.agents.features_extractors import GridCNN
+from equirl.agents.lambda_fit import LambdaFit, LambdaFitReport, fit_lambda
+from equirl.agents.loading import load_agent
 from equirl.agents.methods import METHODS, make_aggregator
 from equirl.agents.policies import policy_with
+from equirl.agents.proxy_losses import BellmanResidual, Disagreement, Novelty, agent_proxy_loss
+from equirl.agents.qrdqn import EquivariantQRDQNPolicy, EquivariantQuantileNetwork
 from equirl.agents.replay import SymmetryReplayBuffer
+from equirl.agents.rollout import SymmetryRolloutBuffer
 from equirl.agents.spaces import observation_shape, resolve_symmetry
+from equirl.agents.symmetrization import symmetrize_agent, symmetrize_statistics
+from equirl.agents.visited_states import replay_observations, rollout_observations
 
 __all__ = [
     "METHODS",
+    "BellmanResidual",
+    "Disagreement",
+    "EquivariantActorCriticPolicy",
     "EquivariantDQNPolicy",
     "EquivariantQNetwork",
+    "EquivariantQRDQNPolicy",
+    "EquivariantQuantileNetwork",
     "GridCNN",
+    "LambdaFit",
+    "LambdaFitReport",
+    "Novelty",
     "SymmetryCallback",
     "SymmetryReplayBuffer",
+    "SymmetryRolloutBuffer",
+    "agent_proxy_loss",
+    "fit_lambda",
+    "load_agent",
     "make_aggregator",
     "observation_shape",
     "policy_with",
+    "replay_observations",
     "resolve_symmetry",
+    "rollout_observations",
+    "symmetrize_agent",
+    "symmetrize_statistics",
 ]

@@ -11,9 +11,9 @@ from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import get_class_by_name
 
-from equirl.agents.dqn import EquivariantDQNPolicy
 from equirl.agents.methods import METHODS
-from equirl.agents.policies import policy_with
+from equirl.agents.policies import POLICY_CLASSES, policy_with
+from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.names import unknown_name_message
 
 __all__ = ["PLAIN", "EquirlExperimentManager", "PolicyChoice"]
@@ -53,7 +53,7 @@ class EquirlExperimentManager(ExperimentManager):
         **kwargs: As for rl_zoo3.
 
     Raises:
-        ValueError: ``choice`` names an unknown symmetry, asks for one with an algorithm other than DQN, or asks for a
+        ValueError: ``choice`` names an unknown symmetry, asks for one with an algorithm that has no equivariant policy, or asks for a
             method where no symmetry is known.
     """
 
@@ -112,14 +112,16 @@ class EquirlExperimentManager(ExperimentManager):
             if hyperparams.get("callback") == _SYMMETRY_CALLBACK:
                 del hyperparams["callback"]
         else:
-            if self.algo != "dqn":
-                raise ValueError(f"--symmetry and --method are for --algo dqn; got --algo {self.algo}")
+            if self.algo not in POLICY_CLASSES:
+                raise ValueError(
+                    f"--symmetry and --method are for --algo {', '.join(POLICY_CLASSES)}; got --algo {self.algo}"
+                )
             symmetry = self.choice.symmetry or current["symmetry"]
             if symmetry is None:
                 raise ValueError(
                     f"no symmetry is known for {self.env_name.gym_id}: pass --symmetry NAME (`equirl envs` lists them)"
                 )
-            policy = policy_with(symmetry, method)
+            policy = policy_with(symmetry, method, self.algo)
             hyperparams["policy"] = f"{policy.__module__}.{policy.__name__}"
         kept = {key: value for key, value in policy_kwargs.items() if key not in _SYMMETRY_KEYS}
         if method == current["method"] and "method_kwargs" in policy_kwargs:
@@ -137,7 +139,7 @@ def _symmetry_and_method(policy: str, policy_kwargs: dict[str, Any]) -> dict[str
     found: dict[str, Any] = {"symmetry": None, "method": None}
     if "." in policy:
         policy_class = get_class_by_name(policy)
-        if isinstance(policy_class, type) and issubclass(policy_class, EquivariantDQNPolicy):
+        if isinstance(policy_class, type) and issubclass(policy_class, SymmetricPolicy):
             found.update(policy_class.fixed)
     found.update({key: policy_kwargs[key] for key in found if key in policy_kwargs})
     return found

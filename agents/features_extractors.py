@@ -1,13 +1,16 @@
-"""A convolutional features extractor for small grids, where SB3's NatureCNN needs 36 x 36 pixels."""
+"""Features extractors: a CNN for small grids, where SB3's NatureCNN needs 36 x 36 pixels, and how one is named."""
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor
 from torch import Tensor, nn
 
-__all__ = ["GridCNN"]
+__all__ = ["GridCNN", "resolve_features_extractor"]
 
 
 class GridCNN(BaseFeaturesExtractor):
@@ -44,3 +47,28 @@ class GridCNN(BaseFeaturesExtractor):
         """Return the features: ``[B, C, H, W] -> [B, features_dim]``."""
         features: Tensor = self.linear(self.cnn(observations))
         return features
+
+
+def resolve_features_extractor(
+    given: type[BaseFeaturesExtractor] | str | None, observation_space: spaces.Space[Any]
+) -> type[BaseFeaturesExtractor]:
+    """Return the class that is meant: a class as it is, a dotted path imported, ``None`` by the observation space.
+
+    Raises:
+        TypeError: Not a features extractor.
+        ValueError: A path that cannot be imported.
+    """
+    if given is None:
+        return CombinedExtractor if isinstance(observation_space, spaces.Dict) else FlattenExtractor
+    if isinstance(given, str):
+        module, _, name = given.rpartition(".")
+        try:
+            given = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"features_extractor_class {given!r} cannot be imported; give a class or a dotted path such as "
+                "'equirl.agents.GridCNN'"
+            ) from error
+    if not (isinstance(given, type) and issubclass(given, BaseFeaturesExtractor)):
+        raise TypeError(f"features_extractor_class must be a subclass of SB3's BaseFeaturesExtractor; got {given!r}")
+    return given

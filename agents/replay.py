@@ -15,7 +15,7 @@ from equirl.agents.spaces import resolve_symmetry
 from equirl.names import unknown_name_message
 from equirl.symmetry import MDPSymmetry
 
-__all__ = ["Copies", "SymmetryReplayBuffer"]
+__all__ = ["Copies", "SymmetryReplayBuffer", "action_images"]
 
 Copies = Literal["random", "all"]
 
@@ -49,9 +49,7 @@ class SymmetryReplayBuffer(ReplayBuffer):
         self.symmetry = resolve_symmetry(symmetry, self.observation_space, self.action_space)
         self.copies = copies
         self._observation = self.symmetry.observation.to(self.device)
-        action = self.symmetry.action.index.to(self.device)
-        # index[g] reads where action i of g q comes from; g carries action a to the place that reads from a
-        self._action_image = action.argsort(dim=1)
+        self._action_image = action_images(self.symmetry).to(self.device)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """Return transformed transitions, ``batch_size`` of them, or ``batch_size * |G|`` with ``copies="all"``."""
@@ -67,6 +65,12 @@ class SymmetryReplayBuffer(ReplayBuffer):
             next_observations=cast(Tensor, self._observation.apply(elements, samples.next_observations)),
             actions=self._action_image[elements].gather(1, samples.actions.long()),
         )
+
+
+def action_images(symmetry: MDPSymmetry) -> Tensor:
+    """Return what each element makes of each action, ``g a``: integers ``[|G|, A]``."""
+    # index[g] reads where action i of g q comes from; g carries action a to the place that reads from a
+    return symmetry.action.index.argsort(dim=1)
 
 
 def _repeated(field: Tensor | None, order: int) -> Any:

@@ -20,7 +20,7 @@ __all__ = ["SymmetryReport", "Violation", "check_symmetry"]
 
 _PERMUTATIONS = 4999  # p-values down to 1/5000
 _OUTCOMES = 200  # steps from one state and action, where the dynamics are stochastic
-_FEW_OUTCOMES = 20  # up to so many different ones a chi-square test has enough of each
+_FEW_OUTCOMES = 10  # in 20 steps: a chi-square test then has enough of each; more go to a permutation test
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class _Check:
         for transition in transitions[:20]:
             outcomes = max(outcomes, {self._outcome_key(self._step(transition)) for _ in range(5)}, key=len)
         if len(outcomes) > 1:
-            return self._stochastic_dynamics(transitions)
+            return self._stochastic_dynamics(transitions, few=len(outcomes) <= _FEW_OUTCOMES)
         description = f"dynamics: {n_transitions} transitions, deterministic, tolerance {self._tolerance:g}"
         for transition in transitions:
             g = int(self._random.choice(self._elements)) if self._elements else self._symmetry.group.identity
@@ -232,8 +232,9 @@ class _Check:
                 )
         return None
 
-    def _stochastic_dynamics(self, transitions: list[_Transition]) -> tuple[str, Violation | None]:
-        n_states = max(1, min(len(transitions), 20))
+    def _stochastic_dynamics(self, transitions: list[_Transition], few: bool) -> tuple[str, Violation | None]:
+        # The p-values of a permutation test go down to 1 / permutations only: it can serve a few states.
+        n_states = max(1, min(len(transitions), 20 if few else 4))
         description = (
             f"dynamics: {n_states} states, stochastic, {_OUTCOMES} steps each, significance {self._significance}"
         )
@@ -242,26 +243,26 @@ class _Check:
             g = int(self._random.choice(self._elements))
             expected = [self._turned(g, self._step(transition)) for _ in range(_OUTCOMES)]
             actual = [self._step(transition, g) for _ in range(_OUTCOMES)]
-            p = self._same_outcomes(expected, actual)
+            p = self._same_outcomes(expected, actual, few)
             if p < self._significance / n_states:
                 detail = f"outcomes of the step and of the transformed step differ, p = {p:.2g}"
                 return description, self._violation("dynamics", g, detail, transition)
         return description, None
 
-    def _same_outcomes(self, expected: list[_Outcome], actual: list[_Outcome]) -> float:
+    def _same_outcomes(self, expected: list[_Outcome], actual: list[_Outcome], few: bool) -> float:
         """Return the p-value of a test that both samples come from one distribution."""
+        if not few:
+            first, second = (
+                np.stack([np.append(o.observation.ravel(), [o.reward, o.terminated]) for o in outcomes])
+                for outcomes in (expected, actual)
+            )
+            return _energy_test(first, second, self._random)
         counts: dict[Any, list[int]] = {}
         for sample, outcomes in enumerate((expected, actual)):
             for outcome in outcomes:
                 counts.setdefault(self._outcome_key(outcome), [0, 0])[sample] += 1
         if len(counts) == 1:
             return 1.0
-        if len(counts) > _FEW_OUTCOMES:
-            first, second = (
-                np.stack([np.append(o.observation.ravel(), [o.reward, o.terminated]) for o in outcomes])
-                for outcomes in (expected, actual)
-            )
-            return _energy_test(first, second, self._random)
         from scipy.stats import chi2_contingency  # a second to import, which only this check needs
 
         return float(chi2_contingency(np.array(list(counts.values())).T).pvalue)
@@ -292,9 +293,7 @@ class _Check:
         return _Outcome(start, np.asarray(seen), float(cast(float, reward)), bool(terminated))
 
     def _turned(self, g: int, outcome: _Outcome) -> _Outcome:
-        return replace(
-            outcome, start=self._turn(g, outcome.start), observation=self._turn(g, outcome.observation)
-        )
+        return replace(outcome, start=self._turn(g, outcome.start), observation=self._turn(g, outcome.observation))
 
     def _difference(self, expected: _Outcome, actual: _Outcome) -> str:
         for what, left, right in (

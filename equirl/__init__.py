@@ -28,7 +28,7 @@ from equirl.representations import (
     trivial_representation,
 )
 from equirl.symmetrization import Equitune, Equizero, LambdaEquitune, Symmetrized, evaluate_orbit, symmetrize
-from equirl.symmetry import MDPSymmetry, build_symmetry, register_symmetry, registered_symmetries
+from equirl.symmetry import MDPSymmetry, build_symmetry, register_symmetry, registered_symmetries, stack_frames
 from equirl.testing import assert_equivariant, equivariance_error, equivariance_errors
 
 __version__ = "0.1.0"
@@ -74,6 +74,7 @@ __all__ = [
     "representation_from_generators",
     "resolve_proxy_loss",
     "signed_permutation_representation",
+    "stack_frames",
     "symmetric_group",
     "symmetrize",
     "tensor_product",

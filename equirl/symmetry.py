@@ -12,9 +12,16 @@ from typing import Any, TypeAlias
 
 from equirl.groups import FiniteGroup
 from equirl.names import unknown_name_message
-from equirl.representations import MonomialRepresentation, Representation
+from equirl.representations import MonomialRepresentation, Representation, tensor_product, trivial_representation
 
-__all__ = ["MDPSymmetry", "ObservationShape", "build_symmetry", "register_symmetry", "registered_symmetries"]
+__all__ = [
+    "MDPSymmetry",
+    "ObservationShape",
+    "build_symmetry",
+    "register_symmetry",
+    "registered_symmetries",
+    "stack_frames",
+]
 
 ObservationShape: TypeAlias = tuple[int, ...] | Mapping[str, Any]
 
@@ -122,6 +129,31 @@ def build_symmetry(name: str, observation_shape: ObservationShape, n_actions: in
     symmetry = _REGISTRY[name](observation_shape, n_actions)
     symmetry.check_fits(observation_shape, n_actions)
     return symmetry
+
+
+def stack_frames(symmetry: MDPSymmetry, n_frames: int) -> MDPSymmetry:
+    """Return the symmetry of a stack of frames, each of which moves as one frame does.
+
+    Frames are stacked along the first axis, as SB3's ``VecFrameStack`` does with vectors and with images ``[C, H, W]``:
+    ``[n, *rest] -> [n_frames * n, *rest]``.
+
+    Args:
+        symmetry: The symmetry of one frame.
+        n_frames: Number of frames.
+
+    Raises:
+        TypeError: Observations that are not one array of fixed shape.
+    """
+    frame = symmetry.observation
+    if not isinstance(frame, MonomialRepresentation):
+        raise TypeError(f"symmetry {symmetry.name!r} acts on {type(frame).__name__}; frames are arrays of fixed shape")
+    stacked = tensor_product(trivial_representation(symmetry.group, (n_frames,)), frame)
+    shape = (n_frames * frame.shape[0], *frame.shape[1:])
+    return MDPSymmetry(
+        symmetry.name,
+        MonomialRepresentation(symmetry.group, shape, stacked.index, stacked.sign.long()),
+        symmetry.action,
+    )
 
 
 def _same_shape(ours: Any, theirs: Any) -> bool:

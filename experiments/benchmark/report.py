@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rliable import library
@@ -31,7 +32,10 @@ def report(folder: Path, threshold: float) -> str:
     with written_whole(folder / "summary.md") as temporary:
         temporary.write_text(table + "\n")
     with written_whole(folder / "learning_curves.png") as temporary:
-        draw_learning_curves(study, threshold, size).savefig(temporary, dpi=150, format="png")
+        title = f"{size}x{size} GridWorld, DQN"
+        draw_learning_curves({title: study}, {title: threshold}, "success rate over all states").savefig(
+            temporary, dpi=150, format="png"
+        )
     return table
 
 
@@ -72,14 +76,33 @@ def summary_table(study: pd.DataFrame, threshold: float) -> str:
     return "\n".join(lines)
 
 
-def draw_learning_curves(study: pd.DataFrame, threshold: float, size: int) -> Figure:
+def draw_learning_curves(studies: dict[str, pd.DataFrame], thresholds: dict[str, float], measure: str) -> Figure:
     """Draw the success rate over environment steps: interquartile mean over seeds, 95 % bootstrap band (rliable).
 
     A run that ended because it had learned keeps its last value from there on.
+
+    Args:
+        studies: Title of each panel to its rows.
+        thresholds: Title to the success rate that counts as learned.
+        measure: What the vertical axis shows.
     """
+    figure = Figure(figsize=(7.2, 4.4) if len(studies) == 1 else (4.2 * len(studies), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(studies), squeeze=False)[0]
+    for axes, (title, study) in zip(panels, studies.items(), strict=True):
+        _draw_panel(axes, study)
+        axes.axhline(thresholds[title], color="grey", linewidth=0.8, linestyle="--")
+        axes.set_xlabel("environment steps")
+        axes.set_title(
+            f"{title}: interquartile mean of {study.seed.nunique()} seeds, 95 % interval", fontsize=10, wrap=True
+        )
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    panels[0].set_ylabel(measure)
+    return figure
+
+
+def _draw_panel(axes: Axes, study: pd.DataFrame) -> None:
     steps = np.sort(study.timesteps.unique())
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-    axes = figure.subplots()
     for agent, rows in study.groupby("agent", sort=False):
         curves: NDArray[np.float64] = np.stack(
             [
@@ -90,14 +113,6 @@ def draw_learning_curves(study: pd.DataFrame, threshold: float, size: int) -> Fi
         middle, band = _interquartile_mean(curves)
         (line,) = axes.plot(steps, middle, label=agent)
         axes.fill_between(steps, *band, alpha=0.15, color=line.get_color(), linewidth=0)
-    axes.axhline(threshold, color="grey", linewidth=0.8, linestyle="--")
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel("success rate over all states")
-    n_seeds = study.seed.nunique()
-    axes.set_title(f"{size}x{size} GridWorld, DQN: interquartile mean of {n_seeds} seeds, 95 % interval", fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    return figure
 
 
 def _interquartile_mean(curves: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +10,14 @@ from typing import Any
 import gymnasium as gym
 import torch
 import yaml
-from joblib import Parallel, delayed
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 
-import equirl.agents
 from equirl.agents import METHODS, EquivariantDQNPolicy
-from equirl.agents.files import written_whole
 from equirl.experiments.exact_evaluation import GridWorldStates
+from equirl.experiments.hyperparameters import settings_for
 from equirl.experiments.records import write_record
+from equirl.experiments.runs import Rows, gather_runs, run_file, run_missing
 from equirl.names import unknown_name_message
 from equirl.symmetry import registered_symmetries
 
@@ -104,43 +100,29 @@ def run_study(config: StudyConfig) -> None:
         ValueError: An agent's name is not understood.
     """
     specs = [parse_agent(name) for name in config.agents]
-    jobs = [(spec, seed) for seed in range(config.n_seeds) for spec in specs]
-    missing = [(spec, seed) for spec, seed in jobs if not _run_file(config, spec, seed).exists()]
-    print(f"{len(jobs)} runs, {len(missing)} to do, {config.n_jobs} at a time", flush=True)
-    Parallel(n_jobs=config.n_jobs)(delayed(_run)(config, spec, seed) for spec, seed in missing)
-    with written_whole(config.out / "study.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for spec in specs:
-            for seed in range(config.n_seeds):
-                with _run_file(config, spec, seed).open(newline="") as finished:
-                    writer.writerows(list(csv.reader(finished))[1:])
+    jobs = [(config, spec, seed) for seed in range(config.n_seeds) for spec in specs]
+    run_missing(jobs, _run, _file_of, COLUMNS, config.n_jobs)
+    in_order = [(config, spec, seed) for spec in specs for seed in range(config.n_seeds)]
+    gather_runs([_file_of(job) for job in in_order], COLUMNS, config.out / "study.csv")
     write_record(config.out / "record.json", config)
 
 
-def _run_file(config: StudyConfig, spec: AgentSpec, seed: int) -> Path:
-    # Everything that changes the run is in its name, so that a changed setting is never answered by an old run.
+_Job = tuple[StudyConfig, AgentSpec, int]
+
+
+def _file_of(job: _Job) -> Path:
+    config, spec, seed = job
     decisive = (config.size, config.total_timesteps, config.eval_freq, config.threshold, config.stop_after)
-    text = json.dumps([spec.name, decisive, _hyperparameters(config)], sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:10]
-    return config.out / "runs" / f"{spec.name.replace('/', '_')}-seed{seed}-{key}.csv"
+    settings = settings_for("dqn", _ENVIRONMENT, config.total_timesteps)
+    return run_file(config.out, f"{spec.name}-seed{seed}", [decisive, settings])
 
 
-def _hyperparameters(config: StudyConfig) -> dict[str, Any]:
-    """Return DQN's hyperparameters from our file, without what rl_zoo3 alone understands."""
-    path = Path(equirl.agents.__file__).parent / "hyperparams" / "dqn.yml"
-    settings = dict(yaml.safe_load(path.read_text())[_ENVIRONMENT])
-    # There it is a fraction of the file's own length of run: the same number of steps here.
-    settings["exploration_fraction"] *= settings["n_timesteps"] / config.total_timesteps
-    for key in ("policy", "n_timesteps", "monitor_kwargs", "callback"):
-        del settings[key]
-    return settings
-
-
-def _run(config: StudyConfig, spec: AgentSpec, seed: int) -> None:
+def _run(job: _Job) -> Rows:
+    config, spec, seed = job
     torch.set_num_threads(1)
-    settings = _hyperparameters(config)
+    settings = settings_for("dqn", _ENVIRONMENT, config.total_timesteps)
     policy_kwargs = settings.pop("policy_kwargs")
+    del settings["n_envs"]
     if spec.method is not None:
         policy_kwargs |= {"symmetry": spec.symmetry, "method": spec.method, "method_kwargs": spec.method_kwargs}
     model = DQN(
@@ -153,10 +135,9 @@ def _run(config: StudyConfig, spec: AgentSpec, seed: int) -> None:
     )
     callback = _ExactEvaluation(config, spec, seed)
     model.learn(config.total_timesteps, callback=callback)
-    with written_whole(_run_file(config, spec, seed)) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *callback.rows])
     last = callback.rows[-1]
     print(f"{spec.name} seed {seed}: success {last[3]} after {last[2]} steps, {last[4]} s", flush=True)
+    return callback.rows
 
 
 class _ExactEvaluation(BaseCallback):

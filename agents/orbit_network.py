@@ -1,0 +1,138 @@
+"""What every equivariant network of an agent shares: the orbit of its observations, and checkpoints that know their group."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor, nn
+
+from equirl.agents.methods import make_aggregator
+from equirl.agents.spaces import flat_size, observation_shape, resolve_symmetry
+from equirl.orbit import Orbit
+from equirl.representations import MonomialRepresentation, Tree
+from equirl.symmetrization import evaluate_orbit
+from equirl.symmetry import MDPSymmetry
+
+__all__ = ["OrbitNetwork"]
+
+_METADATA_KEY = "equirl_group"
+
+
+class OrbitNetwork(nn.Module):
+    """Mixin for SB3 networks and policies: the group acts on the observation as the environment gave it.
+
+    That is before SB3 scales or one-hot encodes it. The state dict keeps SB3's keys (with ``aggregator.network.*``
+    added for λ), so weights of a plain agent load into equitune and equizero and the other way round. Checkpoints
+    carry the group's name outside the keys.
+
+    Attributes:
+        symmetry: The symmetry, built for the spaces.
+        method: Name of the method.
+        method_kwargs: Its settings.
+        input_rep: How the group moves an observation.
+        output_rep: How it moves what the network gives.
+        aggregator: How the orbit of outputs becomes one.
+    """
+
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    symmetry: MDPSymmetry
+    method: str
+    method_kwargs: dict[str, Any]
+
+    def _set_symmetry(
+        self,
+        symmetry: str | MDPSymmetry,
+        method: str,
+        method_kwargs: Mapping[str, Any] | None,
+        features_dim: int,
+    ) -> None:
+        """Take symmetry and method; to be called once, when the rest of the network is there."""
+        resolved = resolve_symmetry(symmetry, self.observation_space, self.action_space)
+        self.symmetry = resolved
+        self.method = method
+        self.method_kwargs = dict(method_kwargs or {})
+        # Copies, so that the tables follow this network to its device and no other.
+        self.input_rep = copy.deepcopy(resolved.observation)
+        self.output_rep = self._output_rep(copy.deepcopy(resolved.action))
+        sizes = {"features": features_dim, "inputs": flat_size(observation_shape(self.observation_space))}
+        self.aggregator = make_aggregator(method, method_kwargs, sizes)
+
+    def evaluate_orbit(self, obs: PyTorchObs) -> Orbit:
+        """Return what the network makes of the whole orbit, before it is aggregated.
+
+        Raises:
+            ValueError: NaN or infinite observations, or a shape that does not fit.
+        """
+        observations = _as_rows(obs, self.observation_space)
+        _check_finite(observations)
+        orbit = evaluate_orbit(self._head, observations, self.input_rep, self.output_rep, self._features)
+        return self._for_aggregator(orbit)
+
+    def orbit_weights(self, obs: PyTorchObs) -> Tensor:
+        """Return the weight of each group element for each observation, shape ``[B, |G|]``, rows summing to 1."""
+        return self.aggregator.weights(self.evaluate_orbit(obs))
+
+    def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
+        """Return how the group moves the network's output, given how it moves the actions."""
+        return action
+
+    def _for_aggregator(self, orbit: Orbit) -> Orbit:
+        """Return the orbit as proxy losses are to see it: ``outputs`` with one score per action, ``[B, |G|, A]``."""
+        return orbit
+
+    @abstractmethod
+    def _features(self, rows: Tree) -> Tensor:
+        """Return the features that λ may read, ``[N, F]``, of observations ``[N, *observation]``."""
+
+    @abstractmethod
+    def _head(self, features: Tensor) -> Tensor:
+        """Return the network's output of its features."""
+
+    def _symmetry_parameters(self) -> dict[str, Any]:
+        return {"symmetry": self.symmetry, "method": self.method, "method_kwargs": self.method_kwargs}
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        # Metadata, not an entry: an extra key would keep plain agents from loading these weights.
+        destination._metadata[prefix[:-1]][_METADATA_KEY] = self.symmetry.group.name
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> None:
+        saved, ours = local_metadata.get(_METADATA_KEY), self.symmetry.group.name
+        if saved is not None and saved != ours:
+            raise ValueError(
+                f"these weights were saved with the group {saved}, but this network has {ours} "
+                f"(symmetry {self.symmetry.name!r}); make the model with a symmetry of {saved}, or load the file with "
+                "the algorithm's load, DQN.load for example, which restores its own"
+            )
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
+
+
+def _as_rows(obs: PyTorchObs, space: spaces.Space[Any]) -> Tree:
+    if not isinstance(obs, Tensor):
+        parts = space.spaces if isinstance(space, spaces.Dict) else {}
+        return {key: _as_rows(obs[key], part) for key, part in parts.items()}
+    # SB3 hands Discrete observations on as [B] when acting and as [B, 1] from the replay buffer.
+    return obs.reshape(-1) if isinstance(space, spaces.Discrete) else obs
+
+
+def _check_finite(obs: Tree) -> None:
+    if not isinstance(obs, Tensor):
+        for part in obs.values():
+            _check_finite(part)
+    elif obs.is_floating_point() and not bool(torch.isfinite(obs).all()):
+        row = int((~torch.isfinite(obs.flatten(1))).any(dim=1).nonzero()[0])
+        bad = obs[row].flatten()
+        value = float(bad[~torch.isfinite(bad)][0])
+        raise ValueError(
+            f"observation {row} of the batch holds {value}; every observation must be finite. Look at the "
+            "environment's step() and reset(), or wrap it in SB3's VecCheckNan to find the step"
+        )

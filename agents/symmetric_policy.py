@@ -1,0 +1,62 @@
+"""What every equivariant policy shares: how it takes a symmetry and a method, and that a class may have them built in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from gymnasium import spaces
+
+from equirl.agents.spaces import resolve_symmetry
+from equirl.symmetry import MDPSymmetry
+
+__all__ = ["SymmetricPolicy"]
+
+
+class SymmetricPolicy:
+    """Mixin for SB3 policies that take ``symmetry``, ``method`` and ``method_kwargs``."""
+
+    fixed: ClassVar[dict[str, Any]] = {}
+    """Policy arguments that a subclass has built in; see ``equirl.agents.policies``."""
+
+    algorithm: ClassVar[str] = ""
+    """How policy classes of this kind are told apart by name; see ``equirl.agents.policies``."""
+
+    def _symmetry_arguments(
+        self,
+        symmetry: str | MDPSymmetry | None,
+        method: str | None,
+        method_kwargs: Mapping[str, Any] | None,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+    ) -> dict[str, Any]:
+        """Return the three arguments, complete and checked against the spaces.
+
+        Raises:
+            TypeError: The action space is not ``Discrete``.
+            ValueError: No or an unknown symmetry, one that does not fit, or one other than the class has built in.
+        """
+        symmetry = self._argument("symmetry", symmetry)
+        if symmetry is None:
+            raise ValueError(
+                f"{type(self).__name__} needs a symmetry: policy_kwargs=dict(symmetry='grid-d4', ...). If it was set "
+                "and is gone: the search of rl_zoo3 (-optimize, --trial-id) replaces policy_kwargs; run it as "
+                "`equirl train`, which keeps them, or name a policy class with the symmetry built in, such as "
+                "equirl.agents.policies.GridD4LambdaEquitunePolicy"
+            )
+        return {
+            "symmetry": resolve_symmetry(symmetry, observation_space, action_space),
+            "method": self._argument("method", method) or "lambda_equitune",
+            "method_kwargs": dict(method_kwargs or {}),
+        }
+
+    def _argument(self, name: str, given: Any) -> Any:
+        built_in = self.fixed.get(name)
+        if given is not None and built_in is not None and given != getattr(built_in, "name", built_in):
+            shown = getattr(given, "name", given)
+            if shown != built_in:
+                raise ValueError(
+                    f"{type(self).__name__} has {name}={built_in!r} built in; it cannot take {shown!r}. Use a class "
+                    f"of equirl.agents, such as EquivariantDQNPolicy, to choose {name} in policy_kwargs"
+                )
+        return built_in if given is None else given

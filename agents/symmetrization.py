@@ -1,0 +1,209 @@
+"""Making a trained agent equivariant: the same weights, the same class, and now ``pi(ga | gs) = pi(a | s)``."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from gymnasium import spaces
+from sb3_contrib.qrdqn.policies import QRDQNPolicy
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize, unwrap_vec_wrapper
+from stable_baselines3.dqn.policies import DQNPolicy
+
+from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.dqn import EquivariantDQNPolicy
+from equirl.agents.lambda_fit import LambdaFit, fit_lambda
+from equirl.agents.proxy_losses import AGENT_PROXY_LOSSES, agent_proxy_loss
+from equirl.agents.qrdqn import EquivariantQRDQNPolicy
+from equirl.agents.spaces import observation_shape, resolve_symmetry
+from equirl.agents.symmetric_policy import SymmetricPolicy
+from equirl.agents.visited_states import replay_observations
+from equirl.representations import MonomialRepresentation, Tree
+from equirl.symmetry import MDPSymmetry, build_symmetry, stack_frames
+
+__all__ = ["agent_symmetry", "symmetrize_agent", "symmetrize_statistics"]
+
+Agent = TypeVar("Agent", bound=BaseAlgorithm)
+
+# Subclasses that only choose a features extractor; others may compute something that we would not know of.
+_EQUIVARIANT: dict[type[BasePolicy], type[BasePolicy]] = {
+    DQNPolicy: EquivariantDQNPolicy,
+    QRDQNPolicy: EquivariantQRDQNPolicy,
+    ActorCriticPolicy: EquivariantActorCriticPolicy,
+}
+
+
+def symmetrize_agent(
+    model: Agent,
+    symmetry: str | MDPSymmetry,
+    method: str = "equitune",
+    method_kwargs: Mapping[str, Any] | None = None,
+    *,
+    observations: Tree | None = None,
+    fit: LambdaFit | None = None,
+) -> Agent:
+    """Return a trained agent made equivariant; the given one stays as it is.
+
+    The result is an SB3 model of the same class with the same weights and settings (and the same replay buffer object,
+    where there is one): ``predict``, ``save``, ``load`` and further ``learn`` work as for any other.
+
+    Equitune and equizero work at once. λ-equitune is fitted, without rewards and without environment steps, to do on
+    states that the agent knows what the agent did there (:func:`~equirl.agents.fit_lambda`).
+
+    Args:
+        model: DQN, QRDQN, PPO or A2C with a policy of SB3's own and ``Discrete`` actions.
+        symmetry: A registered name or an ``MDPSymmetry``.
+        method: ``"equitune"``, ``"lambda_equitune"`` or ``"equizero"``.
+        method_kwargs: Settings of the method (``equirl.agents.make_aggregator``). For equizero ``proxy_loss`` may also
+            name one that is made from the agent: ``"novelty"``, ``"bellman_residual"``, ``"target_disagreement"``.
+        observations: States that the agent knows, ``[N, *observation]``, for λ and for ``"novelty"``; by default those
+            of its replay buffer. See ``replay_observations`` and ``rollout_observations``.
+        fit: How λ is fitted.
+
+    Raises:
+        TypeError: An algorithm or a policy that cannot be symmetrized, or continuous actions.
+        ValueError: Unknown symmetry or method, one that does not fit the agent, an agent that is equivariant already,
+            an observation normalisation that is not symmetric, or no states to fit λ on.
+    """
+    policy_class = _equivariant_policy_class(model)
+    resolved = agent_symmetry(model, symmetry)
+    settings = dict(method_kwargs or {})
+    if method == "equizero" and settings.get("proxy_loss") in AGENT_PROXY_LOSSES:
+        settings["proxy_loss"] = agent_proxy_loss(settings["proxy_loss"], model, observations)
+    if method == "lambda_equitune" and observations is None:
+        observations = replay_observations(model)
+    symmetrized = _with_policy(model, policy_class, resolved, method, settings)
+    if method == "lambda_equitune" and observations is not None:
+        report = fit_lambda(symmetrized, observations, fit)
+        if symmetrized.verbose >= 1:
+            print(report)
+    return symmetrized
+
+
+def agent_symmetry(model: BaseAlgorithm, symmetry: str | MDPSymmetry) -> MDPSymmetry:
+    """Return the symmetry built for the observations that an agent sees, frame stacks included.
+
+    Raises:
+        TypeError: Continuous actions.
+        ValueError: It does not fit the agent's spaces, or the agent sees observations normalised by statistics that the
+            symmetry does not leave as they are.
+    """
+    env = model.get_env()
+    stack = None if env is None else unwrap_vec_wrapper(env, VecFrameStack)
+    if (
+        isinstance(stack, VecFrameStack)
+        and isinstance(symmetry, str)
+        and isinstance(model.action_space, spaces.Discrete)
+    ):
+        shape = observation_shape(model.observation_space)
+        n_frames = int(stack.n_stack)
+        if not isinstance(shape, tuple):
+            raise ValueError("frame stacks of Dict observations are not carried through; pass an MDPSymmetry")
+        symmetry = stack_frames(
+            build_symmetry(symmetry, (shape[0] // n_frames, *shape[1:]), int(model.action_space.n)), n_frames
+        )
+    resolved = resolve_symmetry(symmetry, model.observation_space, model.action_space)
+    normalize = model.get_vec_normalize_env()
+    if normalize is not None and normalize.norm_obs:
+        _check_statistics(normalize, resolved)
+    return resolved
+
+
+def _equivariant_policy_class(model: BaseAlgorithm) -> type[BasePolicy]:
+    policy = model.policy
+    if isinstance(policy, SymmetricPolicy):
+        raise ValueError(
+            f"this agent is equivariant already ({type(policy).__name__}); symmetrize the plain agent it was made from"
+        )
+    for plain, equivariant in _EQUIVARIANT.items():
+        if type(policy) in (plain, *plain.__subclasses__()) and type(policy).__module__ == plain.__module__:
+            return equivariant
+    raise TypeError(
+        f"{type(model).__name__} with {type(policy).__name__} cannot be symmetrized; DQN, QRDQN, PPO and A2C with "
+        "MlpPolicy, CnnPolicy or MultiInputPolicy can. For a network of your own use equirl.Symmetrized"
+    )
+
+
+def _with_policy(
+    model: Agent, policy_class: type[BasePolicy], symmetry: MDPSymmetry, method: str, method_kwargs: dict[str, Any]
+) -> Agent:
+    """Return a copy of the model, weights included, whose policy is of another class."""
+    parameters = model.policy._get_constructor_parameters()
+    for name in ("observation_space", "action_space", "lr_schedule", "use_sde"):
+        parameters.pop(name, None)
+    if isinstance(model.policy, ActorCriticPolicy):
+        parameters["share_features_extractor"] = model.policy.share_features_extractor
+    parameters |= {"symmetry": symmetry, "method": method, "method_kwargs": method_kwargs}
+    excluded = {*model._excluded_save_params(), "policy_class", "policy_kwargs"}
+    settings = {name: copy.copy(value) for name, value in vars(model).items() if name not in excluded}
+    symmetrized = type(model)(
+        policy=policy_class,  # type: ignore[call-arg]
+        env=None,
+        device=model.device,
+        _init_setup_model=False,
+    )
+    symmetrized.__dict__.update(settings)
+    symmetrized.policy_kwargs = parameters
+    for shared in ("env", "replay_buffer", "_vec_normalize_env"):
+        if hasattr(model, shared):
+            setattr(symmetrized, shared, getattr(model, shared))
+    symmetrized._setup_model()
+    missing, unexpected = symmetrized.policy.load_state_dict(model.policy.state_dict(), strict=False)
+    if unexpected or any(".aggregator." not in f".{name}" for name in missing):
+        raise TypeError(
+            f"the weights of {type(model.policy).__name__} do not fit {policy_class.__name__} (missing {missing}, "
+            f"unexpected {unexpected}); only SB3's own networks can be symmetrized in place"
+        )
+    if not missing:  # λ adds parameters that the saved optimizer does not know
+        symmetrized.policy.optimizer.load_state_dict(model.policy.optimizer.state_dict())
+    return symmetrized
+
+
+def _check_statistics(normalize: VecNormalize, symmetry: MDPSymmetry) -> None:
+    """Raise unless the group leaves mean and variance of the observations as they are: then it commutes with them."""
+    statistics = normalize.obs_rms
+    representation = symmetry.observation
+    if not isinstance(representation, MonomialRepresentation) or isinstance(statistics, dict):
+        raise ValueError("VecNormalize on Dict observations is not carried through; train without norm_obs")
+    mean, variance = (np.ravel(moment) for moment in (statistics.mean, statistics.var))
+    index, sign = representation.index.cpu().numpy(), representation.sign.cpu().numpy()
+    spread = np.sqrt(variance + normalize.epsilon)
+    off = np.maximum(np.abs(sign * mean[index] - mean) / spread, np.abs(np.sqrt(variance[index]) / spread - 1))
+    if off.max() > 1e-3:
+        g, i = np.unravel_index(int(off.argmax()), off.shape)
+        raise ValueError(
+            f"this agent sees observations normalised by VecNormalize, whose statistics are not symmetric: coordinate "
+            f"{i} has mean {mean[i]:.4g} and deviation {spread[i]:.4g}, its image under "
+            f"{symmetry.group.element_names[g]} {sign[g, i] * mean[index[g, i]]:.4g} and {spread[index[g, i]]:.4g}. "
+            "Normalising would undo the symmetry. Train with norm_obs=False, or make the statistics symmetric "
+            "(equirl.agents.symmetrize_statistics) and train the agent on with them"
+        )
+
+
+def symmetrize_statistics(normalize: VecNormalize, symmetry: str | MDPSymmetry) -> None:
+    """Replace the observation statistics of a ``VecNormalize`` by their mean over the group, in place.
+
+    An agent that was trained with the old ones sees slightly other observations; evaluate it again.
+
+    Args:
+        normalize: The wrapper.
+        symmetry: A registered name or an ``MDPSymmetry``.
+
+    Raises:
+        TypeError: Continuous actions.
+        ValueError: Dict observations, or a symmetry that does not fit.
+    """
+    resolved = resolve_symmetry(symmetry, normalize.observation_space, normalize.action_space)
+    representation, statistics = resolved.observation, normalize.obs_rms
+    if not isinstance(representation, MonomialRepresentation) or isinstance(statistics, dict):
+        raise ValueError("the statistics of Dict observations are not symmetrized; train without norm_obs")
+    shape = statistics.mean.shape
+    index, sign = representation.index.cpu().numpy(), representation.sign.cpu().numpy()
+    second_moment = np.ravel(statistics.var + np.square(statistics.mean))[index].mean(axis=0)
+    mean = (sign * np.ravel(statistics.mean)[index]).mean(axis=0)
+    statistics.mean = mean.reshape(shape)
+    statistics.var = (second_moment - np.square(mean)).reshape(shape)
