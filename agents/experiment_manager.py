@@ -53,8 +53,9 @@ class EquirlExperimentManager(ExperimentManager):
         **kwargs: As for rl_zoo3.
 
     Raises:
-        ValueError: ``choice`` names an unknown symmetry, asks for one with an algorithm that has no equivariant policy, or asks for a
-            method where no symmetry is known.
+        ValueError: ``choice`` names an unknown symmetry, asks for one with an algorithm that has no equivariant policy,
+            or asks for a method where no symmetry is known; or observations would be normalised or stacked behind the
+            policy's back.
     """
 
     def __init__(self, *args: Any, choice: PolicyChoice | None = None, **kwargs: Any) -> None:
@@ -75,6 +76,7 @@ class EquirlExperimentManager(ExperimentManager):
             hyperparams.update(self.custom_hyperparams or {})
         if self.choice != PolicyChoice():
             self._choose_policy(hyperparams)
+        self._check_observations(hyperparams)
         print(f"Policy: {hyperparams['policy']}, {_policy_kwargs(hyperparams)}")
         return hyperparams, OrderedDict(sorted(hyperparams.items()))
 
@@ -101,6 +103,23 @@ class EquirlExperimentManager(ExperimentManager):
             super().hyperparameters_optimization()
         finally:
             samplers[self.algo] = sampler
+
+    def _check_observations(self, hyperparams: dict[str, Any]) -> None:
+        """Raise where rl_zoo3 would change the observations so that the symmetry no longer acts on them."""
+        if _symmetry_and_method(hyperparams["policy"], _policy_kwargs(hyperparams))["symmetry"] is None:
+            return
+        normalize = hyperparams.get("normalize")
+        settings = eval(normalize) if isinstance(normalize, str) else normalize  # as rl_zoo3 reads it
+        if settings and not (isinstance(settings, dict) and settings.get("norm_obs") is False):
+            raise ValueError(
+                "`normalize` rescales each coordinate of the observation by statistics of its own, which undoes the "
+                "symmetry; leave it out, or set it to {'norm_obs': False, 'norm_reward': True}"
+            )
+        if hyperparams.get("frame_stack"):
+            raise ValueError(
+                "`frame_stack` makes the observation several frames long, and a symmetry by name is of one frame. In "
+                "Python: VecFrameStack and policy_kwargs=dict(symmetry=equirl.stack_frames(symmetry, n_frames))"
+            )
 
     def _choose_policy(self, hyperparams: dict[str, Any]) -> None:
         policy_kwargs = _policy_kwargs(hyperparams)

@@ -35,7 +35,8 @@ class LambdaFit:
         batch_size: States in each.
         learning_rate: Of Adam.
         holdout: Share of the states kept for the early stop.
-        patience: Fitting ends after so many evaluations (one every 50 steps) without a better held-out loss.
+        patience: Fitting ends after so many evaluations (one every 50 steps) in a row that do not better the held-out
+            loss by 1 %.
         seed: Seed of split and batches.
 
     Raises:
@@ -45,9 +46,9 @@ class LambdaFit:
     objective: Objective = "reproduce"
     steps: int = 2000
     batch_size: int = 256
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     holdout: float = 0.1
-    patience: int = 10
+    patience: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -146,7 +147,7 @@ def fit_lambda(model: BaseAlgorithm, observations: Tree, settings: LambdaFit | N
         optimizer.step()
         if step % 50 == 0 or step == settings.steps:
             loss = fit.held_out_loss(held_out)
-            stale = 0 if loss < best else stale + 1
+            stale = 0 if loss < 0.99 * best else stale + 1
             if loss < best:
                 best, kept = loss, copy.deepcopy(network.aggregator.state_dict())
     for each in networks:

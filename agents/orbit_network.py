@@ -1,4 +1,4 @@
-"""What every equivariant network of an agent shares: the orbit of its observations, and checkpoints that know their group."""
+"""What every equivariant network of an agent shares: the orbit of its observations, checkpoints that know a group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every equivariant policy shares: how it takes a symmetry and a method, and that a class may have them built in."""
+"""What every equivariant policy shares: how it takes a symmetry and a method, perhaps built into its class."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ class GridWorldStates:
 
     Attributes:
         observations: One observation per state, shape ``[S, 3, size, size]``, uint8, ``S = size^2 (size^2 - 1)``.
+        goals: The goal's cell in each state, ``row * size + column``, shape ``[S]``.
     """
 
     def __init__(self, size: int = 7, max_steps: int | None = None) -> None:
@@ -28,6 +29,7 @@ class GridWorldStates:
         agent, goal = (grid.ravel() for grid in np.meshgrid(cells, cells, indexing="ij"))
         differ = agent != goal
         agent, goal = agent[differ], goal[differ]
+        self.goals = goal
         state = np.arange(len(agent))
         flat = np.zeros((len(agent), 3, size * size), dtype=np.uint8)
         flat[state, 0, agent] = 1
@@ -42,9 +44,13 @@ class GridWorldStates:
 
     def success_rate(self, model: BaseAlgorithm) -> float:
         """Return the share of states from which the greedy policy reaches the goal in time, in [0, 1]."""
+        return float(self.successes(model).mean())
+
+    def successes(self, model: BaseAlgorithm) -> NDArray[np.bool_]:
+        """Return for each state whether the greedy policy reaches the goal from there in time, shape ``[S]``."""
         actions, _ = model.predict(self.observations, deterministic=True)
         follow = np.append(self._next_state[np.arange(len(actions)), actions], -1)  # the goal leads to the goal
         state = np.arange(len(actions))
         for _ in range(self.max_steps):
             state = follow[state]
-        return float((state == -1).mean())
+        return np.asarray(state == -1)

@@ -21,6 +21,8 @@ _SUMMARIES = {
     "record": "record a video of a trained agent",
     "envs": "list environments with their symmetries and groups",
     "check": "check that an environment has a symmetry",
+    "symmetrize": "make a trained agent equivariant",
+    "audit": "measure how symmetric a trained agent is, and what symmetrization gives it",
     "benchmark": "run a learning study and write its CSV and plot",
 }
 
@@ -34,6 +36,7 @@ examples:
   equirl train --symmetry grid-c4 --method equizero    another group and method
   equirl enjoy                                         watch the last agent
   equirl envs                                          what there is to train on
+  equirl audit agent.zip --env CartPole-v1 --symmetry cartpole-z2
 
 Errors are one line; set EQUIRL_TRACEBACK=1 for the traceback.
 """
@@ -61,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command: Callable[[Sequence[str]], int] = commands[name].load()
         return command(rest)
+    except BrokenPipeError:  # `equirl envs | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("equirl: interrupted", file=sys.stderr)
         return 130

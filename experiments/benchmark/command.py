@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tyro
 
 from equirl.experiments.benchmark.minigrid import MinigridConfig, report_minigrid, run_minigrid
 from equirl.experiments.benchmark.report import report
 from equirl.experiments.benchmark.study import StudyConfig, run_study
+from equirl.experiments.zero_shot.control import ControlConfig, run_control
+from equirl.experiments.zero_shot.grid import ZeroShotConfig, run_zero_shot
+from equirl.experiments.zero_shot.report import report_control, report_grid
 from equirl.names import unknown_name_message
 
 __all__ = ["main"]
@@ -20,9 +24,11 @@ usage: equirl benchmark STUDY [options]        equirl benchmark STUDY --help
 studies:
   rl           plain and symmetrized DQN on the 7x7 GridWorld, with equal hyperparameters
   minigrid     plain, augmented and symmetrized DQN and PPO on three MiniGrid tasks
+  zero-shot    DQN trained on goals in one quadrant of the grid, then symmetrized: the other three quadrants
+  control      CartPole and Acrobot agents, partly and fully trained, then symmetrized
 
-Each writes study.csv (a row per evaluation), record.json, summary.md and learning_curves.png. Finished runs are kept:
-run it again to go on after a stop.
+Each writes study.csv, record.json (settings, versions, machine), summary.md and a plot. Finished runs are kept: run it
+again to go on after a stop.
 
 examples:
   equirl benchmark rl                                          the study of the README (hours on 2 cores)
@@ -38,17 +44,20 @@ def main(arguments: Sequence[str]) -> int:
         print(_USAGE, end="")
         return 0
     study, *rest = arguments
-    if study == "rl":
-        config = tyro.cli(StudyConfig, args=rest, prog="equirl benchmark rl", description=_USAGE)
-        if not config.report_only:
-            run_study(config)
-        print(report(config.out, config.threshold))
-    elif study == "minigrid":
-        minigrid = tyro.cli(MinigridConfig, args=rest, prog="equirl benchmark minigrid", description=_USAGE)
-        if not minigrid.report_only:
-            run_minigrid(minigrid)
-        print(report_minigrid(minigrid.out))
-    else:
-        print(f"equirl benchmark: {unknown_name_message('study', study, ['rl', 'minigrid'])}", file=sys.stderr)
+    if study not in _STUDIES:
+        print(f"equirl benchmark: {unknown_name_message('study', study, _STUDIES)}", file=sys.stderr)
         return 2
+    config_class, run, report_on = _STUDIES[study]
+    config = tyro.cli(config_class, args=rest, prog=f"equirl benchmark {study}", description=_USAGE)
+    if not config.report_only:
+        run(config)
+    print(report_on(config))
     return 0
+
+
+_STUDIES: dict[str, tuple[type[Any], Callable[[Any], None], Callable[[Any], str]]] = {
+    "rl": (StudyConfig, run_study, lambda config: report(config.out, config.threshold)),
+    "minigrid": (MinigridConfig, run_minigrid, lambda config: report_minigrid(config.out)),
+    "zero-shot": (ZeroShotConfig, run_zero_shot, lambda config: report_grid(config.out)),
+    "control": (ControlConfig, run_control, lambda config: report_control(config.out)),
+}

@@ -1,0 +1,75 @@
+"""``equirl symmetrize``: a trained agent made equivariant, as a file that SB3 loads like any other."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rl_zoo3.utils import StoreDict
+
+from equirl.agents.cli.agent_options import add_agent_options, load, make_environments
+from equirl.agents.files import written_whole
+from equirl.agents.lambda_fit import LambdaFit
+from equirl.agents.methods import METHODS
+from equirl.agents.symmetrization import agent_symmetry, symmetrize_agent
+from equirl.agents.visited_states import replay_observations, rollout_observations
+
+__all__ = ["main"]
+
+_EXAMPLES = """\
+The result is an SB3 agent of the same class: DQN.load, equirl audit, further training. Equitune and equizero need
+nothing but the agent. λ is fitted without rewards to states that the agent knows: those of its replay buffer, if one is
+given, else of its own rollouts in ENV, which has to be the environment it was trained in.
+
+examples:
+  equirl symmetrize agent.zip --env CartPole-v1 --symmetry cartpole-z2 -o equivariant.zip
+  equirl symmetrize agent.zip --env equirl/GridWorld-v0 --env-kwargs "goal:'north-west'" --symmetry grid-d4 \\
+      --method lambda_equitune --replay-buffer buffer.pkl -o equivariant.zip
+  equirl symmetrize agent.zip --env MiniGrid-FourRooms-v0 --symmetry minigrid-egocentric-z2 \\
+      --view-kwargs "planes:['unseen','wall','goal']" n_actions:3 -o equivariant.zip
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``equirl symmetrize`` and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="equirl symmetrize", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_agent_options(parser)
+    parser.add_argument("--method", choices=list(METHODS), default="equitune")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.zip")
+    parser.add_argument(
+        "--method-kwargs", nargs="+", action=StoreDict, metavar="KEY:VALUE", help="reads, hidden, proxy_loss, ..."
+    )
+    fit = LambdaFit()
+    parser.add_argument("--states", type=int, default=10_000, metavar="N", help="states λ is fitted on (10000)")
+    parser.add_argument("--objective", default=fit.objective, help="of λ: reproduce (default) or recognize")
+    parser.add_argument("--fit-steps", type=int, default=fit.steps, metavar="N", help=f"at most ({fit.steps})")
+    options = parser.parse_args(arguments)
+    environments = make_environments(options, n_envs=1)
+    model = load(options, environments)
+    agent_symmetry(model, options.symmetry)  # a mistake shows before the rollouts
+    observations = None
+    settings = options.method_kwargs or {}
+    if options.method == "lambda_equitune" or settings.get("proxy_loss") == "novelty":
+        if options.replay_buffer is not None:
+            observations = replay_observations(model, options.states, options.seed)
+        else:
+            print(
+                f"Collecting {options.states:,} states from the agent's own rollouts in {options.env} ...", flush=True
+            )
+            observations = rollout_observations(model, environments, options.states, seed=options.seed)
+    model.verbose = max(model.verbose, 1)
+    symmetrized = symmetrize_agent(
+        model,
+        options.symmetry,
+        options.method,
+        settings,
+        observations=observations,
+        fit=LambdaFit(objective=options.objective, steps=options.fit_steps, seed=options.seed),
+    )
+    with written_whole(options.output) as temporary:
+        symmetrized.save(temporary)
+    print(f"{type(symmetrized).__name__}, {options.symmetry}, {options.method}: {options.output}")
+    return 0

@@ -1,0 +1,1 @@
+"""Trained agents made equivariant: how far they generalize to orientations that they never saw."""

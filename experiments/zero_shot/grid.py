@@ -1,0 +1,236 @@
+"""DQN trained on goals in one quadrant of the grid, symmetrized, and evaluated on the other three."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback
+
+from equirl.agents import Disagreement, EquivariantQNetwork, LambdaFit, replay_observations, symmetrize_agent
+from equirl.agents.files import written_whole
+from equirl.envs import region_cells
+from equirl.experiments.exact_evaluation import GridWorldStates
+from equirl.experiments.hyperparameters import settings_for
+from equirl.experiments.records import write_record
+from equirl.experiments.runs import Rows, gather_runs, run_file, run_missing
+
+__all__ = ["COLUMNS", "QUADRANT", "VARIANTS", "Variant", "ZeroShotConfig", "run_zero_shot"]
+
+QUADRANT = "north-west"
+
+COLUMNS = (
+    "group",
+    "variant",
+    "seed",
+    "pretrain_steps",
+    "success_known",
+    "success_unseen",
+    "seconds",
+    "familiar_share",
+    "value_familiar",
+    "value_unfamiliar",
+)
+
+_ENVIRONMENT = "equirl/GridWorld-v0"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to symmetrize: a method, its settings, and for λ how it is fitted and on how many states."""
+
+    method: str | None
+    method_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    fit: LambdaFit = field(default_factory=LambdaFit)
+    n_states: int = 10_000
+
+
+VARIANTS: dict[str, Variant] = {
+    "plain": Variant(None),
+    "equitune": Variant("equitune"),
+    "equizero, max_value": Variant("equizero", {"proxy_loss": "max_value"}),
+    "equizero, entropy": Variant("equizero", {"proxy_loss": "entropy"}),
+    "equizero, confidence": Variant("equizero", {"proxy_loss": "confidence"}),
+    "equizero, target_disagreement": Variant("equizero", {"proxy_loss": "target_disagreement"}),
+    "equizero, ensemble of the seeds": Variant("equizero", {"proxy_loss": "ensemble"}),
+    "equizero, bellman_residual": Variant("equizero", {"proxy_loss": "bellman_residual"}),
+    "equizero, novelty": Variant("equizero", {"proxy_loss": "novelty"}),
+    "λ-equitune, inputs": Variant("lambda_equitune", {"reads": "inputs"}),
+    "λ-equitune, inputs, linear": Variant("lambda_equitune", {"reads": "inputs", "hidden": ()}),
+    "λ-equitune, features": Variant("lambda_equitune", {"reads": "features"}),
+    "λ-equitune, features, linear": Variant("lambda_equitune", {"reads": "features", "hidden": ()}),
+    "λ-equitune, inputs, recognize": Variant(
+        "lambda_equitune", {"reads": "inputs"}, fit=LambdaFit(objective="recognize")
+    ),
+    "λ-equitune, inputs, 300 states": Variant("lambda_equitune", {"reads": "inputs"}, n_states=300),
+    "λ-equitune, inputs, random states": Variant("lambda_equitune", {"reads": "inputs"}, n_states=0),
+}
+"""What is compared, by name. ``n_states=0``: λ fitted on uniformly drawn states, most of which the agent never saw."""
+
+
+@dataclass(frozen=True)
+class ZeroShotConfig:
+    """Settings of the study; every one is recorded beside the results."""
+
+    groups: tuple[str, ...] = ("grid-c4", "grid-d4")
+    """Symmetries, by name."""
+    n_seeds: int = 5
+    """Seeds 0 .. n_seeds - 1 of the pretrained agents."""
+    size: int = 7
+    """Rows and columns of the grid."""
+    pretrain_threshold: float = 0.975
+    """Pretraining ends after three evaluations in a row at this success rate over all states with known goals."""
+    total_timesteps: int = 40_000
+    """Environment steps after which pretraining ends in any case."""
+    n_jobs: int = 2
+    """Runs at a time, one torch thread each."""
+    out: Path = Path("experiments/results/zero_shot_grid")
+    """Folder of the results."""
+    report_only: bool = False
+    """Only write the table and the plot again, from the CSV."""
+
+
+_Job = tuple[ZeroShotConfig, int]
+
+
+def run_zero_shot(config: ZeroShotConfig) -> None:
+    """Run what is not done yet and write ``study.csv`` and ``record.json`` into ``config.out``.
+
+    First all agents are pretrained, then each is symmetrized: one proxy loss asks the agents of the other seeds.
+    """
+    jobs: list[_Job] = [(config, seed) for seed in range(config.n_seeds)]
+    run_missing(jobs, _pretrain, _pretrain_file, ("timesteps", "success_known", "success_unseen"), config.n_jobs)
+    run_missing(jobs, _symmetrize, _result_file, COLUMNS, config.n_jobs)
+    gather_runs([_result_file(job) for job in jobs], COLUMNS, config.out / "study.csv")
+    write_record(config.out / "record.json", config)
+
+
+def _pretrain_file(job: _Job) -> Path:
+    config, seed = job
+    settings = settings_for("dqn", _ENVIRONMENT, config.total_timesteps)
+    decisive = [config.size, config.pretrain_threshold, config.total_timesteps, settings]
+    return run_file(config.out, f"pretrain-seed{seed}", decisive)
+
+
+def _result_file(job: _Job) -> Path:
+    config, seed = job
+    return run_file(config.out, f"zero-shot-seed{seed}", [_pretrain_file(job).name, config.groups, str(VARIANTS)])
+
+
+class _Goals:
+    """The states with goals in the known quadrant, and the others."""
+
+    def __init__(self, size: int) -> None:
+        self.states = GridWorldStates(size)
+        self.known: NDArray[np.bool_] = np.isin(self.states.goals, region_cells(QUADRANT, size))
+
+    def rates(self, model: DQN) -> tuple[float, float]:
+        """Return success over all starts with known goals, and with goals in the three other quadrants."""
+        successes = self.states.successes(model)
+        return round(float(successes[self.known].mean()), 4), round(float(successes[~self.known].mean()), 4)
+
+
+def _pretrain(job: _Job) -> Rows:
+    config, seed = job
+    torch.set_num_threads(1)
+    settings = settings_for("dqn", _ENVIRONMENT, config.total_timesteps)
+    del settings["n_envs"]
+    environment = gym.make(_ENVIRONMENT, size=config.size, goal=QUADRANT)
+    model = DQN("MlpPolicy", environment, seed=seed, device="cpu", **settings)
+    evaluation = _Pretraining(config)
+    model.learn(config.total_timesteps, callback=evaluation)
+    path = _pretrain_file(job)
+    with written_whole(path.with_suffix(".zip")) as temporary:
+        model.save(temporary)
+    with written_whole(path.with_suffix(".pkl")) as temporary:
+        model.save_replay_buffer(temporary)
+    print(f"pretrained seed {seed}: {evaluation.rows[-1]}", flush=True)
+    return evaluation.rows
+
+
+class _Pretraining(BaseCallback):
+    """Evaluates every 500 steps over all states and ends the run once the known quadrant is learned."""
+
+    def __init__(self, config: ZeroShotConfig) -> None:
+        super().__init__()
+        self._threshold = config.pretrain_threshold
+        self._goals = _Goals(config.size)
+        self._in_a_row = 0
+        self.rows: list[tuple[Any, ...]] = []
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps % 500:
+            return True
+        known, unseen = self._goals.rates(cast(DQN, self.model))
+        self.rows.append((self.num_timesteps, known, unseen))
+        self._in_a_row = self._in_a_row + 1 if known >= self._threshold else 0
+        return self._in_a_row < 3
+
+
+def _symmetrize(job: _Job) -> Rows:
+    config, seed = job
+    torch.set_num_threads(1)
+    agents = [_load((config, other)) for other in range(config.n_seeds)]
+    model = agents[seed]
+    others = [agent.q_net for k, agent in enumerate(agents) if k != seed]
+    goals = _Goals(config.size)
+    rows: list[tuple[Any, ...]] = []
+    for group in config.groups:
+        for name, variant in VARIANTS.items():
+            started = time.perf_counter()
+            symmetrized = _variant(model, group, variant, others, goals)
+            seconds = round(time.perf_counter() - started, 2)
+            measured = (*goals.rates(symmetrized), seconds, *_choice(symmetrized, goals, config.size))
+            rows.append((group, name, seed, model.num_timesteps, *measured))
+            print(f"{group} {name} seed {seed}: known {measured[0]}, unseen {measured[1]}, {seconds} s", flush=True)
+    return rows
+
+
+def _load(job: _Job) -> DQN:
+    path = _pretrain_file(job)
+    model = DQN.load(path.with_suffix(".zip"), device="cpu")
+    model.load_replay_buffer(path.with_suffix(".pkl"))
+    return model
+
+
+def _variant(model: DQN, group: str, variant: Variant, others: list[Any], goals: _Goals) -> DQN:
+    if variant.method is None:
+        return model
+    settings = dict(variant.method_kwargs)
+    if settings.get("proxy_loss") == "ensemble":
+        settings["proxy_loss"] = Disagreement(others)
+    observations = None
+    if variant.method == "lambda_equitune":
+        if variant.n_states:
+            observations = replay_observations(model, variant.n_states)
+        else:
+            observations = torch.as_tensor(goals.states.observations)
+    return symmetrize_agent(model, group, variant.method, settings, observations=observations, fit=variant.fit)
+
+
+def _choice(model: DQN, goals: _Goals, size: int) -> tuple[Any, Any, Any]:
+    """Return how much weight goes to views whose goal is in the known quadrant, and the values of both kinds of view.
+
+    Over the states with goals elsewhere, every one of which has familiar and unfamiliar views.
+    """
+    network = model.q_net
+    if not isinstance(network, EquivariantQNetwork):
+        return "", "", ""
+    with torch.no_grad():
+        orbit = network.evaluate_orbit(torch.as_tensor(goals.states.observations[~goals.known]))
+        weights = network.aggregator.weights(orbit)
+    goal_planes = cast(torch.Tensor, orbit.inputs)[:, :, 1].flatten(2)
+    known_cells = torch.zeros(size * size)
+    known_cells[torch.as_tensor(region_cells(QUADRANT, size))] = 1
+    familiar = (goal_planes.float() @ known_cells) > 0
+    values = orbit.outputs.amax(dim=2)
+    share = float((weights * familiar).sum(dim=1).mean())
+    return round(share, 4), round(float(values[familiar].mean()), 4), round(float(values[~familiar].mean()), 4)
