@@ -9,7 +9,6 @@ from typing import Any, SupportsFloat, cast
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from minigrid.core.actions import Actions
 from minigrid.minigrid_env import MiniGridEnv
 from numpy.typing import NDArray
 
@@ -39,11 +38,12 @@ class GridView(gym.Wrapper[Planes, int, Any, Any]):
         planes: The planes, by name, of those that the view offers; ``None``: all but the mission's.
         mission: Whether to add planes for what the mission names (needed where it changes from episode to episode:
             Fetch, GoToObject, GoToDoor).
-        n_actions: How many of left, right, forward, pickup, drop, toggle, done there are, from the first on.
+        n_actions: How many of left, right, forward, pickup, drop, toggle, done to offer, from the first on; all that
+            the environment has by default.
 
     Raises:
         TypeError: The environment is not a MiniGrid one.
-        ValueError: An unknown plane, or ``n_actions`` is not in 3 .. 7.
+        ValueError: An unknown plane, or ``n_actions`` is less than 3 or more than there are.
     """
 
     always: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class GridView(gym.Wrapper[Planes, int, Any, Any]):
         env: gym.Env[Any, Any],
         planes: Sequence[str] | None = None,
         mission: bool = False,
-        n_actions: int = len(Actions),
+        n_actions: int | None = None,
     ) -> None:
         super().__init__(env)
         if not isinstance(env.unwrapped, MiniGridEnv):
@@ -62,8 +62,10 @@ class GridView(gym.Wrapper[Planes, int, Any, Any]):
                 f"{type(self).__name__} is for MiniGrid environments; got {type(env.unwrapped).__name__}. "
                 "Make one with gymnasium.make('MiniGrid-...')"
             )
-        if not 3 <= n_actions <= len(Actions):
-            raise ValueError(f"n_actions is 3 (left, right, forward) to {len(Actions)} (all), not {n_actions}")
+        available = int(cast(spaces.Discrete, env.action_space).n)
+        n_actions = available if n_actions is None else n_actions
+        if not 3 <= n_actions <= available:
+            raise ValueError(f"n_actions is 3 (left, right, forward) to {available} (all there are), not {n_actions}")
         chosen = tuple(self.offered if planes is None else planes)
         for name in chosen:
             if name not in self.offered:
