@@ -169,21 +169,26 @@ def action_scores(model: BaseAlgorithm) -> Callable[[Tree], Tensor]:
 def disagreement_share(scores: Callable[[Tree], Tensor], symmetry: MDPSymmetry, observations: Tree) -> float:
     """Return the share of states ``s`` where for some ``g`` the greedy action at ``gs`` is not ``ga``.
 
-    Actions count as equally greedy where their scores are equal to round-off.
+    Where scores are equal to round-off there are several greedy actions; then the sets are compared.
 
     Args:
         scores: Observations ``[B, *observation]`` to scores ``[B, A]``.
         symmetry: The symmetry.
         observations: States, ``[B, *observation]``.
     """
-    here = scores(observations)
+    here = _greedy(scores(observations))
     disagree = torch.zeros(len(here), dtype=torch.bool, device=here.device)
     for g in range(symmetry.group.order):
-        there = scores(symmetry.observation.apply(g, observations))
-        expected = cast(Tensor, symmetry.action.apply(g, here)).argmax(dim=1, keepdim=True)
-        slack = 1e-4 * there.abs().amax(dim=1)
-        disagree |= there.gather(1, expected)[:, 0] < there.amax(dim=1) - slack
+        there = _greedy(scores(symmetry.observation.apply(g, observations)))
+        expected = cast(Tensor, symmetry.action.apply(g, here.float())) > 0
+        disagree |= (there != expected).any(dim=1)
     return float(disagree.float().mean())
+
+
+def _greedy(scores: Tensor) -> Tensor:
+    """Return which actions are greedy, ``[B, A]``: more than one where scores are equal to round-off."""
+    slack = 1e-4 * scores.abs().amax(dim=1, keepdim=True)
+    return scores >= scores.amax(dim=1, keepdim=True) - slack
 
 
 def draw_audit(rows: list[AuditRow], title: str, picture: Path) -> None:

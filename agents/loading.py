@@ -72,6 +72,13 @@ def load_agent(
     replaced = _replacements(path, unreadable, agent_class, venv)
     try:
         return agent_class.load(path, env=venv, device=device, custom_objects=replaced)
+    except ValueError as error:
+        if "spaces do not match" not in str(error):
+            raise
+        raise ValueError(
+            f"{path}: {error}. The agent was trained on the first and the environment gives the second: check the "
+            "environment, its settings and, for MiniGrid, the view"
+        ) from error
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} holds no weights that fit {agent_class.__name__}: {error}") from error
 
@@ -91,7 +98,10 @@ def _read_data(path: Path) -> dict[str, Any]:
     if broken is not None:
         raise ValueError(f"{path} is damaged: {broken} does not match its checksum; copy the file again")
     if not text or "policy.pth" not in names:
-        raise ValueError(f"{path} holds no Stable-Baselines3 agent (no data or policy.pth in it); give save()'s .zip")
+        raise ValueError(
+            f"{path} holds no Stable-Baselines3 agent, or only a part of one (no data or policy.pth in it); give the "
+            ".zip that save() wrote, and copy it again if it is that one"
+        )
     data: dict[str, Any] = json.loads(text)
     return data
 

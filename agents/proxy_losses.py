@@ -176,7 +176,7 @@ def agent_proxy_loss(name: str, model: BaseAlgorithm, observations: Tree | None 
 
 def _flat(observations: Tree) -> Tensor:
     if isinstance(observations, Tensor):
-        return observations.float().reshape(len(observations), -1)
+        return observations.float().unsqueeze(-1).flatten(1)
     return torch.cat([_flat(observations[key]) for key in sorted(observations)], dim=1)
 
 

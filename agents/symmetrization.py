@@ -100,7 +100,7 @@ def agent_symmetry(model: BaseAlgorithm, symmetry: str | MDPSymmetry) -> MDPSymm
         and isinstance(model.action_space, spaces.Discrete)
     ):
         shape = observation_shape(model.observation_space)
-        n_frames = int(stack.n_stack)
+        n_frames = int(stack.stacked_obs.n_stack)
         if not isinstance(shape, tuple):
             raise ValueError("frame stacks of Dict observations are not carried through; pass an MDPSymmetry")
         symmetry = stack_frames(

@@ -1,0 +1,343 @@
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from sb3_contrib import QRDQN, TQC, RecurrentPPO
+from specialist import SIZE, rates, specialist, states
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
+
+from equirl import (
+    MDPSymmetry,
+    cyclic_group,
+    equivariance_error,
+    permutation_representation,
+    signed_permutation_representation,
+    stack_frames,
+)
+from equirl.agents import (
+    METHODS,
+    EquivariantActorCriticPolicy,
+    EquivariantDQNPolicy,
+    EquivariantQRDQNPolicy,
+    GridCNN,
+    LambdaFit,
+    Novelty,
+    fit_lambda,
+    replay_observations,
+    rollout_observations,
+    symmetrize_agent,
+    symmetrize_statistics,
+)
+from equirl.agents.audit import action_scores
+from equirl.agents.symmetrization import agent_symmetry
+
+OFF = {"learning_starts": 20, "buffer_size": 400, "train_freq": 1, "policy_kwargs": {"net_arch": [32]}}
+ON = {"n_steps": 16, "policy_kwargs": {"net_arch": [32]}}
+AGENTS: dict[str, tuple[type[BaseAlgorithm], type, dict[str, Any]]] = {
+    "dqn": (DQN, EquivariantDQNPolicy, OFF),
+    "qrdqn": (QRDQN, EquivariantQRDQNPolicy, {**OFF, "policy_kwargs": {"net_arch": [32], "n_quantiles": 5}}),
+    "ppo": (PPO, EquivariantActorCriticPolicy, {**ON, "batch_size": 16, "n_epochs": 2}),
+    "a2c": (A2C, EquivariantActorCriticPolicy, ON),
+}
+
+
+def _agent(name: str, learn: int = 64, **changed: Any) -> BaseAlgorithm:
+    algorithm, _, settings = AGENTS[name]
+    environment = gym.make("equirl/GridWorld-v0", size=4)
+    model = algorithm("MlpPolicy", environment, seed=0, device="cpu", **{**settings, **changed})  # type: ignore[call-arg]
+    return model.learn(learn)
+
+
+def _observations(size: int = 4) -> np.ndarray:
+    environment = gym.make("equirl/GridWorld-v0", size=size, wall_density=0.2)
+    return np.stack([environment.reset(seed=seed)[0] for seed in range(40)])
+
+
+def _error(model: BaseAlgorithm, observations: np.ndarray, symmetry: str | MDPSymmetry = "grid-d4") -> float:
+    built = agent_symmetry(model, symmetry)
+    return equivariance_error(action_scores(model), built.observation, built.action, torch.as_tensor(observations))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", AGENTS)
+def test_an_agent_of_every_kind_becomes_equivariant_and_stays_an_agent(name: str, method: str, tmp_path: Path) -> None:
+    model, observations = _agent(name), _observations()
+    assert _error(model, observations) > 1e-3
+    before = {key: value.clone() for key, value in model.policy.state_dict().items()}
+    symmetrized = symmetrize_agent(
+        model, "grid-d4", method, observations=torch.as_tensor(observations), fit=LambdaFit(steps=20)
+    )
+    algorithm, policy_class, _ = AGENTS[name]
+    assert type(symmetrized) is algorithm
+    assert type(symmetrized.policy) is policy_class
+    assert _error(symmetrized, observations) < 1e-5
+    assert all(torch.equal(value, before[key]) for key, value in model.policy.state_dict().items())  # left as it was
+    assert all(torch.equal(symmetrized.policy.state_dict()[key], value) for key, value in before.items())
+
+    symmetrized.save(tmp_path / "out.zip")
+    loaded = algorithm.load(tmp_path / "out.zip", device="cpu")  # SB3's own load
+    expected, _ = symmetrized.predict(observations, deterministic=True)
+    assert np.array_equal(loaded.predict(observations, deterministic=True)[0], expected)
+    mean, _ = evaluate_policy(loaded, make_vec_env("equirl/GridWorld-v0", env_kwargs={"size": 4}), n_eval_episodes=3)
+    assert 0 <= float(np.mean(mean)) <= 1
+    symmetrized.learn(40, reset_num_timesteps=False)
+    assert symmetrized.num_timesteps >= model.num_timesteps + 40
+    assert _error(symmetrized, observations) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c"])
+def test_the_value_of_an_actor_critic_is_invariant(name: str) -> None:
+    model, observations = symmetrize_agent(_agent(name), "grid-d4"), torch.as_tensor(_observations())
+    policy: Any = model.policy
+    representation = policy.symmetry.observation
+    with torch.no_grad():
+        values = policy.predict_values(observations)
+        _, log_probabilities, entropy = policy.evaluate_actions(observations, torch.zeros(len(observations)))
+        for g in range(8):
+            turned = representation.apply(g, observations)
+            assert torch.allclose(policy.predict_values(turned), values, atol=1e-5)
+            image = policy.symmetry.action.index[g].argsort()[0].expand(len(observations))
+            _, turned_log_probabilities, turned_entropy = policy.evaluate_actions(turned, image)
+            assert torch.allclose(turned_log_probabilities, log_probabilities, atol=1e-5)
+            assert torch.allclose(turned_entropy, entropy, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("method", ["equitune", "equizero"])
+def test_with_the_trivial_group_nothing_changes(name: str, method: str) -> None:
+    trivial = cyclic_group(1)
+    model = _agent(name)
+    symmetry = MDPSymmetry(
+        "trivial",
+        agent_symmetry(model, "grid-c4").observation.__class__(trivial, (3, 4, 4), torch.arange(48)[None]),  # type: ignore[call-arg]
+        permutation_representation(trivial, [[0, 1, 2, 3]]),
+    )
+    symmetrized = symmetrize_agent(_agent(name), symmetry, method)  # a second one, with an environment of its own
+    observations = torch.as_tensor(_observations())
+    assert torch.allclose(action_scores(symmetrized)(observations), _plain_scores(model, observations), atol=1e-6)
+    for agent in (model, symmetrized):
+        agent.set_random_seed(3)
+        agent.learn(64)
+    assert torch.allclose(
+        action_scores(symmetrized)(observations), _plain_scores(model, observations), atol=1e-4
+    )  # SB3 itself trains the same network
+
+
+def _plain_scores(model: BaseAlgorithm, observations: torch.Tensor) -> torch.Tensor:
+    if isinstance(model, (PPO, A2C)):  # SB3 hands out normalised logits
+        features = model.policy.extract_features(observations)
+        with torch.no_grad():
+            return model.policy.action_net(model.policy.mlp_extractor.forward_actor(features))
+    return action_scores(model)(observations)
+
+
+def test_from_scratch_by_the_same_arguments() -> None:
+    observations = _observations()
+    for name, (algorithm, policy_class, settings) in AGENTS.items():
+        policy_kwargs = {**settings["policy_kwargs"], "symmetry": "grid-c4", "method": "lambda_equitune"}
+        extractor: dict[str, Any] = {"features_extractor_class": "equirl.agents.GridCNN"}
+        model = algorithm(
+            policy_class,
+            gym.make("equirl/GridWorld-v0", size=4),
+            seed=0,
+            device="cpu",
+            **{**settings, "policy_kwargs": policy_kwargs | extractor},
+        )
+        start = {key: value.clone() for key, value in model.policy.state_dict().items() if "aggregator" in key}
+        model.learn(200)
+        assert _error(model, observations, "grid-c4") < 1e-5, name
+        moved = [not torch.equal(value, model.policy.state_dict()[key]) for key, value in start.items()]
+        assert any(moved), f"{name}: λ is not trained"
+
+
+@pytest.mark.parametrize("name", ["dqn", "ppo"])
+def test_features_extractors_and_their_settings_come_along(name: str) -> None:
+    policy_kwargs = {
+        "features_extractor_class": GridCNN,
+        "features_extractor_kwargs": {"features_dim": 16},
+        "net_arch": [8],
+    }
+    if name == "ppo":
+        policy_kwargs["share_features_extractor"] = False
+    model = _agent(name, policy_kwargs=policy_kwargs)
+    symmetrized = symmetrize_agent(model, "grid-d4")
+    assert isinstance(
+        symmetrized.policy.features_extractor if name == "ppo" else symmetrized.q_net.features_extractor, GridCNN
+    )
+    assert _error(symmetrized, _observations()) < 1e-5
+
+
+def test_further_training_goes_on_where_the_optimizer_was() -> None:
+    model = _agent("dqn")
+    symmetrized = symmetrize_agent(model, "grid-d4")
+    ours, theirs = (agent.policy.optimizer.state_dict()["state"] for agent in (symmetrized, model))
+    assert theirs
+    assert all(torch.equal(ours[k]["exp_avg"], theirs[k]["exp_avg"]) for k in theirs)
+    assert symmetrized.replay_buffer is model.replay_buffer
+    assert symmetrized.num_timesteps == model.num_timesteps
+
+
+@pytest.fixture(scope="module")
+def one_quadrant() -> DQN:
+    model = specialist()
+    known, unseen = rates(model)
+    assert known > 0.97
+    assert unseen < 0.3
+    return model
+
+
+@pytest.mark.parametrize("symmetry", ["grid-c4", "grid-d4"])
+@pytest.mark.parametrize("objective", ["reproduce", "recognize"])
+def test_lambda_fitted_without_rewards_generalizes(one_quadrant: DQN, symmetry: str, objective: Any) -> None:
+    fitted = symmetrize_agent(one_quadrant, symmetry, "lambda_equitune", fit=LambdaFit(objective=objective))
+    known, unseen = rates(fitted)
+    assert known >= rates(one_quadrant)[0] - 0.01
+    assert unseen >= 0.95
+    mean = symmetrize_agent(one_quadrant, symmetry, "equitune")
+    assert rates(mean)[1] < 0.7  # the comparison has power
+    every, _ = states()
+    assert _error(fitted, every.observations, symmetry) < 1e-5
+
+
+def test_lambda_has_to_know_what_the_agent_knows(one_quadrant: DQN) -> None:
+    every, _ = states()
+    anywhere = symmetrize_agent(
+        one_quadrant, "grid-c4", "lambda_equitune", observations=torch.as_tensor(every.observations)
+    )
+    assert rates(anywhere)[1] < 0.8
+
+
+def test_familiar_views_are_picked_by_novelty_and_not_by_the_largest_value(one_quadrant: DQN) -> None:
+    novelty = symmetrize_agent(one_quadrant, "grid-c4", "equizero", {"proxy_loss": "novelty"})
+    largest = symmetrize_agent(one_quadrant, "grid-c4", "equizero", {"proxy_loss": "max_value"})
+    assert rates(novelty)[1] >= 0.9
+    assert rates(largest)[1] < 0.75
+
+
+def test_the_fit_reports_and_leaves_the_backbone(one_quadrant: DQN) -> None:
+    fitted = symmetrize_agent(one_quadrant, "grid-c4", "lambda_equitune", fit=LambdaFit(steps=1))
+    before = {key: value.clone() for key, value in fitted.policy.state_dict().items() if "aggregator" not in key}
+    report = fit_lambda(fitted, replay_observations(one_quadrant), LambdaFit(steps=300))
+    assert report.loss < 0.5 * report.initial_loss
+    assert 50 <= report.steps <= 300
+    assert f"held-out loss {report.initial_loss:.4f} -> {report.loss:.4f}" in str(report)
+    assert all(torch.equal(value, fitted.policy.state_dict()[key]) for key, value in before.items())
+    online, target = (network.aggregator.state_dict() for network in (fitted.q_net, fitted.q_net_target))
+    assert all(torch.equal(online[key], target[key]) for key in online)
+    again = symmetrize_agent(one_quadrant, "grid-c4", "lambda_equitune", fit=LambdaFit(steps=1))
+    assert fit_lambda(again, replay_observations(one_quadrant), LambdaFit(steps=300)).loss == report.loss  # seeded
+
+
+def test_states_from_rollouts_and_from_the_replay_buffer() -> None:
+    model = _agent("dqn")
+    stored = replay_observations(model, 30)
+    assert stored.shape == (30, 3, 4, 4)
+    assert torch.equal(stored, replay_observations(model, 30))
+    visited = rollout_observations(model, make_vec_env("equirl/GridWorld-v0", 3, env_kwargs={"size": 4}), 50)
+    assert visited.shape == (50, 3, 4, 4)
+    assert bool((visited[:, 0].flatten(1).sum(dim=1) == 1).all())
+
+
+def test_frame_stacks_are_carried_through() -> None:
+    environments = VecFrameStack(make_vec_env("CartPole-v1", 2), 3)
+    model = DQN("MlpPolicy", environments, device="cpu", seed=0)
+    symmetrized = symmetrize_agent(model, "cartpole-z2")
+    observations = np.random.default_rng(0).normal(size=(20, 12)).astype(np.float32)
+    assert _error(symmetrized, observations, "cartpole-z2") < 1e-5
+    assert torch.equal(
+        agent_symmetry(model, "cartpole-z2").observation.sign[1],
+        -torch.ones(12),  # type: ignore[union-attr]
+    )
+    images = VecFrameStack(make_vec_env("equirl/GridWorld-v0", 1, env_kwargs={"size": 4}), 2, channels_order="first")
+    stacked = agent_symmetry(PPO("MlpPolicy", images, device="cpu"), "grid-d4")
+    assert stacked.observation.shape == (6, 4, 4)
+    with pytest.raises(ValueError, match=r"observation space has \[12\]"):
+        agent_symmetry(model, agent_symmetry(_cartpole(), "cartpole-z2"))
+
+
+def _cartpole(**kwargs: Any) -> DQN:
+    return DQN("MlpPolicy", "CartPole-v1", device="cpu", seed=0, buffer_size=100, **kwargs)
+
+
+def test_frames_of_a_stack_move_alike() -> None:
+    mirror = cyclic_group(2)
+    one = MDPSymmetry(
+        "one",
+        signed_permutation_representation(mirror, [[0, 1], [1, 0]], [[1, 1], [1, 1]]),
+        permutation_representation(mirror, [[0, 1], [1, 0]]),
+    )
+    frames = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
+    assert stack_frames(one, 3).observation.apply(1, frames).tolist() == [[2, 1, 4, 3, 6, 5]]
+
+
+def test_normalised_observations_only_with_symmetric_statistics() -> None:
+    environments = VecNormalize(make_vec_env("CartPole-v1", 2, seed=0))
+    model = PPO("MlpPolicy", environments, n_steps=64, device="cpu", seed=0).learn(256)
+    with pytest.raises(
+        ValueError, match=r"normalised by VecNormalize, whose statistics are not symmetric: coordinate \d"
+    ):
+        symmetrize_agent(model, "cartpole-z2")
+    before = environments.obs_rms.var + environments.obs_rms.mean**2
+    symmetrize_statistics(environments, "cartpole-z2")
+    assert np.allclose(environments.obs_rms.mean, 0)
+    assert np.allclose(environments.obs_rms.var, before)
+    symmetrized = symmetrize_agent(model, "cartpole-z2")
+    raw = np.random.default_rng(0).normal(size=(30, 4))
+    actions, mirrored = (
+        symmetrized.predict(environments.normalize_obs(signs * raw), deterministic=True)[0] for signs in (1, -1)
+    )
+    assert np.array_equal(mirrored, 1 - actions)
+    without = PPO("MlpPolicy", VecNormalize(make_vec_env("CartPole-v1", 2), norm_obs=False), n_steps=64, device="cpu")
+    symmetrize_agent(without, "cartpole-z2")  # rewards may be normalised
+
+
+class _OwnPolicy(EquivariantDQNPolicy.__mro__[2]):  # type: ignore[misc]
+    """A DQN policy that someone changed."""
+
+
+def test_mistakes_are_told() -> None:
+    model = _agent("dqn", 0)
+    with pytest.raises(ValueError, match="equivariant already"):
+        symmetrize_agent(symmetrize_agent(model, "grid-d4"), "grid-d4")
+    with pytest.raises(ValueError, match="symmetry 'grid-d5' is unknown"):
+        symmetrize_agent(model, "grid-d5")
+    with pytest.raises(ValueError, match="method 'equitun' is unknown"):
+        symmetrize_agent(model, "grid-d4", "equitun")
+    with pytest.raises(ValueError, match=r"acts on images \[C, H, W\]"):
+        symmetrize_agent(_cartpole(), "grid-d4")
+    with pytest.raises(ValueError, match=r"acts on observations \[6\], but the observation space has \[4\]"):
+        symmetrize_agent(_cartpole(), "acrobot-z2")
+    with pytest.raises(ValueError, match="has no replay buffer with states in it: load the one it was trained with"):
+        symmetrize_agent(_agent("ppo", 0), "grid-d4", "lambda_equitune")
+    with pytest.raises(TypeError, match="permutes the actions of a Discrete space"):
+        symmetrize_agent(PPO("MlpPolicy", "Pendulum-v1", device="cpu"), "cartpole-z2")
+    with pytest.raises(TypeError, match="TQC with TQCPolicy cannot be symmetrized; DQN, QRDQN, PPO and A2C"):
+        symmetrize_agent(TQC("MlpPolicy", "Pendulum-v1", device="cpu", buffer_size=10), "cartpole-z2")
+    with pytest.raises(TypeError, match="RecurrentPPO with RecurrentActorCriticPolicy cannot be symmetrized"):
+        symmetrize_agent(RecurrentPPO("MlpLstmPolicy", "CartPole-v1", device="cpu"), "cartpole-z2")
+    with pytest.raises(TypeError, match="DQN with _OwnPolicy cannot be symmetrized"):
+        symmetrize_agent(DQN(_OwnPolicy, "CartPole-v1", device="cpu", buffer_size=10), "cartpole-z2")
+    with pytest.raises(ValueError, match="the agent's method is 'equitune', which has no λ"):
+        fit_lambda(symmetrize_agent(model, "grid-d4"), torch.as_tensor(_observations()))
+    with pytest.raises(TypeError, match="DQNPolicy is not equivariant"):
+        fit_lambda(model, torch.as_tensor(_observations()))
+    with pytest.raises(ValueError, match="λ is fitted on 5 states; at least 10"):
+        symmetrize_agent(model, "grid-d4", "lambda_equitune", observations=torch.as_tensor(_observations()[:5]))
+    with pytest.raises(ValueError, match="objective 'copy' is unknown"):
+        LambdaFit(objective="copy")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="holdout is a share"):
+        LambdaFit(holdout=1.5)
+    with pytest.raises(ValueError, match="novelty needs visited states"):
+        Novelty(torch.zeros(0, 4))
+    with pytest.raises(TypeError, match="needs the Q-network of DQN; PPO has none"):
+        symmetrize_agent(_agent("ppo", 0), "grid-d4", "equizero", {"proxy_loss": "target_disagreement"})
+
+
+assert SIZE == 5
