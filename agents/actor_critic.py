@@ -128,7 +128,9 @@ class EquivariantActorCriticPolicy(SymmetricPolicy, OrbitNetwork, ActorCriticPol
         return torch.cat([self.mlp_extractor.forward_actor(actor), self.mlp_extractor.forward_critic(critic)], dim=1)
 
     def _head(self, features: Tensor) -> Tensor:
-        actor, critic = features.split([self.mlp_extractor.latent_dim_pi, self.mlp_extractor.latent_dim_vf], dim=1)
+        actor, critic = torch.split(
+            features, [self.mlp_extractor.latent_dim_pi, self.mlp_extractor.latent_dim_vf], dim=1
+        )
         return torch.cat([self.action_net(actor), self.value_net(critic)], dim=1)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

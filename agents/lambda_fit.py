@@ -143,7 +143,7 @@ def fit_lambda(model: BaseAlgorithm, observations: Tree, settings: LambdaFit | N
         step += 1
         batch = known[torch.randint(len(known), (min(settings.batch_size, len(known)),), generator=generator)]
         optimizer.zero_grad()
-        fit.loss(batch).backward()
+        fit.loss(batch).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step % 50 == 0 or step == settings.steps:
             loss = fit.held_out_loss(held_out)
@@ -168,7 +168,7 @@ class _Fit:
         with torch.no_grad():
             parts = [
                 network.evaluate_orbit(rows_of(observations, rows))
-                for rows in torch.arange(n_rows(observations)).split(settings.batch_size)
+                for rows in torch.split(torch.arange(n_rows(observations)), settings.batch_size)
             ]
         network.train(training)
         # Inputs are large and cheap to make again; what the backbone gives is neither.
@@ -184,10 +184,10 @@ class _Fit:
         if self._settings.objective == "recognize":
             weights = self._network.aggregator.weights(orbit)
             return -weights[:, self._identity].clamp_min(1e-12).log().mean()
-        error = self._network.aggregator(orbit) - orbit.pulled_back[:, self._identity]
+        error: Tensor = self._network.aggregator(orbit) - orbit.pulled_back[:, self._identity]
         return (error.square() / self._variance).mean()
 
     @torch.no_grad()
     def held_out_loss(self, held_out: Tensor) -> float:
-        batches = held_out.split(self._settings.batch_size)
+        batches = torch.split(held_out, self._settings.batch_size)
         return float(sum(self.loss(batch) * len(batch) for batch in batches)) / len(held_out)

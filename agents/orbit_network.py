@@ -40,8 +40,8 @@ class OrbitNetwork(nn.Module):
         aggregator: How the orbit of outputs becomes one.
     """
 
-    observation_space: spaces.Space[Any]
-    action_space: spaces.Space[Any]
+    observation_space: Any  # SB3's, whose classes differ in how they declare them
+    action_space: Any
     symmetry: MDPSymmetry
     method: str
     method_kwargs: dict[str, Any]

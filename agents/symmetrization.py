@@ -165,7 +165,7 @@ def _with_policy(
 
 def _check_statistics(normalize: VecNormalize, symmetry: MDPSymmetry) -> None:
     """Raise unless the group leaves mean and variance of the observations as they are: then it commutes with them."""
-    statistics = normalize.obs_rms
+    statistics: Any = normalize.obs_rms
     representation = symmetry.observation
     if not isinstance(representation, MonomialRepresentation) or isinstance(statistics, dict):
         raise ValueError("VecNormalize on Dict observations is not carried through; train without norm_obs")
@@ -198,7 +198,8 @@ def symmetrize_statistics(normalize: VecNormalize, symmetry: str | MDPSymmetry) 
         ValueError: Dict observations, or a symmetry that does not fit.
     """
     resolved = resolve_symmetry(symmetry, normalize.observation_space, normalize.action_space)
-    representation, statistics = resolved.observation, normalize.obs_rms
+    representation = resolved.observation
+    statistics: Any = normalize.obs_rms
     if not isinstance(representation, MonomialRepresentation) or isinstance(statistics, dict):
         raise ValueError("the statistics of Dict observations are not symmetrized; train without norm_obs")
     shape = statistics.mean.shape

@@ -45,5 +45,5 @@ class EmptyRoomEnv(MiniGridEnv):
         self.grid = Grid(width, height)
         self.grid.wall_rect(0, 0, width, height)
         self.place_obj(Goal())
-        self.place_agent()
+        self.place_agent()  # type: ignore[no-untyped-call]
         self.mission = self._gen_mission()

@@ -9,6 +9,7 @@ from typing import Any, SupportsFloat, cast
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from minigrid.core.world_object import WorldObj
 from minigrid.minigrid_env import MiniGridEnv
 from numpy.typing import NDArray
 
@@ -28,7 +29,7 @@ __all__ = ["EgocentricView", "FullGridView", "GridView"]
 Planes = NDArray[np.uint8]
 
 
-class GridView(gym.Wrapper[Planes, int, Any, Any]):
+class GridView(gym.Wrapper[Planes, Any, Any, Any]):
     """Base of both views: a one-hot image ``[C, H, W]``, uint8, and the first ``n_actions`` of MiniGrid's actions.
 
     ``info["is_success"]`` tells at the end of an episode whether the task was solved.
@@ -90,9 +91,9 @@ class GridView(gym.Wrapper[Planes, int, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Planes, dict[str, Any]]:
         """Start an episode; return the planes and MiniGrid's info."""
         observation, info = self.env.reset(seed=seed, options=options)
-        return self._observe(observation), info
+        return self._observe(cast(dict[str, Any], observation)), info
 
-    def step(self, action: int) -> tuple[Planes, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Planes, SupportsFloat, bool, bool, dict[str, Any]]:
         """Act, and return planes, reward, terminated, truncated and info (with ``is_success`` at the end).
 
         Raises:
@@ -103,12 +104,12 @@ class GridView(gym.Wrapper[Planes, int, Any, Any]):
         observation, reward, terminated, truncated, info = self.env.step(int(action))
         if terminated or truncated:
             info["is_success"] = bool(terminated and float(reward) > 0)
-        return self._observe(observation), reward, terminated, truncated, info
+        return self._observe(cast(dict[str, Any], observation)), reward, terminated, truncated, info
 
     def transform_state(self, symmetry: MDPSymmetry, element: int) -> Planes:
         """Carry the world from its state ``s`` to ``gs`` and return the observation there."""
         transform_minigrid(self.world, symmetry.group, element)
-        return self._observe(self.world.gen_obs())
+        return self._observe(self.world.gen_obs())  # type: ignore[no-untyped-call]
 
     def _observe(self, observation: dict[str, Any]) -> Planes:
         parts = self._parts(observation)
@@ -151,8 +152,9 @@ class FullGridView(GridView):
         parts = [agent, self._cell_planes.from_cells(grid.grid, grid.height, grid.width)]
         if self._carried:
             carried = np.zeros((len(self._carried), grid.height, grid.width), dtype=np.uint8)
-            if world.carrying is not None:
-                shown = {f"carried {world.carrying.type}", f"carried {world.carrying.color}"}
+            held: WorldObj | None = world.carrying
+            if held is not None:
+                shown = {f"carried {held.type}", f"carried {held.color}"}
                 carried[:, row, column] = [CARRIED_PLANES[i] in shown for i in self._carried]
             parts.append(carried)
         return parts

@@ -63,15 +63,15 @@ def full_view_symmetry(
     Raises:
         ValueError: The observation is no square image of at least four planes, or there are fewer than two actions.
     """
-    _check_planes(name, observation_shape, n_actions, len(FACING_PLANES), "FullGridView")
+    shape = _image_shape(name, observation_shape, n_actions, len(FACING_PLANES), "FullGridView")
     facing = facing_action(group)
-    planes = torch.arange(observation_shape[0]).repeat(group.order, 1)
+    planes = torch.arange(shape[0]).repeat(group.order, 1)
     planes[:, : len(FACING_PLANES)] = facing
-    cells = image_representation(group, observation_shape).index
-    exchanged = channel_representation(group, observation_shape, planes).index
+    cells = image_representation(group, shape).index
+    exchanged = channel_representation(group, shape, planes).index
     return MDPSymmetry(
         name,
-        MonomialRepresentation(group, observation_shape, cells.gather(1, exchanged)),
+        MonomialRepresentation(group, shape, cells.gather(1, exchanged)),
         permutation_representation(group, _turning_actions(facing, n_actions)),
     )
 
@@ -89,12 +89,10 @@ def egocentric_symmetry(name: str, observation_shape: ObservationShape, n_action
     Raises:
         ValueError: The observation is no image, or there are fewer than two actions.
     """
-    _check_planes(name, observation_shape, n_actions, 1, "EgocentricView")
+    shape = _image_shape(name, observation_shape, n_actions, 1, "EgocentricView")
     mirror = dihedral_group(1)
     actions = _turning_actions(facing_action(mirror), n_actions)
-    return MDPSymmetry(
-        name, image_representation(mirror, observation_shape), permutation_representation(mirror, actions)
-    )
+    return MDPSymmetry(name, image_representation(mirror, shape), permutation_representation(mirror, actions))
 
 
 def mirror_symmetry(
@@ -123,7 +121,8 @@ def mirror_symmetry(
     )
 
 
-def _check_planes(name: str, shape: ObservationShape, n_actions: int, n_planes: int, view: str) -> None:
+def _image_shape(name: str, shape: ObservationShape, n_actions: int, n_planes: int, view: str) -> tuple[int, ...]:
+    """Return the shape, which is one of enough planes, or raise."""
     if not isinstance(shape, tuple) or len(shape) != 3 or shape[0] < n_planes:
         raise ValueError(
             f"symmetry {name!r} acts on the planes [C, H, W] of equirl.envs.{view}; the observation space has "
@@ -131,6 +130,7 @@ def _check_planes(name: str, shape: ObservationShape, n_actions: int, n_planes: 
         )
     if n_actions < 2:
         raise ValueError(f"symmetry {name!r} swaps turning left (0) and right (1); there are {n_actions} actions")
+    return shape
 
 
 def _turning_actions(facing: torch.Tensor, n_actions: int) -> torch.Tensor:

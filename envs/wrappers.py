@@ -73,8 +73,8 @@ class TransformedFrame(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Undo the turn on the action, act, and return the turned observation."""
-        observation, *rest = self.env.step(self._action[int(action)])
-        return (self._turned(observation), *rest)
+        observation, reward, terminated, truncated, info = self.env.step(self._action[int(action)])
+        return self._turned(observation), reward, terminated, truncated, info
 
     def _turned(self, observation: NDArray[Any]) -> NDArray[Any]:
         moved = self.symmetry.observation.apply(self.element, torch.from_numpy(np.asarray(observation))[None])
