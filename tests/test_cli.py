@@ -152,7 +152,7 @@ def test_help_is_short_and_version_is_told(tmp_path: Path, capsys: pytest.Captur
     overview = _run(cwd=tmp_path)
     assert overview == _in_process("--help")
     commands = re.findall(r"^  (\w+)  +\S", overview, flags=re.MULTILINE)
-    assert {"train", "enjoy", "plot", "record", "envs", "benchmark"} <= set(commands)
+    assert {"train", "enjoy", "plot", "record", "envs", "symmetrize", "audit", "benchmark"} <= set(commands)
     for command in ("train", "enjoy", "plot", "record", "benchmark"):
         text = _in_process(command, "--help")
         assert text.startswith("usage: equirl")
@@ -177,16 +177,21 @@ def test_envs_lists_groups(tmp_path: Path) -> None:
         (["train", "--method", "equitone"], r"method 'equitone' is unknown; .* Did you mean 'equitune'\?"),
         (["train", "--symmetry", "grid-d5"], r"symmetry 'grid-d5' is unknown; .* Did you mean 'grid-d4'\?"),
         (["train", "--env", "equirl/GridWrld-v0"], r"equirl/GridWrld-v0 not found in gym registry, you maybe meant"),
-        (["train", "--env", "CartPole-v1", "--method", "equitune"], r"pass --symmetry NAME"),
+        (["train", "--env", "MountainCar-v0", "--method", "equitune"], r"pass --symmetry NAME"),
         (["train", "--env", "CartPole-v1", "--symmetry", "grid-d4"], r"acts on images \[C, H, W\]"),
         (
-            ["train", "--algo", "ppo", "--env", "CartPole-v1", "--symmetry", "grid-d4"],
-            r"are for --algo dqn; got .* ppo",
+            ["train", "--algo", "trpo", "--env", "CartPole-v1", "--symmetry", "cartpole-z2"],
+            r"are for --algo dqn, qrdqn, ppo, a2c; got --algo trpo",
         ),
+        (["train", "--env", "CartPole-v1", "-params", "normalize:True"], r"`normalize` rescales each coordinate"),
+        (["train", "--env", "CartPole-v1", "-params", "frame_stack:4"], r"`frame_stack` makes the observation"),
         (["train", "--env-kwargs", "slip:2.0"], r"slip is a probability in \[0, 1\], not 2.0"),
         (["train", "-i", "model.zip", "--method", "equizero"], r"model.zip keeps the policy it was trained with"),
         (["enjoy", "--no-render"], r"there are no runs in logs/dqn: train one with `equirl train`"),
-        (["benchmark", "lr"], r"study 'lr' is unknown; known: rl"),
+        (["benchmark", "lr"], r"study 'lr' is unknown; known: control, minigrid, rl, zero-shot"),
+        (["benchmark", "minigrid", "--tasks", "empty-rom"], r"task 'empty-rom' is unknown; .*'empty-room'"),
+        (["benchmark", "zero-shot", "--variants", "equitun"], r"variant 'equitun' is unknown"),
+        (["benchmark", "control", "--environments", "CartPole-v2"], r"task 'CartPole-v2' is unknown"),
         (["benchmark", "rl", "--agents", "grid-d4/equitone"], r"method 'equitone' is unknown"),
         (["benchmark", "rl", "--report-only", "--out", "nowhere"], r"nowhere"),
     ],
@@ -235,3 +240,65 @@ def test_a_small_study_resumes_and_reports(tmp_path: Path) -> None:
     assert columns == again  # equal seeds, equal runs
     other = ["--stop-after", "2", "--agents", "plain", "--n-seeds", "1"]
     assert "1 runs, 1 to do" in _run(*arguments, *other, cwd=tmp_path)  # another setting, another run
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "environment", "params", "policy"),
+    [
+        ("qrdqn", "equirl/GridWorld-v0", FAST, "GridD4LambdaEquituneQRDQNPolicy"),
+        ("ppo", "MiniGrid-DoorKey-5x5-v0", ["n_timesteps:64", "n_steps:16", "n_envs:2"], "MinigridEgocentricZ2"),
+        ("a2c", "CartPole-v1", ["n_timesteps:64", "n_envs:2"], "CartpoleZ2EquituneActorCriticPolicy"),
+    ],
+)
+def test_other_algorithms_train(
+    algorithm: str,
+    environment: str,
+    params: list[str],
+    policy: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = ["--algo", algorithm, "--env", environment, "--eval-freq", "-1", "--summary-episodes", "2", "--seed", "0"]
+    assert main(["train", *base, "-params", *params]) == 0
+    output = capsys.readouterr().out
+    assert policy in output
+    assert "Final agent over 2 episodes" in output
+    assert ("Success rate:" in output) == (algorithm != "a2c")
+
+
+def test_a_world_behind_a_view_trains_and_is_enjoyed(tmp_path: Path) -> None:
+    room = ["--env", "equirl/EmptyRoom-v0"]
+    output = _run(
+        "train", *room, "--eval-freq", "60", "--eval-episodes", "2", "--summary-episodes", "2", "-params", *FAST,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert "MinigridD4LambdaEquitunePolicy" in output
+    assert "Success rate:" in output
+    assert "Mean reward" in _run("enjoy", *room, "--no-render", "-n", "60", cwd=tmp_path)
+
+
+STUDIES = {
+    "minigrid": "--tasks empty-room --n-seeds 1 --total-timesteps 1000 --n-eval-episodes 4".split(),
+    "control": "--environments CartPole-v1 --n-seeds 1 --total-timesteps 1500 --n-episodes 5".split(),
+    "zero-shot": [
+        *"--size 3 --n-seeds 2 --total-timesteps 600 --groups grid-c4 --variants plain".split(),
+        "equizero, novelty",
+        "equizero, ensemble of the seeds",
+        "λ-equitune, inputs, 300 states",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("study", "picture"),
+    [("minigrid", "learning_curves.png"), ("zero-shot", "success.png"), ("control", "returns.png")],
+)
+def test_small_studies_write_what_they_say(study: str, picture: str, tmp_path: Path) -> None:
+    arguments = ["benchmark", study, *STUDIES[study], "--n-jobs", "1", "--out", "study"]
+    output = _run(*arguments, cwd=tmp_path)
+    for name in ("study.csv", "record.json", "summary.md", picture):
+        assert (tmp_path / "study" / name).stat().st_size > 0
+    assert (tmp_path / "study/summary.md").read_text().strip() in output
+    assert " 0 to do" in _run(*arguments, cwd=tmp_path)

@@ -80,4 +80,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command_list(commands: dict[str, EntryPoint]) -> str:
     order = [*_SUMMARIES, *sorted(set(commands) - set(_SUMMARIES))]
-    return "\n".join(f"  {name:<10} {_SUMMARIES.get(name, '')}".rstrip() for name in order if name in commands)
+    return "\n".join(f"  {name:<12} {_SUMMARIES.get(name, '')}".rstrip() for name in order if name in commands)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,8 @@ class MinigridConfig:
     """Seeds 0 .. n_seeds - 1 for each agent."""
     n_eval_episodes: int = 100
     """Episodes of each evaluation; DQN acts greedily, PPO samples."""
+    total_timesteps: int | None = None
+    """Steps after which a run ends in any case, instead of the task's own."""
     stop_after: int = 3
     """A run ends after so many evaluations in a row at the threshold or above; its last value is carried on."""
     n_jobs: int = 2
@@ -148,9 +150,14 @@ def report_minigrid(folder: Path) -> str:
     return text
 
 
+def _task(config: MinigridConfig, name: str) -> Task:
+    task = TASKS[name]
+    return task if config.total_timesteps is None else replace(task, total_timesteps=config.total_timesteps)
+
+
 def _file_of(job: _Job) -> Path:
     config, name, agent, seed = job
-    task = TASKS[name]
+    task = _task(config, name)
     settings = settings_for(task.algorithm, task.environment_id, task.total_timesteps)
     decisive = [str(task), config.n_eval_episodes, config.stop_after, settings]
     return run_file(config.out, f"{name}-{agent}-seed{seed}", decisive)
@@ -158,7 +165,7 @@ def _file_of(job: _Job) -> Path:
 
 def _run(job: _Job) -> Rows:
     config, name, agent, seed = job
-    task = TASKS[name]
+    task = _task(config, name)
     torch.set_num_threads(1)
     settings = settings_for(task.algorithm, task.environment_id, task.total_timesteps)
     n_envs, policy_kwargs = settings.pop("n_envs"), settings.pop("policy_kwargs")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from equirl.agents import symmetrize_agent
 from equirl.experiments.hyperparameters import settings_for
 from equirl.experiments.records import write_record
 from equirl.experiments.runs import Rows, gather_runs, run_file, run_missing
+from equirl.names import unknown_name_message
 
 __all__ = ["COLUMNS", "CONTROL_TASKS", "ControlConfig", "ControlTask", "run_control"]
 
@@ -66,6 +67,8 @@ class ControlConfig:
     """Evaluation episodes of each variant."""
     eval_freq: int = 1_000
     """Environment steps between two evaluations (20 episodes) that look for the end of training."""
+    total_timesteps: int | None = None
+    """Longest training, instead of the task's own."""
     n_jobs: int = 2
     """Runs at a time, one torch thread each."""
     out: Path = Path("experiments/results/zero_shot_control")
@@ -78,7 +81,14 @@ _Job = tuple[ControlConfig, str, int]
 
 
 def run_control(config: ControlConfig) -> None:
-    """Run what is not done yet and write ``study.csv`` and ``record.json`` into ``config.out``."""
+    """Run what is not done yet and write ``study.csv`` and ``record.json`` into ``config.out``.
+
+    Raises:
+        ValueError: An environment that is not among the tasks.
+    """
+    for name in config.environments:
+        if name not in CONTROL_TASKS:
+            raise ValueError(unknown_name_message("task", name, CONTROL_TASKS))
     jobs: list[_Job] = [
         (config, environment, seed) for environment in config.environments for seed in range(config.n_seeds)
     ]
@@ -87,9 +97,14 @@ def run_control(config: ControlConfig) -> None:
     write_record(config.out / "record.json", config)
 
 
+def _task(config: ControlConfig, environment: str) -> ControlTask:
+    task = CONTROL_TASKS[environment]
+    return task if config.total_timesteps is None else replace(task, total_timesteps=config.total_timesteps)
+
+
 def _file_of(job: _Job) -> Path:
     config, environment, seed = job
-    task = CONTROL_TASKS[environment]
+    task = _task(config, environment)
     settings = settings_for("dqn", environment, task.total_timesteps)
     decisive = [str(task), config.n_episodes, config.eval_freq, settings, str(VARIANTS)]
     return run_file(config.out, f"{environment}-seed{seed}", decisive)
@@ -98,7 +113,7 @@ def _file_of(job: _Job) -> Path:
 def _run(job: _Job) -> Rows:
     config, environment, seed = job
     torch.set_num_threads(1)
-    task = CONTROL_TASKS[environment]
+    task = _task(config, environment)
     full = _train(config, environment, seed, until_learned=True)
     third = _train(config, environment, seed, until_learned=False, total_timesteps=full.num_timesteps // 3)
     rows: list[tuple[Any, ...]] = []
@@ -118,7 +133,7 @@ def _run(job: _Job) -> Rows:
 def _train(
     config: ControlConfig, environment: str, seed: int, until_learned: bool, total_timesteps: int | None = None
 ) -> DQN:
-    task = CONTROL_TASKS[environment]
+    task = _task(config, environment)
     settings = settings_for("dqn", environment, task.total_timesteps)
     del settings["n_envs"]
     model = DQN("MlpPolicy", gym.make(environment), seed=seed, device="cpu", **settings)

@@ -22,6 +22,7 @@ from equirl.experiments.exact_evaluation import GridWorldStates
 from equirl.experiments.hyperparameters import settings_for
 from equirl.experiments.records import write_record
 from equirl.experiments.runs import Rows, gather_runs, run_file, run_missing
+from equirl.names import unknown_name_message
 
 __all__ = ["COLUMNS", "QUADRANT", "VARIANTS", "Variant", "ZeroShotConfig", "run_zero_shot"]
 
@@ -82,6 +83,8 @@ class ZeroShotConfig:
 
     groups: tuple[str, ...] = ("grid-c4", "grid-d4")
     """Symmetries, by name."""
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    """What is compared, by name."""
     n_seeds: int = 5
     """Seeds 0 .. n_seeds - 1 of the pretrained agents."""
     size: int = 7
@@ -105,7 +108,13 @@ def run_zero_shot(config: ZeroShotConfig) -> None:
     """Run what is not done yet and write ``study.csv`` and ``record.json`` into ``config.out``.
 
     First all agents are pretrained, then each is symmetrized: one proxy loss asks the agents of the other seeds.
+
+    Raises:
+        ValueError: An unknown variant.
     """
+    for name in config.variants:
+        if name not in VARIANTS:
+            raise ValueError(unknown_name_message("variant", name, VARIANTS))
     jobs: list[_Job] = [(config, seed) for seed in range(config.n_seeds)]
     run_missing(jobs, _pretrain, _pretrain_file, ("timesteps", "success_known", "success_unseen"), config.n_jobs)
     run_missing(jobs, _symmetrize, _result_file, COLUMNS, config.n_jobs)
@@ -122,7 +131,8 @@ def _pretrain_file(job: _Job) -> Path:
 
 def _result_file(job: _Job) -> Path:
     config, seed = job
-    return run_file(config.out, f"zero-shot-seed{seed}", [_pretrain_file(job).name, config.groups, str(VARIANTS)])
+    variants = {name: VARIANTS[name] for name in config.variants}
+    return run_file(config.out, f"zero-shot-seed{seed}", [_pretrain_file(job).name, config.groups, str(variants)])
 
 
 class _Goals:
@@ -184,9 +194,9 @@ def _symmetrize(job: _Job) -> Rows:
     goals = _Goals(config.size)
     rows: list[tuple[Any, ...]] = []
     for group in config.groups:
-        for name, variant in VARIANTS.items():
+        for name in config.variants:
             started = time.perf_counter()
-            symmetrized = _variant(model, group, variant, others, goals)
+            symmetrized = _variant(model, group, VARIANTS[name], others, goals)
             seconds = round(time.perf_counter() - started, 2)
             measured = (*goals.rates(symmetrized), seconds, *_choice(symmetrized, goals, config.size))
             rows.append((group, name, seed, model.num_timesteps, *measured))
