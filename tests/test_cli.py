@@ -280,10 +280,10 @@ def test_a_world_behind_a_view_trains_and_is_enjoyed(tmp_path: Path) -> None:
 
 
 STUDIES = {
-    "minigrid": "--tasks empty-room --n-seeds 1 --total-timesteps 1000 --n-eval-episodes 4".split(),
-    "control": "--environments CartPole-v1 --n-seeds 1 --total-timesteps 1500 --n-episodes 5".split(),
+    "minigrid": ["--tasks", "empty-room", "--n-seeds", "1", "--total-timesteps", "1000", "--n-eval-episodes", "4"],
+    "control": ["--environments", "CartPole-v1", "--n-seeds", "1", "--total-timesteps", "1500", "--n-episodes", "5"],
     "zero-shot": [
-        *"--size 3 --n-seeds 2 --total-timesteps 600 --groups grid-c4 --variants plain".split(),
+        *["--size", "3", "--n-seeds", "2", "--total-timesteps", "600", "--groups", "grid-c4", "--variants", "plain"],
         "equizero, novelty",
         "equizero, ensemble of the seeds",
         "λ-equitune, inputs, 300 states",
