@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from equirl.agents.actor_critic import EquivariantActorCriticPolicy
 from equirl.agents.files import written_whole
+from equirl.agents.scores import action_scores
 from equirl.agents.symmetrization import agent_symmetry, symmetrize_agent
 from equirl.agents.visited_states import rollout_observations
 from equirl.representations import Tree
 from equirl.symmetry import MDPSymmetry
 from equirl.testing import equivariance_error
 
-__all__ = ["AUDIT_COLUMNS", "AuditRow", "action_scores", "audit_agent", "disagreement_share", "draw_audit"]
+__all__ = ["AUDIT_COLUMNS", "AuditRow", "audit_agent", "disagreement_share", "draw_audit"]
 
 AUDIT_COLUMNS = (
     "agent",
@@ -141,29 +140,6 @@ def audit_agent(
             )
         )
     return rows
-
-
-def action_scores(model: BaseAlgorithm) -> Callable[[Tree], Tensor]:
-    """Return the function from observations to one score per action, ``[B, A]``: Q-values or logits.
-
-    Raises:
-        TypeError: An algorithm other than DQN, QRDQN, PPO and A2C.
-    """
-    policy: Any = model.policy
-
-    def scores(observations: Tree) -> Tensor:
-        with torch.no_grad():
-            if hasattr(policy, "q_net"):
-                return cast(Tensor, policy.q_net(observations))
-            if hasattr(policy, "quantile_net"):
-                return cast(Tensor, policy.quantile_net(observations).mean(dim=1))
-            if isinstance(policy, EquivariantActorCriticPolicy):
-                return policy.logits(cast(Any, observations))
-            return cast(Tensor, policy.get_distribution(observations).distribution.logits)
-
-    if not (hasattr(policy, "q_net") or hasattr(policy, "quantile_net") or isinstance(policy, ActorCriticPolicy)):
-        raise TypeError(f"{type(model).__name__} gives no scores for actions; audit DQN, QRDQN, PPO or A2C")
-    return scores
 
 
 def disagreement_share(scores: Callable[[Tree], Tensor], symmetry: MDPSymmetry, observations: Tree) -> float:

@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 
-from equirl.agents.dqn import EquivariantQNetwork
+from equirl.agents.orbit_network import orbit_networks
+from equirl.agents.scores import action_scores
 from equirl.testing import equivariance_error
 
 __all__ = ["SymmetryCallback"]
 
 
 class SymmetryCallback(BaseCallback):
-    """Log how the orbit is used, on states drawn from the replay buffer.
+    """Log how the orbit is used, on states drawn from the replay or rollout buffer.
 
     Under ``symmetry/``: ``lambda_entropy``, the mean entropy of the weights over the orbit in nats, from 0 (one view is
     used) to ``log |G|`` (a plain mean); ``share_<element>``, the mean weight of each group element, summing to 1;
@@ -29,7 +29,7 @@ class SymmetryCallback(BaseCallback):
         verbose: As for every SB3 callback.
 
     Raises:
-        TypeError: The model's Q-network is not an ``EquivariantQNetwork``, or it has no replay buffer.
+        TypeError: The agent is not equivariant, or it has no buffer.
         ValueError: ``log_freq`` or ``n_states`` is less than 1.
     """
 
@@ -44,12 +44,12 @@ class SymmetryCallback(BaseCallback):
         self._last_logged = 0
 
     def _init_callback(self) -> None:
-        network = getattr(self.model, "q_net", None)
-        if not isinstance(network, EquivariantQNetwork) or not isinstance(self._buffer(), ReplayBuffer):
-            raise TypeError(
-                "SymmetryCallback logs DQN with an EquivariantDQNPolicy; this model has "
-                f"{type(self.model.policy).__name__}"
-            )
+        try:
+            orbit_networks(self.model)
+        except TypeError as error:
+            raise TypeError(f"SymmetryCallback logs equivariant agents; {error}") from error
+        if self._buffer() is None:
+            raise TypeError(f"SymmetryCallback reads states from a buffer; {type(self.model).__name__} has none")
         self._last_logged = self.num_timesteps
 
     def _on_step(self) -> bool:
@@ -59,25 +59,25 @@ class SymmetryCallback(BaseCallback):
         return True
 
     def _log(self) -> None:
-        network: EquivariantQNetwork = self.model.q_net  # type: ignore[attr-defined]
+        network = orbit_networks(self.model)[0]
         observations = self._draw_observations()
         with torch.no_grad():
             weights = network.orbit_weights(observations)
         self.logger.record("symmetry/lambda_entropy", float(torch.special.entr(weights).sum(dim=1).mean()))
         for element, share in zip(network.symmetry.group.element_names, weights.mean(dim=0).tolist(), strict=True):
             self.logger.record(f"symmetry/share_{element}", share)
-        error = equivariance_error(network, network.input_rep, network.output_rep, observations)
+        error = equivariance_error(action_scores(self.model), network.input_rep, network.symmetry.action, observations)
         self.logger.record("symmetry/equivariance_error", error)
 
     def _draw_observations(self) -> Any:
         buffer = self._buffer()
         rows = self._random.integers(buffer.size(), size=self.n_states)
         columns = self._random.integers(buffer.n_envs, size=self.n_states)
-        if isinstance(buffer, DictReplayBuffer):
+        if isinstance(buffer.observations, dict):
             picked: Any = {key: values[rows, columns] for key, values in buffer.observations.items()}
         else:
             picked = buffer.observations[rows, columns]
         return obs_as_tensor(picked, self.model.device)
 
     def _buffer(self) -> Any:
-        return getattr(self.model, "replay_buffer", None)
+        return getattr(self.model, "replay_buffer", None) or getattr(self.model, "rollout_buffer", None)

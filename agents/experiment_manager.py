@@ -82,9 +82,10 @@ class EquirlExperimentManager(ExperimentManager):
 
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
         # rl_zoo3 evaluates this string where only its own classes are known; a dotted path is importable anywhere.
-        name = hyperparams.get("replay_buffer_class")
-        if isinstance(name, str) and "." in name and all(part.isidentifier() for part in name.split(".")):
-            hyperparams["replay_buffer_class"] = get_class_by_name(name)
+        for key in ("replay_buffer_class", "rollout_buffer_class"):
+            name = hyperparams.get(key)
+            if isinstance(name, str) and "." in name and all(part.isidentifier() for part in name.split(".")):
+                hyperparams[key] = get_class_by_name(name)
         return super()._preprocess_hyperparams(hyperparams)
 
     def hyperparameters_optimization(self) -> None:

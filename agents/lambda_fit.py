@@ -11,14 +11,14 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
-from equirl.agents.orbit_network import OrbitNetwork
+from equirl.agents.orbit_network import OrbitNetwork, orbit_networks
 from equirl.agents.visited_states import n_rows, rows_of
 from equirl.aggregators import Weighted
 from equirl.names import unknown_name_message
 from equirl.orbit import Orbit
 from equirl.representations import Tree
 
-__all__ = ["LambdaFit", "LambdaFitReport", "Objective", "fit_lambda", "orbit_networks"]
+__all__ = ["LambdaFit", "LambdaFitReport", "Objective", "fit_lambda"]
 
 Objective = Literal["reproduce", "recognize"]
 
@@ -83,24 +83,6 @@ class LambdaFitReport:
             f"λ fitted on {self.n_states:,} states: held-out loss {self.initial_loss:.4f} -> {self.loss:.4f} in "
             f"{self.steps} steps, {self.seconds:.1f} s"
         )
-
-
-def orbit_networks(model: BaseAlgorithm) -> list[OrbitNetwork]:
-    """Return the equivariant networks of an agent, the acting one first: Q-network and target, or the policy.
-
-    Raises:
-        TypeError: The agent's policy is not equivariant.
-    """
-    for names in (("q_net", "q_net_target"), ("quantile_net", "quantile_net_target")):
-        found = [getattr(model.policy, name, None) for name in names]
-        if isinstance(found[0], OrbitNetwork):
-            return [network for network in found if isinstance(network, OrbitNetwork)]
-    if isinstance(model.policy, OrbitNetwork):
-        return [model.policy]
-    raise TypeError(
-        f"{type(model.policy).__name__} is not equivariant; make it so with equirl.agents.symmetrize_agent, or train "
-        "with a policy of equirl.agents"
-    )
 
 
 def fit_lambda(model: BaseAlgorithm, observations: Tree, settings: LambdaFit | None = None) -> LambdaFitReport:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from equirl.representations import MonomialRepresentation, Tree
 from equirl.symmetrization import evaluate_orbit
 from equirl.symmetry import MDPSymmetry
 
-__all__ = ["OrbitNetwork"]
+__all__ = ["OrbitNetwork", "orbit_networks"]
 
 _METADATA_KEY = "equirl_group"
 
@@ -114,6 +115,24 @@ class OrbitNetwork(nn.Module):
                 "the algorithm's load, DQN.load for example, which restores its own"
             )
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
+
+
+def orbit_networks(model: BaseAlgorithm) -> list[OrbitNetwork]:
+    """Return the equivariant networks of an agent, the acting one first: Q-network and target, or the policy.
+
+    Raises:
+        TypeError: The agent's policy is not equivariant.
+    """
+    for names in (("q_net", "q_net_target"), ("quantile_net", "quantile_net_target")):
+        found = [getattr(model.policy, name, None) for name in names]
+        if isinstance(found[0], OrbitNetwork):
+            return [network for network in found if isinstance(network, OrbitNetwork)]
+    if isinstance(model.policy, OrbitNetwork):
+        return [model.policy]
+    raise TypeError(
+        f"{type(model.policy).__name__} is not equivariant; make it so with equirl.agents.symmetrize_agent, or train "
+        "with a policy of equirl.agents"
+    )
 
 
 def _as_rows(obs: PyTorchObs, space: spaces.Space[Any]) -> Tree:

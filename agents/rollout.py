@@ -22,7 +22,8 @@ class SymmetryRolloutBuffer(RolloutBuffer):
     """A rollout buffer that hands out each sample under a random group element: ``(gs, ga)`` instead of ``(s, a)``.
 
     ``PPO("MlpPolicy", env, rollout_buffer_class=SymmetryRolloutBuffer,
-    rollout_buffer_kwargs=dict(symmetry="grid-d4"))``. Advantages, returns and old values stay. So does the old
+    rollout_buffer_kwargs=dict(symmetry="grid-d4"))``; from a YAML file for ``equirl train`` as
+    ``equirl.agents.SymmetryRolloutBuffer``. Advantages, returns and old values stay. So does the old
     log-probability, which belongs to ``(s, a)``: PPO's ratio is off where the policy is not symmetric yet, the known
     bias of this baseline (Raileanu et al. 2020, arXiv:2006.12862). Symmetrized policies have none.
 

@@ -29,13 +29,20 @@ def max_value(orbit: Orbit) -> Tensor:
 
 
 def entropy(orbit: Orbit) -> Tensor:
-    """Return the entropy in nats of ``softmax(M(gx))``, outputs taken as logits, shape ``[B, |G|]``."""
+    """Return the entropy in nats of ``softmax(M(gx))``, outputs taken as logits, shape ``[B, |G|]``.
+
+    It is fooled by networks that are sure of themselves on inputs they were never trained on, and on Q-values by their
+    scale: it prefers views where actions differ much in value, whether or not the values are right.
+    """
     log_probabilities = orbit.outputs.flatten(2).log_softmax(dim=2)
     return -(log_probabilities.exp() * log_probabilities).sum(dim=2)
 
 
 def confidence(orbit: Orbit) -> Tensor:
-    """Return ``l(gx) = -max_y softmax(M(gx))[y]``, outputs taken as logits, shape ``[B, |G|]``."""
+    """Return ``l(gx) = -max_y softmax(M(gx))[y]``, outputs taken as logits, shape ``[B, |G|]``.
+
+    It is fooled as ``entropy`` is, and looks at the best output alone.
+    """
     return -orbit.outputs.flatten(2).softmax(dim=2).amax(dim=2)
 
 

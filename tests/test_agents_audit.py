@@ -9,8 +9,9 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 from equirl import build_symmetry
-from equirl.agents.audit import action_scores, audit_agent, disagreement_share
+from equirl.agents.audit import audit_agent, disagreement_share
 from equirl.agents.cli import main
+from equirl.agents.scores import action_scores
 
 GRID = {"size": SIZE}
 

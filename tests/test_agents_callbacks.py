@@ -4,11 +4,17 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from sb3_contrib import QRDQN
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from equirl.agents import EquivariantDQNPolicy, SymmetryCallback
+from equirl.agents import (
+    EquivariantActorCriticPolicy,
+    EquivariantDQNPolicy,
+    EquivariantQRDQNPolicy,
+    SymmetryCallback,
+)
 
 SETTINGS = {"learning_starts": 10, "buffer_size": 500, "device": "cpu", "seed": 0}
 
@@ -52,8 +58,26 @@ def test_the_run_is_the_same_without_it() -> None:
     assert np.array_equal(*parameters)
 
 
+@pytest.mark.parametrize("name", ["ppo", "qrdqn"])
+def test_other_algorithms_are_logged_too(name: str, tmp_path: Path) -> None:
+    environment, policy_kwargs = gym.make("equirl/GridWorld-v0", size=4), {"symmetry": "grid-d4", "net_arch": [8]}
+    if name == "ppo":
+        model = PPO(EquivariantActorCriticPolicy, environment, policy_kwargs=policy_kwargs, n_steps=32, device="cpu")
+    else:
+        model = QRDQN(EquivariantQRDQNPolicy, environment, policy_kwargs=policy_kwargs, **SETTINGS)
+    model.set_logger(configure(str(tmp_path), ["tensorboard"]))
+    model.learn(96, callback=SymmetryCallback(log_freq=20), log_interval=1)
+    model.logger.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert events.Scalars("symmetry/equivariance_error")[-1].value < 1e-5
+    assert 0 <= events.Scalars("symmetry/lambda_entropy")[-1].value <= math.log(8) + 1e-5
+
+
 def test_other_agents_are_refused() -> None:
-    with pytest.raises(TypeError, match="this model has ActorCriticPolicy"):
+    with pytest.raises(
+        TypeError, match="SymmetryCallback logs equivariant agents; ActorCriticPolicy is not equivariant"
+    ):
         PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu").learn(8, callback=SymmetryCallback())
     with pytest.raises(ValueError, match="must be at least 1; got 0 and 5"):
         SymmetryCallback(log_freq=0, n_states=5)

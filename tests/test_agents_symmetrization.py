@@ -35,7 +35,7 @@ from equirl.agents import (
     symmetrize_agent,
     symmetrize_statistics,
 )
-from equirl.agents.audit import action_scores
+from equirl.agents.scores import action_scores
 from equirl.agents.symmetrization import agent_symmetry
 
 OFF = {"learning_starts": 20, "buffer_size": 400, "train_freq": 1, "policy_kwargs": {"net_arch": [32]}}

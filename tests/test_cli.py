@@ -139,6 +139,16 @@ def test_augmentation_of_the_replay_buffer_from_the_command_line(tmp_path: Path)
     assert _config(tmp_path)["replay_buffer_class"] == "equirl.agents.SymmetryReplayBuffer"
 
 
+def test_augmentation_of_rollouts_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    buffer = [
+        "rollout_buffer_class:'equirl.agents.SymmetryRolloutBuffer'",
+        "rollout_buffer_kwargs:dict(symmetry='grid-d4')",
+    ]
+    base = ["--algo", "ppo", "--method", "plain", "--eval-freq", "-1", "--summary-episodes", "0"]
+    assert main(["train", *base, "-params", "n_timesteps:64", "n_envs:1", "n_steps:32", *buffer]) == 0
+
+
 def test_workers_in_other_processes(tmp_path: Path) -> None:
     arguments = ["--vec-env", "subproc", *QUICK, "--summary-episodes", "0", "-params", *FAST, "n_envs:2"]
     _run("train", *arguments, cwd=tmp_path)
