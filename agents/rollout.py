@@ -28,6 +28,9 @@ class SymmetryRolloutBuffer(RolloutBuffer):
     bias of this baseline (Raileanu et al. 2020, arXiv:2006.12862). Symmetrized policies have none.
 
     Args:
+        buffer_size: Steps of each environment that it holds.
+        observation_space: Array observations.
+        action_space: ``Discrete``.
         *args: As for SB3's ``RolloutBuffer``.
         symmetry: A registered name or an ``MDPSymmetry``.
         **kwargs: As for SB3's ``RolloutBuffer``.
@@ -37,10 +40,18 @@ class SymmetryRolloutBuffer(RolloutBuffer):
         ValueError: Unknown symmetry, or one that does not fit the spaces.
     """
 
-    def __init__(self, *args: Any, symmetry: str | MDPSymmetry, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if isinstance(self.observation_space, spaces.Dict):
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        *args: Any,
+        symmetry: str | MDPSymmetry,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(observation_space, spaces.Dict):
             raise TypeError("SymmetryRolloutBuffer stores array observations; flatten the Dict observations first")
+        super().__init__(buffer_size, observation_space, action_space, *args, **kwargs)
         self.symmetry = resolve_symmetry(symmetry, self.observation_space, self.action_space)
         self._observation = self.symmetry.observation.to(self.device)
         self._action_image = action_images(self.symmetry).to(self.device)
