@@ -29,12 +29,10 @@ VARIANTS: dict[str, tuple[str | None, Mapping[str, Any]]] = {
     "plain": (None, {}),
     "equitune": ("equitune", {}),
     "equizero, max_value": ("equizero", {"proxy_loss": "max_value"}),
-    "equizero, entropy": ("equizero", {"proxy_loss": "entropy"}),
     "equizero, target_disagreement": ("equizero", {"proxy_loss": "target_disagreement"}),
     "equizero, bellman_residual": ("equizero", {"proxy_loss": "bellman_residual"}),
     "equizero, novelty": ("equizero", {"proxy_loss": "novelty"}),
     "λ-equitune, inputs": ("lambda_equitune", {"reads": "inputs"}),
-    "λ-equitune, features": ("lambda_equitune", {"reads": "features"}),
 }
 """What is compared, by name: a method and its settings."""
 
