@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -151,7 +152,12 @@ def _with_policy(
     for shared in ("env", "replay_buffer", "_vec_normalize_env"):
         if hasattr(model, shared):
             setattr(symmetrized, shared, getattr(model, shared))
-    symmetrized._setup_model()
+    # SB3 seeds everything here, the environment that both agents share included; λ's first weights alone need it.
+    seed, symmetrized.seed = symmetrized.seed, None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0 if seed is None else seed)
+        symmetrized._setup_model()
+    symmetrized.seed = seed
     missing, unexpected = symmetrized.policy.load_state_dict(model.policy.state_dict(), strict=False)
     if unexpected or any(".aggregator." not in f".{name}" for name in missing):
         raise TypeError(

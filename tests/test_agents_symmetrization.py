@@ -184,6 +184,22 @@ def test_further_training_goes_on_where_the_optimizer_was() -> None:
     assert symmetrized.num_timesteps == model.num_timesteps
 
 
+def test_symmetrizing_draws_no_random_numbers_of_others() -> None:
+    model = _agent("dqn")
+    environment = model.get_env()
+    assert environment is not None
+    drawn = []
+    for method in ("equitune", "lambda_equitune"):
+        torch.manual_seed(5)
+        np.random.seed(5)
+        environment.seed(5)
+        environment.reset()
+        if method == "lambda_equitune":
+            symmetrize_agent(model, "grid-d4", method, fit=LambdaFit(steps=3))
+        drawn.append((torch.rand(1).item(), np.random.random(), environment.reset().tobytes()))
+    assert drawn[0] == drawn[1]
+
+
 @pytest.fixture(scope="module")
 def one_quadrant() -> DQN:
     model = specialist()
