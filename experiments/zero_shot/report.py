@@ -90,7 +90,7 @@ def _draw_grid(study: pd.DataFrame) -> Figure:
         axes.set_title(f"{group}: mean of {study.seed.nunique()} seeds, dots are seeds", fontsize=10)
         axes.set_yticks(rows, variants, fontsize=8)
     panels[0].invert_yaxis()
-    panels[0].legend(fontsize=8)
+    panels[0].legend(fontsize=8, loc="lower right")
     return figure
 
 
