@@ -56,7 +56,8 @@ def symmetrize_agent(
     states that the agent knows what the agent did there (:func:`~equirl.agents.fit_lambda`).
 
     Args:
-        model: DQN, QRDQN, PPO or A2C with a policy of SB3's own and ``Discrete`` actions.
+        model: DQN, QRDQN, PPO or A2C with a policy of SB3's own and ``Discrete`` actions. Frame stacks and normalisation
+            are recognised by its environment (``VecFrameStack``, ``VecNormalize``): load it with that.
         symmetry: A registered name or an ``MDPSymmetry``.
         method: ``"equitune"``, ``"lambda_equitune"`` or ``"equizero"``.
         method_kwargs: Settings of the method (``equirl.agents.make_aggregator``). For equizero ``proxy_loss`` may also
@@ -175,7 +176,9 @@ def _check_statistics(normalize: VecNormalize, symmetry: MDPSymmetry) -> None:
     representation = symmetry.observation
     if not isinstance(representation, MonomialRepresentation) or isinstance(statistics, dict):
         raise ValueError("VecNormalize on Dict observations is not carried through; train without norm_obs")
-    mean, variance = (np.ravel(moment) for moment in (statistics.mean, statistics.var))
+    # Normalised first and stacked afterwards, every frame has the same statistics.
+    n_frames = representation.dim // statistics.mean.size
+    mean, variance = (np.tile(np.ravel(moment), n_frames) for moment in (statistics.mean, statistics.var))
     index, sign = representation.index.cpu().numpy(), representation.sign.cpu().numpy()
     spread = np.sqrt(variance + normalize.epsilon)
     off = np.maximum(np.abs(sign * mean[index] - mean) / spread, np.abs(np.sqrt(variance[index]) / spread - 1))

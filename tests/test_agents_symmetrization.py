@@ -310,6 +310,8 @@ def test_normalised_observations_only_with_symmetric_statistics() -> None:
         symmetrized.predict(environments.normalize_obs(signs * raw), deterministic=True)[0] for signs in (1, -1)
     )
     assert np.array_equal(mirrored, 1 - actions)
+    stacked = VecFrameStack(environments, 2)
+    symmetrize_agent(PPO("MlpPolicy", stacked, n_steps=64, device="cpu"), "cartpole-z2")
     without = PPO("MlpPolicy", VecNormalize(make_vec_env("CartPole-v1", 2), norm_obs=False), n_steps=64, device="cpu")
     symmetrize_agent(without, "cartpole-z2")  # rewards may be normalised
 
