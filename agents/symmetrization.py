@@ -56,8 +56,8 @@ def symmetrize_agent(
     states that the agent knows what the agent did there (:func:`~equirl.agents.fit_lambda`).
 
     Args:
-        model: DQN, QRDQN, PPO or A2C with a policy of SB3's own and ``Discrete`` actions. Frame stacks and normalisation
-            are recognised by its environment (``VecFrameStack``, ``VecNormalize``): load it with that.
+        model: DQN, QRDQN, PPO or A2C with a policy of SB3's own and ``Discrete`` actions. Frame stacks and
+            normalisation are recognised by its environment (``VecFrameStack``, ``VecNormalize``): load it with that.
         symmetry: A registered name or an ``MDPSymmetry``.
         method: ``"equitune"``, ``"lambda_equitune"`` or ``"equizero"``.
         method_kwargs: Settings of the method (``equirl.agents.make_aggregator``). For equizero ``proxy_loss`` may also
