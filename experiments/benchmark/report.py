@@ -92,9 +92,9 @@ def draw_learning_curves(studies: dict[str, pd.DataFrame], thresholds: dict[str,
         _draw_panel(axes, study)
         axes.axhline(thresholds[title], color="grey", linewidth=0.8, linestyle="--")
         axes.set_xlabel("environment steps")
-        axes.set_title(
-            f"{title}: interquartile mean of {study.seed.nunique()} seeds, 95 % interval", fontsize=10, wrap=True
-        )
+        what = f"interquartile mean of {study.seed.nunique()} seeds, 95 % interval"
+        axes.set_title(f"{title}: {what}" if len(studies) == 1 else f"{title}\n{what}", fontsize=10)
+        axes.locator_params(axis="x", nbins=6)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     panels[0].set_ylabel(measure)
