@@ -14,6 +14,7 @@ from equirl.agents.replay import SymmetryReplayBuffer
 from equirl.agents.rollout import SymmetryRolloutBuffer
 from equirl.agents.spaces import observation_shape, resolve_symmetry
 from equirl.agents.symmetrization import symmetrize_agent, symmetrize_statistics
+from equirl.agents.vector_env import GymnasiumVecEnv, make_vectorized_env
 from equirl.agents.visited_states import replay_observations, rollout_observations
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "EquivariantQRDQNPolicy",
     "EquivariantQuantileNetwork",
     "GridCNN",
+    "GymnasiumVecEnv",
     "LambdaFit",
     "LambdaFitReport",
     "Novelty",
@@ -36,6 +38,7 @@ __all__ = [
     "fit_lambda",
     "load_agent",
     "make_aggregator",
+    "make_vectorized_env",
     "observation_shape",
     "policy_with",
     "replay_observations",

@@ -100,11 +100,10 @@ class EquivariantActorCriticPolicy(SymmetricPolicy, OrbitNetwork, ActorCriticPol
 
     def logits(self, obs: PyTorchObs) -> Tensor:
         """Return the equivariant logits of the actions, ``[B, A]``."""
-        both: Tensor = self.aggregator(self.evaluate_orbit(obs))
-        return both[:, :-1]
+        return self.symmetrized(obs)[:, :-1]
 
     def _distribution_and_values(self, obs: PyTorchObs) -> tuple[Distribution, Tensor]:
-        both: Tensor = self.aggregator(self.evaluate_orbit(obs))
+        both = self.symmetrized(obs)
         return self.action_dist.proba_distribution(action_logits=both[:, :-1]), both[:, -1:]
 
     def _build_mlp_extractor(self) -> None:

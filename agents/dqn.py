@@ -30,7 +30,7 @@ class EquivariantQNetwork(OrbitNetwork, QNetwork):
 
     Args:
         symmetry: A registered name or an ``MDPSymmetry`` that fits the spaces.
-        method: ``"equitune"``, ``"lambda_equitune"`` or ``"equizero"``.
+        method: ``"equitune"``, ``"lambda_equitune"``, ``"equizero"`` or ``"canonical"``.
         method_kwargs: Settings of the method; see ``equirl.agents.make_aggregator``. λ reads the last hidden layer
             (``reads="features"``) or the flattened raw observation (``reads="inputs"``).
         **kwargs: As for SB3's ``QNetwork``.
@@ -60,8 +60,7 @@ class EquivariantQNetwork(OrbitNetwork, QNetwork):
         Raises:
             ValueError: NaN or infinite observations, or a shape that does not fit.
         """
-        q_values: Tensor = self.aggregator(self.evaluate_orbit(obs))
-        return q_values
+        return self.symmetrized(obs)
 
     def _features(self, rows: Tree) -> Tensor:
         hidden: Tensor = self.extract_features(rows, self.features_extractor)
@@ -94,7 +93,7 @@ class EquivariantDQNPolicy(SymmetricPolicy, DQNPolicy):
             ``CombinedExtractor`` for ``Dict`` observations, else ``FlattenExtractor``. ``equirl.agents.GridCNN`` is a
             CNN for small grids.
         symmetry: A registered name (``"grid-c4"``, ``"grid-d4"``, ...) or an ``MDPSymmetry``. Required.
-        method: ``"equitune"``, ``"lambda_equitune"`` (default) or ``"equizero"``.
+        method: ``"equitune"``, ``"lambda_equitune"`` (default), ``"equizero"`` or ``"canonical"``.
         method_kwargs: Settings of the method; see ``equirl.agents.make_aggregator``.
         **kwargs: Further arguments of SB3's ``DQNPolicy``.
 

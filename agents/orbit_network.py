@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from equirl.agents.methods import make_aggregator
 from equirl.agents.spaces import flat_size, observation_shape, resolve_symmetry
+from equirl.chunking import Chunking
 from equirl.orbit import Orbit
 from equirl.representations import MonomialRepresentation, Tree
-from equirl.symmetrization import evaluate_orbit
+from equirl.symmetrization import evaluate_orbit, symmetrize
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["OrbitNetwork", "orbit_networks"]
@@ -63,7 +64,8 @@ class OrbitNetwork(nn.Module):
         self.input_rep = copy.deepcopy(resolved.observation)
         self.output_rep = self._output_rep(copy.deepcopy(resolved.action))
         sizes = {"features": features_dim, "inputs": flat_size(observation_shape(self.observation_space))}
-        self.aggregator = make_aggregator(method, method_kwargs, sizes)
+        self.aggregator = make_aggregator(method, method_kwargs, sizes, self.input_rep)
+        self._chunking = Chunking([self])
 
     def evaluate_orbit(self, obs: PyTorchObs) -> Orbit:
         """Return what the network makes of the whole orbit, before it is aggregated.
@@ -71,14 +73,38 @@ class OrbitNetwork(nn.Module):
         Raises:
             ValueError: NaN or infinite observations, or a shape that does not fit.
         """
-        observations = _as_rows(obs, self.observation_space)
-        _check_finite(observations)
-        orbit = evaluate_orbit(self._head, observations, self.input_rep, self.output_rep, self._features)
-        return self._for_aggregator(orbit)
+        observations = self._observations(obs)
+        reps = (self.input_rep, self.output_rep)
+        return self._for_aggregator(evaluate_orbit(self._head, observations, *reps, self._features, self._chunking))
+
+    def symmetrized(self, obs: PyTorchObs) -> Tensor:
+        """Return the network's output, made equivariant.
+
+        Raises:
+            ValueError: NaN or infinite observations, or a shape that does not fit.
+        """
+        return symmetrize(
+            self._head,
+            self._observations(obs),
+            self.input_rep,
+            self.output_rep,
+            self.aggregator,
+            self._features,
+            self._chunking,
+            self._for_aggregator,
+        )
 
     def orbit_weights(self, obs: PyTorchObs) -> Tensor:
         """Return the weight of each group element for each observation, shape ``[B, |G|]``, rows summing to 1."""
-        return self.aggregator.weights(self.evaluate_orbit(obs))
+        weights = self.aggregator.weights_of_inputs(self._observations(obs))
+        if weights is None:
+            return self.aggregator.weights(self.evaluate_orbit(obs))
+        return weights.to(torch.get_default_dtype())
+
+    def _observations(self, obs: PyTorchObs) -> Tree:
+        observations = _as_rows(obs, self.observation_space)
+        _check_finite(observations)
+        return observations
 
     def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
         """Return how the group moves the network's output, given how it moves the actions."""

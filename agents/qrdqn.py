@@ -59,8 +59,7 @@ class EquivariantQuantileNetwork(OrbitNetwork, QuantileNetwork):
         Raises:
             ValueError: NaN or infinite observations, or a shape that does not fit.
         """
-        quantiles: Tensor = self.aggregator(self.evaluate_orbit(obs))
-        return quantiles
+        return self.symmetrized(obs)
 
     def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
         return tensor_product(trivial_representation(action.group, (self.n_quantiles,)), action)

@@ -59,7 +59,7 @@ def symmetrize_agent(
         model: DQN, QRDQN, PPO or A2C with a policy of SB3's own and ``Discrete`` actions. Frame stacks and
             normalisation are recognised by its environment (``VecFrameStack``, ``VecNormalize``): load it with that.
         symmetry: A registered name or an ``MDPSymmetry``.
-        method: ``"equitune"``, ``"lambda_equitune"`` or ``"equizero"``.
+        method: ``"equitune"``, ``"lambda_equitune"``, ``"equizero"`` or ``"canonical"``.
         method_kwargs: Settings of the method (``equirl.agents.make_aggregator``). For equizero ``proxy_loss`` may also
             name one that is made from the agent: ``"novelty"``, ``"bellman_residual"``, ``"target_disagreement"``.
         observations: States that the agent knows, ``[N, *observation]``, for λ and for ``"novelty"``; by default those

@@ -5,6 +5,7 @@ from equirl.envs.checker import SymmetryReport, Violation, check_symmetry
 from equirl.envs.empty_room import EmptyRoomEnv
 from equirl.envs.grid_views import EgocentricView, FullGridView
 from equirl.envs.gridworld import MOVES, GridWorldEnv
+from equirl.envs.gridworld_vector import GridWorldVectorEnv
 from equirl.envs.making import make_environment
 from equirl.envs.placing import Placer, Transformable, register_placer, transform_state
 from equirl.envs.regions import REGION_NAMES, Region, region_cells
@@ -20,6 +21,7 @@ __all__ = [
     "EmptyRoomEnv",
     "FullGridView",
     "GridWorldEnv",
+    "GridWorldVectorEnv",
     "Placer",
     "Region",
     "SymmetricStarts",

@@ -67,9 +67,9 @@ DECLARED_SYMMETRIES: tuple[DeclaredSymmetry, ...] = (
 
 def register_environments() -> None:
     """Register equirl's environments with Gymnasium; safe to call twice."""
-    for name, entry_point in (
-        ("GridWorld", "equirl.envs.gridworld:GridWorldEnv"),
-        ("EmptyRoom", "equirl.envs.empty_room:EmptyRoomEnv"),
+    for name, entry_point, vector_entry_point in (
+        ("GridWorld", "equirl.envs.gridworld:GridWorldEnv", "equirl.envs.gridworld_vector:GridWorldVectorEnv"),
+        ("EmptyRoom", "equirl.envs.empty_room:EmptyRoomEnv", None),
     ):
         if f"equirl/{name}-v0" not in gym.registry:
-            gym.register(f"equirl/{name}-v0", entry_point=entry_point)
+            gym.register(f"equirl/{name}-v0", entry_point=entry_point, vector_entry_point=vector_entry_point)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -13,12 +13,15 @@ from equirl.envs.drawing import Window, draw_rgb, draw_text
 from equirl.envs.regions import Region, region_cells
 from equirl.symmetry import MDPSymmetry, build_symmetry
 
-__all__ = ["MOVES", "GridWorldEnv"]
+__all__ = ["MOVES", "GridWorldEnv", "State"]
 
 MOVES = np.array([(-1, 0), (0, -1), (1, 0), (0, 1)])
 """Row and column step of each action: up, left, down, right (counter-clockwise)."""
 
 _TRIES = 1000
+
+State: TypeAlias = tuple[tuple[int, int], tuple[int, int], NDArray[np.bool_]]
+"""Cell of the agent, cell of the goal, walls ``[size, size]``."""
 
 
 class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
@@ -78,9 +81,9 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
         self.slip = slip
         self.max_steps = 4 * size if max_steps is None else max_steps
         self.render_mode = render_mode
-        self._start_cells = region_cells(start, size)
-        self._goal_cells = region_cells(goal, size)
-        if len(np.union1d(self._start_cells, self._goal_cells)) < 2:
+        self.start_cells = region_cells(start, size)
+        self.goal_cells = region_cells(goal, size)
+        if len(np.union1d(self.start_cells, self.goal_cells)) < 2:
             raise ValueError(f"start {start!r} and goal {goal!r} are one and the same cell; enlarge a region")
         self.observation_space = spaces.Box(0, 1, (3, size, size), dtype=np.uint8)
         self.action_space = spaces.Discrete(4)
@@ -112,30 +115,7 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
             ValueError: Unknown options, or no state fits them: start, goal and walls coincide or no way leads there.
         """
         super().reset(seed=seed)
-        options = options or {}
-        if unknown := set(options) - {"agent", "goal", "walls"}:
-            raise ValueError(f"unknown reset options {sorted(unknown)}; known: 'agent', 'goal', 'walls'")
-        fixed_agent, fixed_goal = (self._cell(options, key) for key in ("agent", "goal"))
-        fixed_walls = np.asarray(options["walls"], dtype=bool) if "walls" in options else None
-        if fixed_walls is not None and fixed_walls.shape != self.walls.shape:
-            raise ValueError(f"walls must have shape {self.walls.shape}, not {fixed_walls.shape}")
-        for _ in range(_TRIES):
-            agent = self._draw(self._start_cells) if fixed_agent is None else fixed_agent
-            goal = self._draw(self._goal_cells) if fixed_goal is None else fixed_goal
-            if fixed_walls is not None:
-                walls = fixed_walls
-            elif self.wall_density > 0:
-                walls = self.np_random.random(self.walls.shape) < self.wall_density
-                walls[agent] = walls[goal] = False
-            else:
-                walls = np.zeros_like(self.walls)
-            if agent != goal and not walls[agent] and not walls[goal] and self._connected(agent, goal, walls):
-                break
-        else:
-            raise ValueError(
-                f"no start and goal with a way between them in {_TRIES} draws (wall_density {self.wall_density}, "
-                f"options {sorted(options)}); lower wall_density or change the options"
-            )
+        agent, goal, walls = self.draw_state(self.np_random, options or {})
         self.agent, self.goal, self.walls = agent, goal, walls
         self._steps = 0
         if self.render_mode == "human":
@@ -180,6 +160,31 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
         """Close the window, if there is one."""
         self._window.close()
 
+    def draw_state(self, random: np.random.Generator, options: dict[str, Any]) -> State:
+        """Return the start of a new episode, drawn with the given random numbers; options and errors as ``reset``."""
+        if unknown := set(options) - {"agent", "goal", "walls"}:
+            raise ValueError(f"unknown reset options {sorted(unknown)}; known: 'agent', 'goal', 'walls'")
+        fixed_agent, fixed_goal = (self._cell(options, key) for key in ("agent", "goal"))
+        fixed_walls = np.asarray(options["walls"], dtype=bool) if "walls" in options else None
+        if fixed_walls is not None and fixed_walls.shape != self.walls.shape:
+            raise ValueError(f"walls must have shape {self.walls.shape}, not {fixed_walls.shape}")
+        for _ in range(_TRIES):
+            agent = self._draw(random, self.start_cells) if fixed_agent is None else fixed_agent
+            goal = self._draw(random, self.goal_cells) if fixed_goal is None else fixed_goal
+            if fixed_walls is not None:
+                walls = fixed_walls
+            elif self.wall_density > 0:
+                walls = random.random(self.walls.shape) < self.wall_density
+                walls[agent] = walls[goal] = False
+            else:
+                walls = np.zeros_like(self.walls)
+            if agent != goal and not walls[agent] and not walls[goal] and self._connected(agent, goal, walls):
+                return agent, goal, walls
+        raise ValueError(
+            f"no start and goal with a way between them in {_TRIES} draws (wall_density {self.wall_density}, "
+            f"options {sorted(options)}); lower wall_density or change the options"
+        )
+
     def _observe(self) -> NDArray[np.uint8]:
         observation = np.zeros((3, self.size, self.size), dtype=np.uint8)
         observation[0, *self.agent] = 1
@@ -187,8 +192,8 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
         observation[2] = self.walls
         return observation
 
-    def _draw(self, cells: NDArray[np.int64]) -> tuple[int, int]:
-        return divmod(int(cells[self.np_random.integers(len(cells))]), self.size)
+    def _draw(self, random: np.random.Generator, cells: NDArray[np.int64]) -> tuple[int, int]:
+        return divmod(int(cells[random.integers(len(cells))]), self.size)
 
     def _cell(self, options: dict[str, Any], key: str) -> tuple[int, int] | None:
         if key not in options:

@@ -1,6 +1,8 @@
 """equirl: any torch network made exactly equivariant to a finite group, by symmetrization."""
 
 from equirl.aggregators import Aggregator, Mean, Select, Weighted, weight_network
+from equirl.canonical import MinimalFrame
+from equirl.chunking import Chunking
 from equirl.groups import (
     FiniteGroup,
     cyclic_group,
@@ -27,7 +29,15 @@ from equirl.representations import (
     tensor_product,
     trivial_representation,
 )
-from equirl.symmetrization import Equitune, Equizero, LambdaEquitune, Symmetrized, evaluate_orbit, symmetrize
+from equirl.symmetrization import (
+    Canonical,
+    Equitune,
+    Equizero,
+    LambdaEquitune,
+    Symmetrized,
+    evaluate_orbit,
+    symmetrize,
+)
 from equirl.symmetry import MDPSymmetry, build_symmetry, register_symmetry, registered_symmetries, stack_frames
 from equirl.testing import assert_equivariant, equivariance_error, equivariance_errors
 
@@ -36,6 +46,8 @@ __version__ = "0.1.0"
 __all__ = [
     "PROXY_LOSSES",
     "Aggregator",
+    "Canonical",
+    "Chunking",
     "Equitune",
     "Equizero",
     "FiniteGroup",
@@ -43,6 +55,7 @@ __all__ = [
     "MDPSymmetry",
     "MappingRepresentation",
     "Mean",
+    "MinimalFrame",
     "MonomialRepresentation",
     "Orbit",
     "ProxyLoss",

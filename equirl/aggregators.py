@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from equirl.names import unknown_name_message
 from equirl.orbit import Orbit
 from equirl.proxy_losses import ProxyLoss, resolve_proxy_loss
+from equirl.representations import Tree
 
-__all__ = ["Aggregator", "Gradient", "Mean", "Reads", "Select", "Weighted", "weight_network"]
+__all__ = ["Aggregator", "Gradient", "Mean", "Reads", "Select", "Weighted", "weight_network", "weighted_sum"]
 
 Reads = Literal["features", "inputs"]
 Gradient = Literal["pick", "straight_through"]
@@ -31,9 +32,16 @@ class Aggregator(nn.Module):
     def weights(self, orbit: Orbit) -> Tensor:
         """Return the weights ``w(gx)``, shape ``[B, |G|]``, non-negative, rows summing to 1."""
 
+    def weights_of_inputs(self, x: Tree) -> Tensor | None:
+        """Return the weights ``[B, |G|]`` (any float dtype) where they depend on ``x`` alone and fall on equal views.
+
+        Then the backbone is asked for one view per input instead of all. ``None`` where they do not.
+        """
+        return None
+
     def forward(self, orbit: Orbit) -> Tensor:
         """Return ``sum_g w(gx) g^-1 M(gx)``, shape ``[B, *output]``."""
-        return _weighted_sum(self.weights(orbit), orbit.pulled_back)
+        return weighted_sum(self.weights(orbit), orbit.pulled_back)
 
 
 class Mean(Aggregator):
@@ -131,7 +139,7 @@ class Select(Aggregator):
         return best / best.sum(dim=1, keepdim=True)
 
     def forward(self, orbit: Orbit) -> Tensor:  # noqa: D102
-        pick = _weighted_sum(self.weights(orbit), orbit.pulled_back)
+        pick = weighted_sum(self.weights(orbit), orbit.pulled_back)
         if self.gradient == "pick" or not torch.is_grad_enabled():
             return pick
         mean = orbit.pulled_back.mean(dim=1)
@@ -159,5 +167,6 @@ def weight_network(inputs: int, hidden: Sequence[int] = (64,)) -> nn.Sequential:
     return nn.Sequential(*layers, last)
 
 
-def _weighted_sum(weights: Tensor, pulled_back: Tensor) -> Tensor:
+def weighted_sum(weights: Tensor, pulled_back: Tensor) -> Tensor:
+    """Return ``sum_g weights[:, g] pulled_back[:, g]``, shape ``[B, *output]``."""
     return torch.einsum("bg,bg...->b...", weights, pulled_back)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from equirl.representations import Tree
 
-__all__ = ["Orbit"]
+__all__ = ["Orbit", "flatten_views"]
 
 
 @dataclass(frozen=True)
@@ -17,26 +19,32 @@ class Orbit:
     """The orbit of a batch under the backbone ``M``; entry ``[b, g]`` of everything belongs to ``g x_b``.
 
     Attributes:
-        inputs: ``g x``, shape ``[B, |G|, *input]`` (or a dict of such).
+        views: What ``inputs`` is made from: itself, or a function that makes it when somebody asks.
         features: What the first part of the backbone made of ``g x``, shape ``[B, |G|, *features]``; the outputs where
             the backbone is in one part.
         outputs: ``M(g x)``, shape ``[B, |G|, *output]``.
         pulled_back: ``g^-1 M(g x)``, shape ``[B, |G|, *output]``.
     """
 
-    inputs: Tree
+    views: Tree | Callable[[], Tree]
     features: Tensor
     outputs: Tensor
     pulled_back: Tensor
 
+    @cached_property
+    def inputs(self) -> Tree:
+        """The views ``g x``, shape ``[B, |G|, *input]`` (or a dict of such)."""
+        return self.views() if callable(self.views) else self.views
+
     @property
     def flat_inputs(self) -> Tensor:
         """The inputs as float vectors, shape ``[B, |G|, n]``; the entries of a dict are concatenated in key order."""
-        return _flatten(self.inputs)
+        return flatten_views(self.inputs)
 
 
-def _flatten(tree: Tree) -> Tensor:
+def flatten_views(tree: Tree) -> Tensor:
+    """Return views ``[B, |G|, *input]`` as float vectors ``[B, |G|, n]``, a dict's entries one after another."""
     if isinstance(tree, Tensor):
         values = tree if tree.is_floating_point() else tree.to(torch.get_default_dtype())
         return values.flatten(2) if values.ndim > 2 else values.unsqueeze(2)
-    return torch.cat([_flatten(tree[key]) for key in sorted(tree)], dim=2)
+    return torch.cat([flatten_views(tree[key]) for key in sorted(tree)], dim=2)

@@ -147,21 +147,21 @@ class MonomialRepresentation(Representation):
         return torch.ones(self._index.shape, device=self._index.device) if self._sign is None else self._sign
 
     def orbit(self, x: Tree) -> Tensor:  # noqa: D102
-        flat = self._flatten(x, leading=1)
+        flat = self.flatten(x, leading=1)
         moved = flat.index_select(1, self._index.flatten()).view(len(flat), self.group.order, self.dim)
         if self._sign is not None:
             moved = _with_sign(moved, self._sign)
         return moved.view(len(flat), self.group.order, *self.shape)
 
     def pull_back(self, y: Tree) -> Tensor:  # noqa: D102
-        flat = self._flatten(y, leading=2)
+        flat = self.flatten(y, leading=2)
         moved = flat.gather(2, self._inverse_index.expand(len(flat), -1, -1))
         if self._inverse_sign is not None:
             moved = _with_sign(moved, self._inverse_sign)
         return moved.view(len(flat), self.group.order, *self.shape)
 
     def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tensor:
-        flat = self._flatten(x, leading=1)
+        flat = self.flatten(x, leading=1)
         if isinstance(g, Tensor):
             element: int | Tensor = _element_per_sample(self.group, g, len(flat))
             moved = flat.gather(1, self._index[element])
@@ -194,7 +194,12 @@ class MonomialRepresentation(Representation):
     def extra_repr(self) -> str:  # noqa: D102
         return f"group={self.group}, shape={list(self.shape)}"
 
-    def _flatten(self, x: Tree, leading: int) -> Tensor:
+    def flatten(self, x: Tree, leading: int = 1) -> Tensor:
+        """Return samples ``[B, *shape]`` as vectors ``[B, n]``; with ``leading=2`` orbits ``[B, |G|, *shape]``.
+
+        Raises:
+            ValueError: ``x`` has another shape.
+        """
         order = (self.group.order,) if leading == 2 else ()
         if isinstance(x, Tensor) and x.shape[1:] == (*order, *self.shape):
             return x.reshape(*x.shape[:leading], self.dim)
@@ -230,17 +235,17 @@ class TokenRepresentation(Representation):
         return self._table
 
     def orbit(self, x: Tree) -> Tensor:  # noqa: D102
-        tokens = self._check(x, leading=1)
+        tokens = self.check(x, leading=1)
         return self._table[:, tokens].movedim(0, 1)
 
     def pull_back(self, y: Tree) -> Tensor:  # noqa: D102
-        tokens = self._check(y, leading=2)
+        tokens = self.check(y, leading=2)
         inverse = self._table[self.group.inverses.to(self._table.device)]
         elements = torch.arange(self.group.order, device=tokens.device).view(1, -1, *[1] * (tokens.ndim - 2))
         return inverse[elements, tokens]
 
     def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tensor:
-        tokens = self._check(x, leading=1)
+        tokens = self.check(x, leading=1)
         if isinstance(g, Tensor):
             elements = _element_per_sample(self.group, g, len(tokens))
             return self._table[elements.view(-1, *[1] * (tokens.ndim - 1)), tokens]
@@ -263,7 +268,12 @@ class TokenRepresentation(Representation):
     def extra_repr(self) -> str:  # noqa: D102
         return f"group={self.group}, vocabulary={self._table.shape[1]}, shape={list(self.shape)}"
 
-    def _check(self, x: Tree, leading: int) -> Tensor:
+    def check(self, x: Tree, leading: int = 1) -> Tensor:
+        """Return tokens ``[B, *shape]``, or orbits of them with ``leading=2``, as int64.
+
+        Raises:
+            ValueError: ``x`` has another shape, holds no integers, or tokens outside the vocabulary.
+        """
         order = (self.group.order,) if leading == 2 else ()
         expected = (*order, *self.shape)
         if isinstance(x, Tensor) and not x.is_floating_point() and x.ndim == 1 + len(expected):
@@ -316,6 +326,14 @@ class MappingRepresentation(Representation):
             and set(self.keys) == set(other.keys)
             and all(self.part(key).same_as(other.part(key)) for key in self.keys)
         )
+
+    def entries(self, x: Tree) -> list[Tree]:
+        """Return the entries of a dict in the order of ``keys``.
+
+        Raises:
+            ValueError: Other keys, or no dict.
+        """
+        return list(self._each(x, lambda _, entry: entry).values())
 
     def _each(self, x: Tree, act: Callable[[Representation, Tree], Tree]) -> dict[str, Any]:
         if isinstance(x, Tensor) or set(x) != set(self.keys):

@@ -1,7 +1,8 @@
 """Symmetrization: any module made equivariant by looking at the whole orbit of its input.
 
 ``[B, *S] -> orbit -> [B |G|, *S] -> backbone -> [B, |G|, *out] -> pull back -> aggregate -> [B, *out]``, one backbone
-call for the whole orbit. This is the only place where it is written down.
+call for the whole orbit (or for one view per input, where that is enough). This is the only place where it is written
+down.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
-from equirl.aggregators import Aggregator, Gradient, Mean, Reads, Select, Weighted, weight_network
+from equirl.aggregators import Aggregator, Gradient, Mean, Reads, Select, Weighted, weight_network, weighted_sum
+from equirl.canonical import MinimalFrame
+from equirl.chunking import Chunking
 from equirl.orbit import Orbit
 from equirl.proxy_losses import ProxyLoss
 from equirl.representations import MonomialRepresentation, Representation, Tree
 
-__all__ = ["Equitune", "Equizero", "LambdaEquitune", "Symmetrized", "evaluate_orbit", "symmetrize"]
+__all__ = ["Canonical", "Equitune", "Equizero", "LambdaEquitune", "Symmetrized", "evaluate_orbit", "symmetrize"]
 
 
 def evaluate_orbit(
@@ -25,8 +29,9 @@ def evaluate_orbit(
     input_rep: Representation,
     output_rep: Representation,
     features: Callable[[Tree], Tensor] | None = None,
+    chunking: Chunking | None = None,
 ) -> Orbit:
-    """Return the orbit of ``x`` with what the backbone makes of it, in one backbone call.
+    """Return the orbit of ``x`` with what the backbone makes of it, in one backbone call (or few, see ``Chunking``).
 
     Args:
         backbone: Maps ``[N, *input]`` (or the features, where ``features`` is given) to ``[N, *output]``, row by row.
@@ -34,33 +39,24 @@ def evaluate_orbit(
         input_rep: How the group moves an input.
         output_rep: How the group moves an output.
         features: The first part of the network, ``[N, *input] -> [N, *features]``; ``None`` if it is in one part.
+        chunking: Splits large batches; ``None``: one call.
 
     Raises:
         ValueError: The representations are of different groups, or a shape does not fit.
     """
-    if input_rep.group != output_rep.group:
-        raise ValueError(
-            f"input_rep represents {input_rep.group} but output_rep represents {output_rep.group}; "
-            "symmetrization is defined for one group: build both from the same FiniteGroup"
-        )
+    _check_same_group(input_rep, output_rep)
     order = input_rep.group.order
-    inputs = input_rep.orbit(x)
-    rows = _map(inputs, lambda t: t.flatten(0, 1))
-    if features is None:
-        seen = outputs = backbone(rows)  # type: ignore[arg-type]
-    else:
-        seen = features(rows)
-        outputs = backbone(seen)
-    outputs_per_element = _per_element(outputs, order)
-    pulled_back = output_rep.pull_back(outputs_per_element)
+
+    def on_views(samples: Tree) -> tuple[Tensor, ...]:
+        return _seen_and_outputs(backbone, features, _map(input_rep.orbit(samples), lambda t: t.flatten(0, 1)))
+
+    parts = on_views(x) if chunking is None else chunking(on_views, x, order)
+    per_element = [part.reshape(-1, order, *part.shape[1:]) for part in parts]
+    outputs = per_element[-1]
+    pulled_back = output_rep.pull_back(outputs)
     if not isinstance(pulled_back, Tensor):
         raise ValueError("output_rep must act on tensors; a dict of outputs cannot be aggregated")
-    return Orbit(
-        inputs=inputs,
-        features=outputs_per_element if features is None else _per_element(seen, order),
-        outputs=outputs_per_element,
-        pulled_back=pulled_back,
-    )
+    return Orbit(views=lambda: input_rep.orbit(x), features=per_element[0], outputs=outputs, pulled_back=pulled_back)
 
 
 def symmetrize(
@@ -70,13 +66,77 @@ def symmetrize(
     output_rep: Representation,
     aggregator: Aggregator,
     features: Callable[[Tree], Tensor] | None = None,
+    chunking: Chunking | None = None,
+    shown: Callable[[Orbit], Orbit] | None = None,
 ) -> Tensor:
     """Return ``M_G(x) = sum_g w(gx) g^-1 M(gx)``, shape ``[B, *output]``; ``w`` is the aggregator's.
 
-    For one network used once; as a module, see :class:`Symmetrized`. Arguments and errors as for ``evaluate_orbit``.
+    An aggregator that needs the inputs alone gets one backbone row per input instead of ``|G|``. For one network used
+    once; as a module, see :class:`Symmetrized`. Arguments and errors as for ``evaluate_orbit``.
+
+    Args:
+        backbone: See ``evaluate_orbit``.
+        x: See ``evaluate_orbit``.
+        input_rep: See ``evaluate_orbit``.
+        output_rep: See ``evaluate_orbit``.
+        aggregator: Gives the weights.
+        features: See ``evaluate_orbit``.
+        chunking: See ``evaluate_orbit``.
+        shown: What the aggregator is shown, made of the orbit; by default the orbit itself.
     """
-    output: Tensor = aggregator(evaluate_orbit(backbone, x, input_rep, output_rep, features))
+    weights = aggregator.weights_of_inputs(x)
+    if weights is not None:
+        return _on_chosen_views(backbone, x, input_rep, output_rep, weights, features, chunking)
+    orbit = evaluate_orbit(backbone, x, input_rep, output_rep, features, chunking)
+    output: Tensor = aggregator(orbit if shown is None else shown(orbit))
     return output
+
+
+def _on_chosen_views(
+    backbone: Callable[[Tensor], Tensor],
+    x: Tree,
+    input_rep: Representation,
+    output_rep: Representation,
+    weights: Tensor,
+    features: Callable[[Tree], Tensor] | None,
+    chunking: Chunking | None,
+) -> Tensor:
+    """Return ``sum_g w(gx) g^-1 M(g* x)``, where all views with weight are equal to ``g* x``."""
+    _check_same_group(input_rep, output_rep)
+    order = input_rep.group.order
+    largest, chosen = weights.max(dim=1)
+
+    def on_rows(rows: Tree) -> tuple[Tensor, ...]:
+        return _seen_and_outputs(backbone, features, rows)
+
+    rows = input_rep.apply(chosen, x)
+    outputs = (on_rows(rows) if chunking is None else chunking(on_rows, rows, 1))[-1]
+    if bool((largest == 1).all()):
+        pulled_back = output_rep.apply(input_rep.group.inverses.to(chosen.device)[chosen], outputs)
+        if isinstance(pulled_back, Tensor):
+            return pulled_back
+    pulled_back = output_rep.pull_back(outputs.unsqueeze(1).expand(-1, order, *outputs.shape[1:]))
+    if not isinstance(pulled_back, Tensor):
+        raise ValueError("output_rep must act on tensors; a dict of outputs cannot be aggregated")
+    return weighted_sum(weights.to(outputs.dtype), pulled_back)
+
+
+def _seen_and_outputs(
+    backbone: Callable[[Tensor], Tensor], features: Callable[[Tree], Tensor] | None, rows: Tree
+) -> tuple[Tensor, ...]:
+    """Return what the backbone makes of rows, after the features where the network is in two parts."""
+    if features is None:
+        return (backbone(rows),)  # type: ignore[arg-type]
+    seen = features(rows)
+    return seen, backbone(seen)
+
+
+def _check_same_group(input_rep: Representation, output_rep: Representation) -> None:
+    if input_rep.group != output_rep.group:
+        raise ValueError(
+            f"input_rep represents {input_rep.group} but output_rep represents {output_rep.group}; "
+            "symmetrization is defined for one group: build both from the same FiniteGroup"
+        )
 
 
 class Symmetrized(nn.Module):
@@ -93,6 +153,8 @@ class Symmetrized(nn.Module):
         aggregator: How the orbit of outputs becomes one.
         features: First part of the network where λ should read something in the middle: the whole network is then
             ``backbone(features(x))``.
+        chunk_rows: Backbone rows at a time: ``None`` splits large batches on the CPU so that their activations stay in
+            the cache (:class:`~equirl.chunking.Chunking`), 0 never does.
 
     Raises:
         ValueError: The representations are of different groups; on call: a shape does not fit its representation.
@@ -105,31 +167,33 @@ class Symmetrized(nn.Module):
         output_rep: Representation,
         aggregator: Aggregator,
         features: nn.Module | None = None,
+        chunk_rows: int | None = None,
     ) -> None:
         super().__init__()
-        if input_rep.group != output_rep.group:
-            raise ValueError(
-                f"input_rep represents {input_rep.group} but output_rep represents {output_rep.group}; build both "
-                "from the same FiniteGroup"
-            )
+        _check_same_group(input_rep, output_rep)
         self.backbone = backbone
         self.features = features
         self.input_rep = input_rep
         self.output_rep = output_rep
         self.aggregator = aggregator
+        self.chunking = Chunking([backbone] if features is None else [features, backbone], chunk_rows)
 
     def forward(self, x: Tree) -> Tensor:
         """Return ``M_G(x)``: ``[B, *input] -> [B, *output]``."""
-        output: Tensor = self.aggregator(self.evaluate_orbit(x))
-        return output
+        return symmetrize(
+            self.backbone, x, self.input_rep, self.output_rep, self.aggregator, self.features, self.chunking
+        )
 
     def evaluate_orbit(self, x: Tree) -> Orbit:
         """Return the orbit of ``x`` under the backbone, before it is aggregated."""
-        return evaluate_orbit(self.backbone, x, self.input_rep, self.output_rep, self.features)
+        return evaluate_orbit(self.backbone, x, self.input_rep, self.output_rep, self.features, self.chunking)
 
     def orbit_weights(self, x: Tree) -> Tensor:
         """Return the weight of each group element for each input, shape ``[B, |G|]``, rows summing to 1."""
-        return self.aggregator.weights(self.evaluate_orbit(x))
+        weights = self.aggregator.weights_of_inputs(x)
+        if weights is None:
+            return self.aggregator.weights(self.evaluate_orbit(x))
+        return weights.to(torch.get_default_dtype())
 
 
 class Equitune(Symmetrized):
@@ -216,14 +280,32 @@ class Equizero(Symmetrized):
         super().__init__(backbone, input_rep, output_rep, Select(proxy_loss, gradient))
 
 
+class Canonical(Symmetrized):
+    """Canonical choice: ``M_G(x) = g*^-1 M(g* x)``, ``g*`` picked by the input alone (Puny et al. 2021).
+
+    One backbone row per input: about the cost of the plain backbone. Exactly equivariant, on symmetric inputs too, and
+    discontinuous (:class:`~equirl.canonical.MinimalFrame`): the right tool on grids, a choice elsewhere.
+
+    Args:
+        backbone: As for :class:`Symmetrized`.
+        input_rep: As for :class:`Symmetrized`.
+        output_rep: As for :class:`Symmetrized`.
+        seed: Of the rule that picks.
+
+    Raises:
+        ValueError: As for :class:`Symmetrized`.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, input_rep: Representation, output_rep: Representation, *, seed: int = 0
+    ) -> None:
+        super().__init__(backbone, input_rep, output_rep, MinimalFrame(input_rep, seed))
+
+
 def _map(tree: Tree, function: Callable[[Tensor], Tensor]) -> Tree:
     if isinstance(tree, Tensor):
         return function(tree)
     return {key: _map(value, function) for key, value in tree.items()}
-
-
-def _per_element(rows: Tensor, order: int) -> Tensor:
-    return rows.reshape(-1, order, *rows.shape[1:])
 
 
 def _flat_size(representation: Representation) -> int | None:

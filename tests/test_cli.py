@@ -225,7 +225,9 @@ def test_a_mistake_shows_no_traceback_in_a_process_either(tmp_path: Path) -> Non
     assert "Traceback" not in output
 
 
-def test_a_small_study_resumes_and_reports(tmp_path: Path) -> None:
+def test_a_small_study_resumes_and_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [
         "benchmark", "rl", "--agents", "plain", "grid-c4/equizero+gradient=straight_through", "--n-seeds", "2",
         "--size", "3", "--total-timesteps", "700", "--eval-freq", "100", "--threshold", "0.2", "--out", "study",
@@ -244,12 +246,15 @@ def test_a_small_study_resumes_and_reports(tmp_path: Path) -> None:
 
     lost = next((tmp_path / "study/runs").glob("plain-seed1-*.csv"))
     lost.unlink()
-    assert "4 runs, 1 to do" in _run(*arguments, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 0
+    assert "4 runs, 1 to do" in capsys.readouterr().out
     columns = [line.rsplit(b",", 1)[0] for line in first.splitlines()]  # without the seconds
     again = [line.rsplit(b",", 1)[0] for line in (tmp_path / "study/study.csv").read_bytes().splitlines()]
     assert columns == again  # equal seeds, equal runs
     other = ["--stop-after", "2", "--agents", "plain", "--n-seeds", "1"]
-    assert "1 runs, 1 to do" in _run(*arguments, *other, cwd=tmp_path)  # another setting, another run
+    assert main([*arguments, *other]) == 0
+    assert "1 runs, 1 to do" in capsys.readouterr().out  # another setting, another run
 
 
 @pytest.mark.parametrize(
@@ -290,8 +295,14 @@ def test_a_world_behind_a_view_trains_and_is_enjoyed(tmp_path: Path) -> None:
 
 
 STUDIES = {
-    "minigrid": ["--tasks", "empty-room", "--n-seeds", "1", "--total-timesteps", "1000", "--n-eval-episodes", "4"],
-    "control": ["--environments", "CartPole-v1", "--n-seeds", "1", "--total-timesteps", "1500", "--n-episodes", "5"],
+    "minigrid": [
+        *["--tasks", "empty-room", "--n-seeds", "1", "--total-timesteps", "1000", "--n-eval-episodes", "2"],
+        *["--agents", "plain", "equitune"],
+    ],
+    "control": [
+        *["--environments", "CartPole-v1", "--n-seeds", "1", "--total-timesteps", "1500", "--n-episodes", "2"],
+        *["--variants", "plain", "equizero, max_value"],
+    ],
     "zero-shot": [
         *["--size", "3", "--n-seeds", "2", "--total-timesteps", "600", "--groups", "grid-c4", "--variants", "plain"],
         "equizero, novelty",
@@ -305,10 +316,15 @@ STUDIES = {
     ("study", "picture"),
     [("minigrid", "learning_curves.png"), ("zero-shot", "success.png"), ("control", "returns.png")],
 )
-def test_small_studies_write_what_they_say(study: str, picture: str, tmp_path: Path) -> None:
+def test_small_studies_write_what_they_say(
+    study: str, picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     arguments = ["benchmark", study, *STUDIES[study], "--n-jobs", "1", "--out", "study"]
-    output = _run(*arguments, cwd=tmp_path)
+    assert main(arguments) == 0
+    output = capsys.readouterr().out
     for name in ("study.csv", "record.json", "summary.md", picture):
         assert (tmp_path / "study" / name).stat().st_size > 0
     assert (tmp_path / "study/summary.md").read_text().strip() in output
-    assert " 0 to do" in _run(*arguments, cwd=tmp_path)
+    assert main(arguments) == 0
+    assert " 0 to do" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from equirl import Orbit, confidence, entropy, max_value, resolve_proxy_loss
 
 
 def _orbit(outputs: Tensor) -> Orbit:
-    return Orbit(inputs=outputs, features=outputs, outputs=outputs, pulled_back=outputs)
+    return Orbit(views=outputs, features=outputs, outputs=outputs, pulled_back=outputs)
 
 
 def test_values_against_closed_forms() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from equirl import (
+    Canonical,
     Equitune,
     Equizero,
     FiniteGroup,
@@ -39,6 +40,7 @@ METHODS: dict[str, Callable[..., Symmetrized]] = {
     "equizero, max_value": Equizero,
     "equizero, entropy": lambda m, a, b: Equizero(m, a, b, proxy_loss="entropy"),
     "equizero, straight_through": lambda m, a, b: Equizero(m, a, b, gradient="straight_through"),
+    "canonical": Canonical,
     "equizero, own": lambda m, a, b: Equizero(m, a, b, proxy_loss=lambda orbit: orbit.outputs.flatten(2).sum(2)),
 }
 each_method = pytest.mark.parametrize("make", METHODS.values(), ids=METHODS)

@@ -85,6 +85,8 @@ class MinigridConfig:
 
     tasks: tuple[str, ...] = tuple(TASKS)
     """Tasks, by name."""
+    agents: tuple[str, ...] = ()
+    """Of each task's agents only these; none named: all."""
     n_seeds: int = 3
     """Seeds 0 .. n_seeds - 1 for each agent."""
     n_eval_episodes: int = 100
@@ -113,11 +115,16 @@ def run_minigrid(config: MinigridConfig) -> None:
     for name in config.tasks:
         if name not in TASKS:
             raise ValueError(unknown_name_message("task", name, TASKS))
+    known = {agent for name in config.tasks for agent in TASKS[name].agents}
+    for agent in config.agents:
+        if agent not in known:
+            raise ValueError(unknown_name_message("agent", agent, sorted(known)))
     jobs: list[_Job] = [
         (config, task, agent, seed)
         for task in config.tasks
         for seed in range(config.n_seeds)
         for agent in TASKS[task].agents
+        if agent in (config.agents or TASKS[task].agents)
     ]
     run_missing(jobs, _run, _file_of, COLUMNS, config.n_jobs)
     in_order = sorted(jobs, key=lambda job: (config.tasks.index(job[1]), TASKS[job[1]].agents.index(job[2]), job[3]))

@@ -59,6 +59,8 @@ class ControlConfig:
 
     environments: tuple[str, ...] = tuple(CONTROL_TASKS)
     """Gymnasium ids."""
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    """What is compared."""
     n_seeds: int = 5
     """Seeds 0 .. n_seeds - 1 of the trained agents."""
     n_episodes: int = 100
@@ -87,6 +89,9 @@ def run_control(config: ControlConfig) -> None:
     for name in config.environments:
         if name not in CONTROL_TASKS:
             raise ValueError(unknown_name_message("task", name, CONTROL_TASKS))
+    for name in config.variants:
+        if name not in VARIANTS:
+            raise ValueError(unknown_name_message("variant", name, VARIANTS))
     jobs: list[_Job] = [
         (config, environment, seed) for environment in config.environments for seed in range(config.n_seeds)
     ]
@@ -100,11 +105,15 @@ def _task(config: ControlConfig, environment: str) -> ControlTask:
     return task if config.total_timesteps is None else replace(task, total_timesteps=config.total_timesteps)
 
 
+def _variants(config: ControlConfig) -> dict[str, tuple[str | None, Mapping[str, Any]]]:
+    return {name: VARIANTS[name] for name in config.variants}
+
+
 def _file_of(job: _Job) -> Path:
     config, environment, seed = job
     task = _task(config, environment)
     settings = settings_for("dqn", environment, task.total_timesteps)
-    decisive = [str(task), config.n_episodes, config.eval_freq, settings, str(VARIANTS)]
+    decisive = [str(task), config.n_episodes, config.eval_freq, settings, str(_variants(config))]
     return run_file(config.out, f"{environment}-seed{seed}", decisive)
 
 
@@ -116,7 +125,7 @@ def _run(job: _Job) -> Rows:
     third = _train(config, environment, seed, until_learned=False, total_timesteps=full.num_timesteps // 3)
     rows: list[tuple[Any, ...]] = []
     for stage, model in (("a third", third), ("full", full)):
-        for name, (method, settings) in VARIANTS.items():
+        for name, (method, settings) in _variants(config).items():
             agent = model if method is None else symmetrize_agent(model, task.symmetry, method, settings)
             evaluation = make_vec_env(environment, 10, seed=seed + 1000)
             returns, _ = evaluate_policy(

@@ -1,0 +1,169 @@
+"""Many GridWorlds at once, stepped by array operations: the same episodes as single ones with the same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.utils import seeding
+from numpy.typing import NDArray
+
+from equirl.envs.gridworld import MOVES, GridWorldEnv
+
+__all__ = ["GridWorldBatch"]
+
+_DRAWN_AHEAD = 256
+
+
+class GridWorldBatch:
+    """The states of ``n`` GridWorlds as arrays; environment ``i`` draws from random numbers of its own.
+
+    Without walls and slips only starts are random, and they are drawn in blocks ahead of their use. The numbers are
+    those that a single environment draws one by one.
+
+    Args:
+        n: Number of environments.
+        **settings: As for ``GridWorldEnv``.
+
+    Raises:
+        ValueError: As ``GridWorldEnv``.
+    """
+
+    def __init__(self, n: int, **settings: Any) -> None:
+        self.single = GridWorldEnv(**settings)
+        self.n = n
+        size = self.single.size
+        self._each = np.arange(n)
+        self._next_cell = _next_cells(size)
+        self._channel = size * size
+        self._random = [seeding.np_random(None)[0] for _ in range(n)]
+        self._ahead: list[_Ahead | None] = [None] * n
+        self._draws_ahead = self.single.slip == 0 and self.single.wall_density == 0
+        self._bounds = np.tile([len(self.single.start_cells), len(self.single.goal_cells)], _DRAWN_AHEAD)
+        self.agent: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
+        self.goal: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
+        self.walls: NDArray[np.bool_] = np.zeros((n, size * size), dtype=bool)
+        self._any_walls = False
+        self.steps: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
+        self._planes: NDArray[np.uint8] = np.zeros((n, 3 * size * size), dtype=np.uint8)
+
+    def seed(self, i: int, seed: int | None) -> None:
+        """Seed environment ``i``."""
+        self._random[i] = seeding.np_random(seed)[0]
+        self._ahead[i] = None
+
+    def reset(self, indices: Iterable[int], options: dict[str, Any] | None = None) -> None:
+        """Start new episodes in some environments.
+
+        Args:
+            indices: Which.
+            options: As for ``GridWorldEnv.reset``.
+
+        Raises:
+            ValueError: As ``GridWorldEnv.reset``.
+        """
+        for i in indices:
+            if self._draws_ahead and not options:
+                agent, goal = self._take_ahead(i)
+            else:
+                agent, goal = self._draw(i, options or {})
+            row = self._planes[i]
+            row[self.agent[i]] = row[self._channel + self.goal[i]] = 0
+            row[agent] = row[self._channel + goal] = 1
+            self.agent[i], self.goal[i] = agent, goal
+            self.steps[i] = 0
+
+    def step(
+        self, actions: NDArray[np.integer[Any]], skip: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Move all agents and return who arrived and whose time is up, each ``[n]``.
+
+        Args:
+            actions: Integers ``[n]``.
+            skip: Environments that are about to be reset, ``[n]``: nothing is drawn for them, nothing happens to them.
+
+        Raises:
+            ValueError: An action is not 0, 1, 2 or 3.
+        """
+        moves = np.asarray(actions).reshape(self.n)
+        if moves.min() < 0 or moves.max() > 3:
+            wrong = int(np.flatnonzero((moves < 0) | (moves > 3))[0])
+            raise ValueError(
+                f"action {moves[wrong]} of environment {wrong} is not one of 0 up, 1 left, 2 down, 3 right"
+            )
+        if self.single.slip > 0:
+            skipped = np.zeros(self.n, dtype=bool) if skip is None else skip
+            moves = np.array([int(m) if skipped[i] else self._slipped(i, int(m)) for i, m in enumerate(moves)])
+        agent = self._next_cell[self.agent, moves]
+        if self._any_walls:
+            agent = np.where(self.walls[self._each, agent], self.agent, agent)
+        self._planes[self._each, self.agent] = 0
+        self._planes[self._each, agent] = 1
+        self.agent = agent
+        self.steps += 1
+        success = agent == self.goal
+        truncated = (self.steps >= self.single.max_steps) & ~success
+        return (success, truncated) if skip is None else (success & ~skip, truncated & ~skip)
+
+    def observations(self, indices: Sequence[int] | None = None) -> NDArray[np.uint8]:
+        """Return a copy of the observations, ``[n, 3, size, size]``, or of some environments'."""
+        size = self.single.size
+        planes = self._planes.copy() if indices is None else self._planes[indices]
+        return planes.reshape(-1, 3, size, size)
+
+    def cells(self, i: int) -> tuple[tuple[int, int], tuple[int, int], NDArray[np.bool_]]:
+        """Return agent, goal and walls of environment ``i``, as ``equirl.envs.drawing`` takes them."""
+        size = self.single.size
+        agent, goal = divmod(int(self.agent[i]), size), divmod(int(self.goal[i]), size)
+        return agent, goal, self.walls[i].reshape(size, size)
+
+    def _take_ahead(self, i: int) -> tuple[int, int]:
+        ahead = self._ahead[i]
+        while ahead is None or not ahead.episodes:
+            ahead = self._ahead[i] = _Ahead(self._random[i], self._bounds, self.single)
+        ahead.taken += 1
+        return ahead.episodes.pop()
+
+    def _draw(self, i: int, options: dict[str, Any]) -> tuple[int, int]:
+        random = self._random[i]
+        if (ahead := self._ahead[i]) is not None:
+            # Back to where a single environment would be: at the block's beginning, plus the episodes that were used.
+            random.bit_generator.state = ahead.state_before
+            for _ in range(ahead.taken):
+                self.single.draw_state(random, {})
+            self._ahead[i] = None
+        agent, goal, walls = self.single.draw_state(random, options)
+        self.walls[i] = walls.ravel()
+        self._planes[i, 2 * self._channel :] = walls.ravel()
+        self._any_walls = bool(self.walls.any())
+        return _flat(agent, self.single.size), _flat(goal, self.single.size)
+
+    def _slipped(self, i: int, move: int) -> int:
+        random = self._random[i]
+        if random.random() < self.single.slip:
+            return (move + (1 if random.random() < 0.5 else 3)) % 4
+        return move
+
+
+class _Ahead:
+    """A block of episodes drawn ahead of their use."""
+
+    def __init__(self, random: np.random.Generator, bounds: NDArray[np.int64], single: GridWorldEnv) -> None:
+        self.state_before = random.bit_generator.state
+        self.taken = 0
+        drawn = random.integers(bounds).reshape(-1, 2)
+        starts, goals = single.start_cells[drawn[:, 0]], single.goal_cells[drawn[:, 1]]
+        usable = np.flatnonzero(starts != goals)[::-1]
+        self.episodes: list[tuple[int, int]] = list(zip(starts[usable].tolist(), goals[usable].tolist(), strict=True))
+
+
+def _next_cells(size: int) -> NDArray[np.int64]:
+    """Return the cell that each move leads to on an empty grid, ``[size * size, 4]``."""
+    cells = np.stack(np.divmod(np.arange(size * size), size), axis=1)
+    targets = np.clip(cells[:, None] + MOVES, 0, size - 1)
+    return targets[..., 0] * size + targets[..., 1]
+
+
+def _flat(cell: Sequence[int], size: int) -> int:
+    return cell[0] * size + cell[1]

@@ -1,0 +1,141 @@
+"""Canonical choice: the input alone picks the group element, so that the backbone sees one row per input.
+
+A minimal frame (Puny et al. 2021, arXiv:2110.03336): ``M_G(x) = g*^-1 M(g* x)`` with ``g* = argmax_g r(gx)``. It is
+λ-equitune with an indicator for λ that reads nothing of the backbone.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from equirl.aggregators import Aggregator
+from equirl.orbit import Orbit, flatten_views
+from equirl.representations import (
+    MappingRepresentation,
+    MonomialRepresentation,
+    Representation,
+    TokenRepresentation,
+    Tree,
+)
+
+__all__ = ["GenericProjection", "MinimalFrame"]
+
+
+class MinimalFrame(Aggregator):
+    """Canonical choice: ``M_G(x) = g*^-1 M(g* x)``, ``g* = argmax_g r(gx)``, ``r`` a fixed generic projection.
+
+    The backbone sees ``g* x`` alone, one row per input. All elements that attain the maximum have the same ``g* x``
+    (they differ by elements that leave ``x`` fixed), and their pulled-back outputs are averaged: exact also on
+    symmetric inputs.
+
+    **It is discontinuous**: where two views have nearly the same ``r`` a small change of ``x`` changes the choice, and
+    no choice of one element per input is continuous (Dym et al. 2024, arXiv:2402.16077). On grids and
+    other discrete inputs that does not matter; on measured ones the output may jump.
+
+    Args:
+        input_rep: How the group moves an input.
+        seed: Of the projection. Networks that share a seed and a representation choose alike.
+    """
+
+    def __init__(self, input_rep: Representation, seed: int = 0) -> None:
+        super().__init__()
+        self.seed = seed
+        self.group = input_rep.group
+        self.projection = GenericProjection(input_rep, seed)
+
+    @torch.no_grad()
+    def weights_of_inputs(self, x: Tree) -> Tensor:
+        """Return ``1/k`` at each of the ``k`` maxima of ``r(gx)`` and 0 elsewhere, shape ``[B, |G|]``."""
+        scores, scale = self.projection(x)
+        # Views are permutations of the same numbers: equal ones differ by the round-off of a sum, nothing else does.
+        slack = 4096 * torch.finfo(scores.dtype).eps * scale
+        best = (scores >= scores.amax(dim=1, keepdim=True) - slack[:, None]).to(scores.dtype)
+        return best / best.sum(dim=1, keepdim=True)
+
+    def weights(self, orbit: Orbit) -> Tensor:
+        """Return the same weights from a whole orbit, shape ``[B, |G|]``."""
+        weights = self.weights_of_inputs(_entry(orbit.inputs, self.group.identity))
+        return weights.to(orbit.outputs.dtype)
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return f"seed={self.seed}"
+
+
+class GenericProjection(nn.Module):
+    """``r(gx) = <w, gx>`` for all ``g`` at once, with a fixed generic ``w``: different views get different numbers.
+
+    Permuted and signed coordinates take one product with the matrix of all ``rho(g)^T w``; nothing is moved. Tokens
+    stand for generic numbers; the entries of a dict are summed. In float64, so that no two views meet by round-off.
+
+    Args:
+        representation: How the group moves ``x``.
+        seed: Of ``w``, whose numbers are the same on every machine.
+    """
+
+    def __init__(self, representation: Representation, seed: int = 0) -> None:
+        super().__init__()
+        self._representation = representation
+        self._seed = seed
+        self._parts = nn.ModuleList()
+        weights = torch.empty(0, 0)
+        if isinstance(representation, MappingRepresentation):
+            keys = enumerate(representation.keys)
+            self._parts.extend(GenericProjection(representation.part(key), seed + 7919 * (n + 1)) for n, key in keys)
+        elif isinstance(representation, MonomialRepresentation):
+            index, sign = representation.index.cpu(), representation.sign.cpu().double()
+            weights = torch.zeros_like(sign).scatter_(1, index, sign * _generic_numbers(representation.dim, seed))
+        elif isinstance(representation, TokenRepresentation):
+            weights = _generic_numbers(representation.table.shape[1], seed)[representation.table.cpu()]
+        # No buffer: half() and float() would take the precision that tells views apart.
+        self._weights = {torch.device("cpu"): weights.T.contiguous()}
+
+    def forward(self, x: Tree) -> tuple[Tensor, Tensor]:
+        """Return ``r(gx)``, float64 ``[B, |G|]``, and the size of what was summed for it, ``[B]``.
+
+        Raises:
+            ValueError: ``x`` has another shape.
+        """
+        representation = self._representation
+        if isinstance(representation, MappingRepresentation):
+            entries = representation.entries(x)
+            both = [part(entry) for part, entry in zip(self._parts, entries, strict=True)]
+            return torch.stack([scores for scores, _ in both]).sum(0), torch.stack([size for _, size in both]).sum(0)
+        if isinstance(representation, MonomialRepresentation):
+            flat = representation.flatten(x)
+            weights = self._weights_on(flat.device)
+            flat = flat.to(weights.dtype)
+            return flat @ weights, flat.abs().sum(dim=1)
+        if isinstance(representation, TokenRepresentation):
+            tokens = representation.check(x)
+            tokens = tokens.reshape(len(tokens), -1)
+            weights = self._weights_on(tokens.device)
+            places = _generic_numbers(tokens.shape[1], self._seed + 1).to(weights)
+            return places @ weights[tokens], places.abs().sum().expand(len(tokens))
+        views = flatten_views(representation.orbit(x))
+        weights = _generic_numbers(views.shape[2], self._seed).to(views.device, _precision(views.device))
+        views = views.to(weights.dtype)
+        return views @ weights, views.abs().sum(dim=(1, 2))
+
+    def _weights_on(self, device: torch.device) -> Tensor:
+        if device not in self._weights:
+            self._weights[device] = self._weights[torch.device("cpu")].to(device, _precision(device))
+        return self._weights[device]
+
+
+def _precision(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+
+
+@lru_cache(maxsize=64)
+def _generic_numbers(n: int, seed: int) -> Tensor:
+    """Return ``n`` numbers in [-1, 1), float64; a longer list begins as the shorter one does."""
+    numbers = random.Random(seed)
+    return torch.tensor([2 * numbers.random() - 1 for _ in range(n)], dtype=torch.float64)
+
+
+def _entry(tree: Tree, g: int) -> Tree:
+    return tree[:, g] if isinstance(tree, Tensor) else {key: _entry(part, g) for key, part in tree.items()}

@@ -1,0 +1,98 @@
+"""Running a network on a few samples at a time, so that its activations stay in the cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from equirl.representations import Tree
+
+__all__ = ["Chunking"]
+
+RowFunction: TypeAlias = Callable[[Tree], tuple[Tensor, ...]]
+
+_CHUNK_BYTES = 2 << 20
+"""Size of the largest activation of a chunk. Measured: see "Where the time goes" in experiments/README.md."""
+
+
+class Chunking:
+    """Splits batches on the CPU so that the largest activation of a chunk takes about 2 MB; elsewhere it does nothing.
+
+    Larger ones fall out of the cache, and their memory is mapped and cleared anew on each call. How large an
+    activation is per row is seen on the first call, once for each shape of input. Batches are
+    not split where a network in training mode normalises over the batch.
+
+    Args:
+        modules: The network's modules, looked at for batch normalisation.
+        rows: A fixed number of backbone rows at a time, instead of what was measured; 0: never split.
+
+    Raises:
+        ValueError: A negative number of rows.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], rows: int | None = None) -> None:
+        if rows is not None and rows < 0:
+            raise ValueError(f"chunk_rows must be a number of rows, or 0 to never split; got {rows}")
+        self.rows = rows
+        self._batch_norms = [
+            module
+            for root in modules
+            for module in root.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        ]
+        self._row_bytes: dict[Any, int] = {}
+
+    def __call__(self, function: RowFunction, x: Tree, rows_per_sample: int) -> tuple[Tensor, ...]:
+        """Return ``function(x)``, computed a few samples at a time.
+
+        Args:
+            function: Works sample by sample.
+            x: Samples, ``[B, *input]`` or a dict of such.
+            rows_per_sample: Backbone rows that each sample makes, the order of the group.
+        """
+        first = tree_leaves(x)[0]
+        if (
+            self.rows == 0
+            or torch.compiler.is_compiling()
+            or (self.rows is None and first.device.type != "cpu")
+            or any(module.training for module in self._batch_norms)
+        ):
+            return function(x)
+        rows = self.rows
+        if rows is None:
+            key = (first.shape[1:], first.dtype)
+            if key not in self._row_bytes:
+                with _LargestRow(len(first) * rows_per_sample) as largest:
+                    outputs = function(x)
+                self._row_bytes[key] = largest.row_bytes
+                return outputs
+            rows = _CHUNK_BYTES // max(1, self._row_bytes[key])
+        samples = max(1, rows // rows_per_sample)
+        if samples >= len(first):
+            return function(x)
+        samples = math.ceil(len(first) / math.ceil(len(first) / samples))  # no small rest at the end
+        starts = range(0, len(first), samples)
+        parts = [function(tree_map(lambda t, at=start: t[at : at + samples], x)) for start in starts]
+        return tuple(torch.cat(pieces) for pieces in zip(*parts, strict=True))
+
+
+class _LargestRow(TorchDispatchMode):
+    """Notes the size per row of the largest tensor that has one entry per row."""
+
+    def __init__(self, n_rows: int) -> None:
+        super().__init__()
+        self._n_rows = n_rows
+        self.row_bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and tensor.ndim and len(tensor) == self._n_rows:
+                self.row_bytes = max(self.row_bytes, tensor.numel() * tensor.element_size() // self._n_rows)
+        return result

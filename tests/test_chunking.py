@@ -1,0 +1,110 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from equirl import (
+    Canonical,
+    Chunking,
+    Equitune,
+    Equizero,
+    LambdaEquitune,
+    Symmetrized,
+    dihedral_group,
+    image_representation,
+    permutation_representation,
+    regular_representation,
+)
+from equirl import chunking as chunking_module
+
+GROUP = dihedral_group(4)
+IMAGES, OUTPUTS = image_representation(GROUP, (2, 6, 6)), regular_representation(GROUP)
+METHODS: dict[str, Callable[[nn.Module], Symmetrized]] = {
+    "equitune": lambda m: Equitune(m, IMAGES, OUTPUTS),
+    "lambda_equitune": lambda m: LambdaEquitune(m, IMAGES, OUTPUTS, reads="inputs"),
+    "equizero": lambda m: Equizero(m, IMAGES, OUTPUTS),
+    "canonical": lambda m: Canonical(m, IMAGES, OUTPUTS),
+}
+
+
+def _backbone() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(288, 8))
+
+
+def _rows_per_call(backbone: nn.Module) -> list[int]:
+    rows: list[int] = []
+    backbone.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    return rows
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("rows", [1, 24, 100])
+def test_chunks_change_neither_outputs_nor_gradients(method: str, rows: int) -> None:
+    whole, split = (METHODS[method](_backbone()) for _ in range(2))
+    split.load_state_dict(whole.state_dict())
+    whole.chunking, split.chunking = Chunking([whole], rows=0), Chunking([split], rows=rows)
+    calls = _rows_per_call(split.backbone)
+    x = torch.randn(30, 2, 6, 6)
+    outputs = [module(x) for module in (whole, split)]
+    assert torch.allclose(*outputs, atol=1e-6)
+    assert (len(calls) > 1) == (rows < len(x) * (1 if method == "canonical" else 8))
+    for module, output in zip((whole, split), outputs, strict=True):
+        output.square().sum().backward()
+        assert all(p.grad is not None for p in module.backbone.parameters())
+    for ours, theirs in zip(split.parameters(), whole.parameters(), strict=True):
+        if theirs.grad is not None:
+            assert ours.grad is not None
+            assert torch.allclose(ours.grad, theirs.grad, atol=1e-4)
+
+
+def test_the_size_of_a_chunk_comes_from_the_largest_activation(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Equitune(_backbone(), IMAGES, OUTPUTS)
+    calls = _rows_per_call(module.backbone)
+    row = 8 * 6 * 6 * 4  # the convolution's output, in bytes
+    monkeypatch.setattr(chunking_module, "_CHUNK_BYTES", 32 * row)
+    module(torch.randn(1, 2, 6, 6))
+    module(torch.randn(10, 2, 6, 6))
+    assert calls[0] == 8
+    assert max(calls[1:]) <= 32
+    assert sum(calls[1:]) == 80
+    # The first call tells it all, whatever its size.
+    fresh = Equitune(_backbone(), IMAGES, OUTPUTS)
+    calls = _rows_per_call(fresh.backbone)
+    fresh(torch.randn(10, 2, 6, 6))
+    fresh(torch.randn(10, 2, 6, 6))
+    assert calls == [80, 32, 32, 16]
+
+
+def test_batch_normalisation_in_training_sees_the_whole_batch() -> None:
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(72), nn.Linear(72, 8))
+    module = Symmetrized(backbone, IMAGES, OUTPUTS, Equitune(backbone, IMAGES, OUTPUTS).aggregator, chunk_rows=8)
+    calls = _rows_per_call(backbone)
+    x = torch.randn(6, 2, 6, 6)
+    module(x)
+    assert calls == [48]
+    module.eval()(x)
+    assert calls[1:] == [8] * 6
+
+
+def test_integers_are_split_too() -> None:
+    rho = permutation_representation(GROUP)
+
+    class Embedded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.table(x).sum(2)  # type: ignore[no-any-return]
+
+    module = Symmetrized(Embedded(), rho, rho, Equitune(nn.Identity(), rho, rho).aggregator, chunk_rows=8)
+    x = torch.randint(0, 5, (9, 4))
+    assert module(x).shape == (9, 4)
+
+
+def test_a_negative_number_of_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="chunk_rows must be a number of rows"):
+        Symmetrized(_backbone(), IMAGES, OUTPUTS, Equitune(_backbone(), IMAGES, OUTPUTS).aggregator, chunk_rows=-1)
