@@ -156,17 +156,19 @@ class _Fit:
         # Inputs are large and cheap to make again; what the backbone gives is neither.
         self._features = torch.cat([part.features for part in parts])
         self._outputs = torch.cat([part.outputs for part in parts])
-        self._pulled_back = torch.cat([part.pulled_back for part in parts])
-        target = self._pulled_back[:, self._identity]
+        whole = [part.outputs if part.combined is None else part.combined for part in parts]
+        self._combined = torch.cat(whole)
+        target = self._combined[:, self._identity]
         self._variance = target.var(dim=0).clamp_min(float(target.var(dim=0).max()) * 0.01 + 1e-12)
 
     def loss(self, rows: Tensor) -> Tensor:
         inputs = self._network.input_rep.orbit(rows_of(self._observations, rows))
-        orbit = Orbit(inputs, self._features[rows], self._outputs[rows], self._pulled_back[rows])
+        output_rep, combined = self._network.output_rep, self._combined[rows]
+        orbit = Orbit(inputs, self._features[rows], self._outputs[rows], output_rep, combined)
         if self._settings.objective == "recognize":
             weights = self._network.aggregator.weights(orbit)
             return -weights[:, self._identity].clamp_min(1e-12).log().mean()
-        error: Tensor = self._network.aggregator(orbit) - orbit.pulled_back[:, self._identity]
+        error: Tensor = self._network.aggregator(orbit) - combined[:, self._identity]
         return (error.square() / self._variance).mean()
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from equirl.agents.methods import make_aggregator
 from equirl.agents.spaces import flat_size, observation_shape, resolve_symmetry
+from equirl.aggregators import choice_weights
 from equirl.chunking import Chunking
 from equirl.orbit import Orbit
 from equirl.representations import MonomialRepresentation, Tree
@@ -96,10 +97,10 @@ class OrbitNetwork(nn.Module):
 
     def orbit_weights(self, obs: PyTorchObs) -> Tensor:
         """Return the weight of each group element for each observation, shape ``[B, |G|]``, rows summing to 1."""
-        weights = self.aggregator.weights_of_inputs(self._observations(obs))
-        if weights is None:
+        choice = self.aggregator.choose(self._observations(obs))
+        if choice is None:
             return self.aggregator.weights(self.evaluate_orbit(obs))
-        return weights.to(torch.get_default_dtype())
+        return choice_weights(choice, self.symmetry.group.order)
 
     def _observations(self, obs: PyTorchObs) -> Tree:
         observations = _as_rows(obs, self.observation_space)

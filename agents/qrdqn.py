@@ -65,7 +65,7 @@ class EquivariantQuantileNetwork(OrbitNetwork, QuantileNetwork):
         return tensor_product(trivial_representation(action.group, (self.n_quantiles,)), action)
 
     def _for_aggregator(self, orbit: Orbit) -> Orbit:
-        return replace(orbit, outputs=orbit.outputs.mean(dim=2))
+        return replace(orbit, outputs=orbit.outputs.mean(dim=2), combined=orbit.outputs)
 
     def _features(self, rows: Tree) -> Tensor:
         hidden: Tensor = self.extract_features(rows, self.features_extractor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,33 +19,61 @@ from equirl.orbit import Orbit
 from equirl.proxy_losses import ProxyLoss, resolve_proxy_loss
 from equirl.representations import Tree
 
-__all__ = ["Aggregator", "Gradient", "Mean", "Reads", "Select", "Weighted", "weight_network", "weighted_sum"]
+__all__ = [
+    "Aggregator",
+    "Choice",
+    "Gradient",
+    "Mean",
+    "Reads",
+    "Select",
+    "Weighted",
+    "choice_weights",
+    "weight_network",
+]
 
 Reads = Literal["features", "inputs"]
 Gradient = Literal["pick", "straight_through"]
 
 
+class Choice(NamedTuple):
+    """One view per input.
+
+    Attributes:
+        elements: The group element of the view, shape ``[B]``.
+        weights: Weights ``[B, |G|]`` of all elements that lead to a view equal to the chosen one; ``None`` where each
+            input has only one.
+    """
+
+    elements: Tensor
+    weights: Tensor | None
+
+
 class Aggregator(nn.Module):
     """Base of all aggregators: a weight per orbit entry, and the weighted sum of the pulled-back outputs."""
+
+    uniform: ClassVar[bool] = False
+    """Whether all weights are ``1/|G|`` always: then there is no need to look at the orbit."""
 
     @abstractmethod
     def weights(self, orbit: Orbit) -> Tensor:
         """Return the weights ``w(gx)``, shape ``[B, |G|]``, non-negative, rows summing to 1."""
 
-    def weights_of_inputs(self, x: Tree) -> Tensor | None:
-        """Return the weights ``[B, |G|]`` (any float dtype) where they depend on ``x`` alone and fall on equal views.
+    def choose(self, x: Tree) -> Choice | None:
+        """Return which view of each input counts, where the inputs alone decide; ``None`` where they do not.
 
-        Then the backbone is asked for one view per input instead of all. ``None`` where they do not.
+        Then the backbone is asked for one view per input instead of all.
         """
         return None
 
     def forward(self, orbit: Orbit) -> Tensor:
         """Return ``sum_g w(gx) g^-1 M(gx)``, shape ``[B, *output]``."""
-        return weighted_sum(self.weights(orbit), orbit.pulled_back)
+        return orbit.weighted_sum(self.weights(orbit))
 
 
 class Mean(Aggregator):
     """Equitune: ``M_G(x) = 1/|G| sum_g g^-1 M(gx)`` (Basu et al. 2022, arXiv:2210.06475)."""
+
+    uniform: ClassVar[bool] = True
 
     def weights(self, orbit: Orbit) -> Tensor:
         """Return ``1/|G|`` for every entry, shape ``[B, |G|]``."""
@@ -53,7 +81,7 @@ class Mean(Aggregator):
         return orbit.outputs.new_full(orbit.outputs.shape[:2], 1.0 / order)
 
     def forward(self, orbit: Orbit) -> Tensor:  # noqa: D102
-        return orbit.pulled_back.mean(dim=1)
+        return orbit.mean()
 
 
 class Weighted(Aggregator):
@@ -90,7 +118,8 @@ class Weighted(Aggregator):
                 f"the λ-network must give one logit per row, [{read.shape[0] * read.shape[1]}, 1]; "
                 f"it gave {list(logits.shape)}"
             )
-        return (logits.view(read.shape[:2]) / self.temperature).softmax(dim=1)
+        logits = logits.view(read.shape[:2])
+        return (logits if self.temperature == 1 else logits / self.temperature).softmax(dim=1)
 
 
 class Select(Aggregator):
@@ -134,17 +163,31 @@ class Select(Aggregator):
                 f"the proxy loss must give one number per orbit entry, {list(orbit.outputs.shape[:2])}; "
                 f"it gave {list(losses.shape)}"
             )
-        slack = self.tie_tolerance * losses.abs().amax(dim=1, keepdim=True)
-        best = (losses <= losses.amin(dim=1, keepdim=True) + slack).to(orbit.outputs.dtype)
+        bound = torch.add(
+            losses.amin(dim=1, keepdim=True), losses.abs().amax(dim=1, keepdim=True), alpha=self.tie_tolerance
+        )
+        best = (losses <= bound).to(orbit.outputs.dtype)
         return best / best.sum(dim=1, keepdim=True)
 
     def forward(self, orbit: Orbit) -> Tensor:  # noqa: D102
-        pick = weighted_sum(self.weights(orbit), orbit.pulled_back)
+        pick = orbit.weighted_sum(self.weights(orbit))
         if self.gradient == "pick" or not torch.is_grad_enabled():
             return pick
-        mean = orbit.pulled_back.mean(dim=1)
+        mean = orbit.mean()
         # mean - mean is 0 to the last bit, so the value is the pick's; mean + (pick - mean) would round.
         return pick.detach() + (mean - mean.detach())
+
+
+def choice_weights(choice: Choice, order: int) -> Tensor:
+    """Return a choice as weights of all elements, shape ``[B, |G|]``, default float dtype.
+
+    Args:
+        choice: One view per input.
+        order: Order of the group.
+    """
+    if choice.weights is not None:
+        return choice.weights.to(torch.get_default_dtype())
+    return nn.functional.one_hot(choice.elements, order).to(torch.get_default_dtype())
 
 
 def weight_network(inputs: int, hidden: Sequence[int] = (64,)) -> nn.Sequential:
@@ -165,8 +208,3 @@ def weight_network(inputs: int, hidden: Sequence[int] = (64,)) -> nn.Sequential:
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return nn.Sequential(*layers, last)
-
-
-def weighted_sum(weights: Tensor, pulled_back: Tensor) -> Tensor:
-    """Return ``sum_g weights[:, g] pulled_back[:, g]``, shape ``[B, *output]``."""
-    return torch.einsum("bg,bg...->b...", weights, pulled_back)

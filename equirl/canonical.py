@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from equirl.aggregators import Aggregator
+from equirl.aggregators import Aggregator, Choice, choice_weights
 from equirl.orbit import Orbit, flatten_views
 from equirl.representations import (
     MappingRepresentation,
@@ -48,17 +48,22 @@ class MinimalFrame(Aggregator):
         self.projection = GenericProjection(input_rep, seed)
 
     @torch.no_grad()
-    def weights_of_inputs(self, x: Tree) -> Tensor:
-        """Return ``1/k`` at each of the ``k`` maxima of ``r(gx)`` and 0 elsewhere, shape ``[B, |G|]``."""
-        scores, scale = self.projection(x)
+    def choose(self, x: Tree) -> Choice:
+        """Return the view with the largest ``r(gx)``, and where several have it the weight ``1/k`` for each."""
+        scores, size = self.projection(x)
         # Views are permutations of the same numbers: equal ones differ by the round-off of a sum, nothing else does.
-        slack = 4096 * torch.finfo(scores.dtype).eps * scale
-        best = (scores >= scores.amax(dim=1, keepdim=True) - slack[:, None]).to(scores.dtype)
-        return best / best.sum(dim=1, keepdim=True)
+        slack = 4096 * torch.finfo(scores.dtype).eps * size
+        if scores.shape[1] == 1:
+            return Choice(scores.new_zeros(len(scores), dtype=torch.long), None)
+        (best, second), elements = _two_largest(scores)
+        if not bool((best - second <= slack).any()):
+            return Choice(elements, None)
+        tied = (scores >= (best - slack).unsqueeze(1)).to(scores.dtype)
+        return Choice(elements, tied / tied.sum(dim=1, keepdim=True))
 
     def weights(self, orbit: Orbit) -> Tensor:
-        """Return the same weights from a whole orbit, shape ``[B, |G|]``."""
-        weights = self.weights_of_inputs(_entry(orbit.inputs, self.group.identity))
+        """Return ``1/k`` at each of the ``k`` maxima of ``r(gx)`` and 0 elsewhere, shape ``[B, |G|]``."""
+        weights = choice_weights(self.choose(_entry(orbit.inputs, self.group.identity)), self.group.order)
         return weights.to(orbit.outputs.dtype)
 
     def extra_repr(self) -> str:  # noqa: D102
@@ -108,7 +113,7 @@ class GenericProjection(nn.Module):
             flat = representation.flatten(x)
             weights = self._weights_on(flat.device)
             flat = flat.to(weights.dtype)
-            return flat @ weights, flat.abs().sum(dim=1)
+            return flat @ weights, torch.linalg.vector_norm(flat, 1, dim=1)
         if isinstance(representation, TokenRepresentation):
             tokens = representation.check(x)
             tokens = tokens.reshape(len(tokens), -1)
@@ -128,6 +133,11 @@ class GenericProjection(nn.Module):
 
 def _precision(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+
+
+def _two_largest(scores: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    values, elements = scores.topk(2, dim=1)
+    return (values[:, 0], values[:, 1]), elements[:, 0]
 
 
 @lru_cache(maxsize=64)

@@ -56,30 +56,37 @@ class Chunking:
             x: Samples, ``[B, *input]`` or a dict of such.
             rows_per_sample: Backbone rows that each sample makes, the order of the group.
         """
-        first = tree_leaves(x)[0]
-        if (
-            self.rows == 0
-            or torch.compiler.is_compiling()
-            or (self.rows is None and first.device.type != "cpu")
-            or any(module.training for module in self._batch_norms)
-        ):
+        first = x if isinstance(x, Tensor) else tree_leaves(x)[0]
+        samples = self._samples_at_once(first, rows_per_sample)
+        if samples is None:
+            with _LargestRow(len(first) * rows_per_sample) as largest:
+                outputs = function(x)
+            self._row_bytes[first.shape[1:], first.dtype] = largest.row_bytes
+            return outputs
+        n = first.shape[0]
+        if samples >= n:
             return function(x)
-        rows = self.rows
-        if rows is None:
-            key = (first.shape[1:], first.dtype)
-            if key not in self._row_bytes:
-                with _LargestRow(len(first) * rows_per_sample) as largest:
-                    outputs = function(x)
-                self._row_bytes[key] = largest.row_bytes
-                return outputs
-            rows = _CHUNK_BYTES // max(1, self._row_bytes[key])
-        samples = max(1, rows // rows_per_sample)
-        if samples >= len(first):
-            return function(x)
-        samples = math.ceil(len(first) / math.ceil(len(first) / samples))  # no small rest at the end
-        starts = range(0, len(first), samples)
+        samples = math.ceil(n / math.ceil(n / samples))  # no small rest at the end
+        starts = range(0, n, samples)
         parts = [function(tree_map(lambda t, at=start: t[at : at + samples], x)) for start in starts]
         return tuple(torch.cat(pieces) for pieces in zip(*parts, strict=True))
+
+    def _samples_at_once(self, first: Tensor, rows_per_sample: int) -> int | None:
+        """Return how many samples to do at once; ``None`` where that is yet to be seen."""
+        rows = self.rows
+        if (
+            rows == 0
+            or (rows is None and not first.is_cpu)
+            or torch.compiler.is_compiling()
+            or (self._batch_norms and any(module.training for module in self._batch_norms))
+        ):
+            return first.shape[0]
+        if rows is None:
+            row_bytes = self._row_bytes.get((first.shape[1:], first.dtype))
+            if row_bytes is None:
+                return None
+            rows = _CHUNK_BYTES // max(1, row_bytes)
+        return max(1, rows // rows_per_sample)
 
 
 class _LargestRow(TorchDispatchMode):

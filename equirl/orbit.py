@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from equirl.representations import Tree
+from equirl.representations import Representation, Tree
 
 __all__ = ["Orbit", "flatten_views"]
 
@@ -23,18 +24,38 @@ class Orbit:
         features: What the first part of the backbone made of ``g x``, shape ``[B, |G|, *features]``; the outputs where
             the backbone is in one part.
         outputs: ``M(g x)``, shape ``[B, |G|, *output]``.
-        pulled_back: ``g^-1 M(g x)``, shape ``[B, |G|, *output]``.
+        output_rep: How the group moves an output.
+        combined: What is pulled back and combined, where that is more than ``outputs`` (which then are what proxy
+            losses are to see of it); by default the outputs.
     """
 
     views: Tree | Callable[[], Tree]
     features: Tensor
     outputs: Tensor
-    pulled_back: Tensor
+    output_rep: Representation
+    combined: Tensor | None = None
 
     @cached_property
     def inputs(self) -> Tree:
         """The views ``g x``, shape ``[B, |G|, *input]`` (or a dict of such)."""
         return self.views() if callable(self.views) else self.views
+
+    @cached_property
+    def pulled_back(self) -> Tensor:
+        """``g^-1 M(g x)``, shape ``[B, |G|, *output]``."""
+        return cast(Tensor, self.output_rep.pull_back(self._to_combine))
+
+    def mean(self) -> Tensor:
+        """Return ``1/|G| sum_g g^-1 M(gx)``, shape ``[B, *output]``."""
+        return self.output_rep.combine(self._to_combine, None)
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """Return ``sum_g w_g g^-1 M(gx)``, shape ``[B, *output]``, for weights ``[B, |G|]``."""
+        return self.output_rep.combine(self._to_combine, weights)
+
+    @property
+    def _to_combine(self) -> Tensor:
+        return self.outputs if self.combined is None else self.combined
 
     @property
     def flat_inputs(self) -> Tensor:

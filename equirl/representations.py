@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self, TypeAlias, cast, overload
 
 import torch
@@ -27,6 +28,7 @@ __all__ = [
     "channel_representation",
     "direct_sum",
     "image_representation",
+    "map_tensors",
     "permutation_representation",
     "regular_representation",
     "representation_from_generators",
@@ -39,6 +41,22 @@ Tree: TypeAlias = Tensor | dict[str, Any]
 """A tensor, or a dictionary of trees, such as a dict observation."""
 
 Table: TypeAlias = Tensor | Sequence[Sequence[int]]
+
+
+_LARGEST_SUMMING_MATRIX = 1 << 14
+
+
+@dataclass(frozen=True)
+class _HotTables:
+    """What each forward pass needs, made from the tables once: nn.Module looks attributes up slowly."""
+
+    index: Tensor
+    inverse_index: Tensor
+    flat_index: Tensor
+    sign: Tensor | None
+    inverse_sign: Tensor | None
+    summing: Tensor | None
+    averaging: Tensor | None
 
 
 class Representation(nn.Module):
@@ -67,6 +85,54 @@ class Representation(nn.Module):
         Raises:
             ValueError: ``y`` has another shape.
         """
+
+    def orbit_rows(self, x: Tree) -> Tree:
+        """Return all transforms of all samples as one batch, ``[B, *shape] -> [B |G|, *shape]``, a sample's together.
+
+        Raises:
+            ValueError: ``x`` has another shape.
+        """
+        return map_tensors(self.orbit(x), lambda views: views.flatten(0, 1))
+
+    def combine(self, y: Tree, weights: Tensor | None) -> Tensor:
+        """Return ``sum_g w_g rho(g)^-1 y[:, g]``, or the mean where there are no weights.
+
+        Args:
+            y: Shape ``[B, |G|, *shape]``.
+            weights: Shape ``[B, |G|]``.
+
+        Returns:
+            Shape ``[B, *shape]``.
+
+        Raises:
+            ValueError: ``y`` has another shape, or it is a dict.
+        """
+        moved = self.pull_back(y)
+        if not isinstance(moved, Tensor):
+            raise ValueError("a representation on outputs must act on tensors; a dict of outputs cannot be combined")
+        if weights is None:
+            return moved.mean(dim=1)
+        return torch.bmm(weights.unsqueeze(1), moved.flatten(2)).view(-1, *moved.shape[2:])
+
+    def average_rows(self, rows: Tensor) -> Tensor:
+        """Return ``1/|G| sum_g rho(g)^-1 y_g`` of rows ``[B |G|, *shape]``, a sample's together: ``[B, *shape]``.
+
+        Raises:
+            ValueError: Rows of another shape.
+        """
+        return self.combine(rows.view(-1, self.group.order, *rows.shape[1:]), None)
+
+    def apply_each(self, elements: Tensor, x: Tree) -> Tree:
+        """Return ``rho(g_b) x_b`` for elements ``[B]`` that are known to be the group's; ``apply`` checks them.
+
+        Raises:
+            ValueError: ``x`` has another shape.
+        """
+        return self.apply(elements, x)
+
+    def pull_back_each(self, elements: Tensor, y: Tree) -> Tree:
+        """Return ``rho(g_b)^-1 y_b``, as ``apply_each``."""
+        return self.apply(self.group.inverses.to(elements.device)[elements], y)
 
     @abstractmethod
     def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tree:
@@ -135,6 +201,7 @@ class MonomialRepresentation(Representation):
         as_float = None if signs is None else signs.to(torch.get_default_dtype())
         self.register_buffer("_sign", as_float, persistent=False)
         self.register_buffer("_inverse_sign", None if as_float is None else as_float[group.inverses], persistent=False)
+        self._hot = self._hot_tables()
 
     @property
     def index(self) -> Tensor:
@@ -153,6 +220,32 @@ class MonomialRepresentation(Representation):
             moved = _with_sign(moved, self._sign)
         return moved.view(len(flat), self.group.order, *self.shape)
 
+    def orbit_rows(self, x: Tree) -> Tensor:  # noqa: D102
+        hot = self._hot
+        moved = self.flatten(x).index_select(1, hot.flat_index)
+        if hot.sign is not None:
+            moved = _with_sign(moved.view(-1, self.group.order, self.dim), hot.sign)
+        return moved.view(-1, *self.shape)
+
+    def average_rows(self, rows: Tensor) -> Tensor:  # noqa: D102
+        averaging = self._hot.averaging
+        if averaging is None or rows.dtype != averaging.dtype or rows.shape[1:] != self.shape:
+            return super().average_rows(rows)
+        averaged = rows.reshape(-1, len(averaging)) @ averaging
+        return averaged if len(self.shape) == 1 else averaged.view(-1, *self.shape)
+
+    def combine(self, y: Tree, weights: Tensor | None) -> Tensor:  # noqa: D102
+        hot = self._hot
+        if hot.summing is None or hot.averaging is None or not isinstance(y, Tensor) or y.dtype != hot.summing.dtype:
+            return super().combine(y, weights)
+        # For few coordinates one product with all rho(g)^-1 side by side is faster than moving and adding.
+        flat = self.flatten(y, leading=2)
+        if weights is None:
+            summed = flat.view(-1, self.group.order * self.dim) @ hot.averaging
+        else:
+            summed = (weights.unsqueeze(2) * flat).view(-1, self.group.order * self.dim) @ hot.summing
+        return summed if len(self.shape) == 1 else summed.view(-1, *self.shape)
+
     def pull_back(self, y: Tree) -> Tensor:  # noqa: D102
         flat = self.flatten(y, leading=2)
         moved = flat.gather(2, self._inverse_index.expand(len(flat), -1, -1))
@@ -163,14 +256,47 @@ class MonomialRepresentation(Representation):
     def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tensor:
         flat = self.flatten(x, leading=1)
         if isinstance(g, Tensor):
-            element: int | Tensor = _element_per_sample(self.group, g, len(flat))
-            moved = flat.gather(1, self._index[element])
-        else:
-            element = self.group.index(g)
-            moved = flat.index_select(1, self._index[element])
+            return self.apply_each(_element_per_sample(self.group, g, len(flat)), x)
+        element = self.group.index(g)
+        moved = flat.index_select(1, self._index[element])
         if self._sign is not None:
             moved = _with_sign(moved, self._sign[element])
         return moved.view(-1, *self.shape)
+
+    def apply_each(self, elements: Tensor, x: Tree) -> Tensor:  # noqa: D102
+        hot = self._hot
+        moved = self.flatten(x).gather(1, hot.index.index_select(0, elements))
+        if hot.sign is not None:
+            moved = _with_sign(moved, hot.sign.index_select(0, elements))
+        return moved.view(-1, *self.shape)
+
+    def pull_back_each(self, elements: Tensor, y: Tree) -> Tensor:  # noqa: D102
+        hot = self._hot
+        moved = self.flatten(y).gather(1, hot.inverse_index.index_select(0, elements))
+        if hot.inverse_sign is not None:
+            moved = _with_sign(moved, hot.inverse_sign.index_select(0, elements))
+        return moved.view(-1, *self.shape)
+
+    def _hot_tables(self) -> _HotTables:
+        summing = None
+        if self.group.order * self.dim**2 <= _LARGEST_SUMMING_MATRIX:
+            # y[:, g] goes to sum_g rho(g)^-1 y[:, g]; rho(g)^-1 is the transpose of rho(g).
+            summing = self.matrices().reshape(-1, self.dim)
+        averaging = None if summing is None else summing / self.group.order
+        return _HotTables(
+            self._index,
+            self._inverse_index,
+            self._index.reshape(-1),
+            self._sign,
+            self._inverse_sign,
+            summing,
+            averaging,
+        )
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        moved = super()._apply(fn, recurse)
+        self._hot = self._hot_tables()
+        return moved
 
     def matrices(self) -> Tensor:
         """Return the matrices ``rho(g)``, shape ``[|G|, n, n]``, default float dtype."""
@@ -340,6 +466,13 @@ class MappingRepresentation(Representation):
             given = "a tensor" if isinstance(x, Tensor) else f"the keys {sorted(x)}"
             raise ValueError(f"this representation acts on a dict with the keys {sorted(self.keys)}; got {given}")
         return {key: act(self.part(key), x[key]) for key in self.keys}
+
+
+def map_tensors(tree: Tree, function: Callable[[Tensor], Tensor]) -> Tree:
+    """Return the tree with ``function`` applied to each tensor."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    return {key: map_tensors(value, function) for key, value in tree.items()}
 
 
 def trivial_representation(group: FiniteGroup, shape: Sequence[int]) -> MonomialRepresentation:

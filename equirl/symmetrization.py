@@ -9,16 +9,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
-from equirl.aggregators import Aggregator, Gradient, Mean, Reads, Select, Weighted, weight_network, weighted_sum
+from equirl.aggregators import (
+    Aggregator,
+    Choice,
+    Gradient,
+    Mean,
+    Reads,
+    Select,
+    Weighted,
+    choice_weights,
+    weight_network,
+)
 from equirl.canonical import MinimalFrame
 from equirl.chunking import Chunking
 from equirl.orbit import Orbit
 from equirl.proxy_losses import ProxyLoss
-from equirl.representations import MonomialRepresentation, Representation, Tree
+from equirl.representations import MonomialRepresentation, Representation, Tree, map_tensors
 
 __all__ = ["Canonical", "Equitune", "Equizero", "LambdaEquitune", "Symmetrized", "evaluate_orbit", "symmetrize"]
 
@@ -44,19 +54,28 @@ def evaluate_orbit(
     Raises:
         ValueError: The representations are of different groups, or a shape does not fit.
     """
-    _check_same_group(input_rep, output_rep)
+    if input_rep.group is not output_rep.group:
+        _check_same_group(input_rep, output_rep)
     order = input_rep.group.order
 
-    def on_views(samples: Tree) -> tuple[Tensor, ...]:
-        return _seen_and_outputs(backbone, features, _map(input_rep.orbit(samples), lambda t: t.flatten(0, 1)))
+    made: list[Tree | None] = []
 
+    def on_views(samples: Tree) -> tuple[Tensor, ...]:
+        rows = input_rep.orbit_rows(samples)
+        made.append(rows if not made else None)
+        return _seen_and_outputs(backbone, features, rows)
+
+    # Kept only where it is one piece; of several, the views are made again when somebody asks.
     parts = on_views(x) if chunking is None else chunking(on_views, x, order)
-    per_element = [part.reshape(-1, order, *part.shape[1:]) for part in parts]
-    outputs = per_element[-1]
-    pulled_back = output_rep.pull_back(outputs)
-    if not isinstance(pulled_back, Tensor):
-        raise ValueError("output_rep must act on tensors; a dict of outputs cannot be aggregated")
-    return Orbit(views=lambda: input_rep.orbit(x), features=per_element[0], outputs=outputs, pulled_back=pulled_back)
+    outputs = parts[-1].view(-1, order, *parts[-1].shape[1:])
+    seen = parts[0].view(-1, order, *parts[0].shape[1:]) if len(parts) > 1 else outputs
+
+    def views() -> Tree:
+        if len(made) > 1 or made[0] is None:
+            return input_rep.orbit(x)
+        return map_tensors(made[0], lambda rows: rows.view(-1, order, *rows.shape[1:]))
+
+    return Orbit(views, seen, outputs, output_rep)
 
 
 def symmetrize(
@@ -84,12 +103,33 @@ def symmetrize(
         chunking: See ``evaluate_orbit``.
         shown: What the aggregator is shown, made of the orbit; by default the orbit itself.
     """
-    weights = aggregator.weights_of_inputs(x)
-    if weights is not None:
-        return _on_chosen_views(backbone, x, input_rep, output_rep, weights, features, chunking)
+    if aggregator.uniform:
+        return _mean_of_views(backbone, x, input_rep, output_rep, features, chunking)
+    choice = aggregator.choose(x)
+    if choice is not None:
+        return _on_chosen_views(backbone, x, input_rep, output_rep, choice, features, chunking)
     orbit = evaluate_orbit(backbone, x, input_rep, output_rep, features, chunking)
     output: Tensor = aggregator(orbit if shown is None else shown(orbit))
     return output
+
+
+def _mean_of_views(
+    backbone: Callable[[Tensor], Tensor],
+    x: Tree,
+    input_rep: Representation,
+    output_rep: Representation,
+    features: Callable[[Tree], Tensor] | None,
+    chunking: Chunking | None,
+) -> Tensor:
+    """Return ``1/|G| sum_g g^-1 M(gx)``; nobody looks at the orbit, so it is not made."""
+    if input_rep.group is not output_rep.group:
+        _check_same_group(input_rep, output_rep)
+
+    def on_views(samples: Tree) -> tuple[Tensor, ...]:
+        rows = input_rep.orbit_rows(samples)
+        return (output_rep.average_rows(backbone(rows if features is None else features(rows))),)  # type: ignore[arg-type]
+
+    return (on_views(x) if chunking is None else chunking(on_views, x, input_rep.group.order))[0]
 
 
 def _on_chosen_views(
@@ -97,28 +137,23 @@ def _on_chosen_views(
     x: Tree,
     input_rep: Representation,
     output_rep: Representation,
-    weights: Tensor,
+    choice: Choice,
     features: Callable[[Tree], Tensor] | None,
     chunking: Chunking | None,
 ) -> Tensor:
     """Return ``sum_g w(gx) g^-1 M(g* x)``, where all views with weight are equal to ``g* x``."""
-    _check_same_group(input_rep, output_rep)
-    order = input_rep.group.order
-    largest, chosen = weights.max(dim=1)
+    if input_rep.group is not output_rep.group:
+        _check_same_group(input_rep, output_rep)
 
     def on_rows(rows: Tree) -> tuple[Tensor, ...]:
         return _seen_and_outputs(backbone, features, rows)
 
-    rows = input_rep.apply(chosen, x)
+    rows = input_rep.apply_each(choice.elements, x)
     outputs = (on_rows(rows) if chunking is None else chunking(on_rows, rows, 1))[-1]
-    if bool((largest == 1).all()):
-        pulled_back = output_rep.apply(input_rep.group.inverses.to(chosen.device)[chosen], outputs)
-        if isinstance(pulled_back, Tensor):
-            return pulled_back
-    pulled_back = output_rep.pull_back(outputs.unsqueeze(1).expand(-1, order, *outputs.shape[1:]))
-    if not isinstance(pulled_back, Tensor):
-        raise ValueError("output_rep must act on tensors; a dict of outputs cannot be aggregated")
-    return weighted_sum(weights.to(outputs.dtype), pulled_back)
+    if choice.weights is None:
+        return cast(Tensor, output_rep.pull_back_each(choice.elements, outputs))
+    shape = (-1, input_rep.group.order, *outputs.shape[1:])
+    return output_rep.combine(outputs.unsqueeze(1).expand(shape).contiguous(), choice.weights.to(outputs.dtype))
 
 
 def _seen_and_outputs(
@@ -172,7 +207,7 @@ class Symmetrized(nn.Module):
         super().__init__()
         _check_same_group(input_rep, output_rep)
         self.backbone = backbone
-        self.features = features
+        self.register_module("features", features)
         self.input_rep = input_rep
         self.output_rep = output_rep
         self.aggregator = aggregator
@@ -180,8 +215,15 @@ class Symmetrized(nn.Module):
 
     def forward(self, x: Tree) -> Tensor:
         """Return ``M_G(x)``: ``[B, *input] -> [B, *output]``."""
+        parts: Any = self._modules  # nn.Module's own lookup is slow enough to show at batch 1
         return symmetrize(
-            self.backbone, x, self.input_rep, self.output_rep, self.aggregator, self.features, self.chunking
+            parts["backbone"],
+            x,
+            parts["input_rep"],
+            parts["output_rep"],
+            parts["aggregator"],
+            parts["features"],
+            self.chunking,
         )
 
     def evaluate_orbit(self, x: Tree) -> Orbit:
@@ -190,10 +232,10 @@ class Symmetrized(nn.Module):
 
     def orbit_weights(self, x: Tree) -> Tensor:
         """Return the weight of each group element for each input, shape ``[B, |G|]``, rows summing to 1."""
-        weights = self.aggregator.weights_of_inputs(x)
-        if weights is None:
+        choice = self.aggregator.choose(x)
+        if choice is None:
             return self.aggregator.weights(self.evaluate_orbit(x))
-        return weights.to(torch.get_default_dtype())
+        return choice_weights(choice, self.input_rep.group.order)
 
 
 class Equitune(Symmetrized):
@@ -300,12 +342,6 @@ class Canonical(Symmetrized):
         self, backbone: nn.Module, input_rep: Representation, output_rep: Representation, *, seed: int = 0
     ) -> None:
         super().__init__(backbone, input_rep, output_rep, MinimalFrame(input_rep, seed))
-
-
-def _map(tree: Tree, function: Callable[[Tensor], Tensor]) -> Tree:
-    if isinstance(tree, Tensor):
-        return function(tree)
-    return {key: _map(value, function) for key, value in tree.items()}
 
 
 def _flat_size(representation: Representation) -> int | None:

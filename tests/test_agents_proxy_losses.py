@@ -5,12 +5,13 @@ import torch
 from specialist import specialist
 from stable_baselines3 import DQN
 
-from equirl import Orbit
+from equirl import Orbit, cyclic_group, trivial_representation
 from equirl.agents import BellmanResidual, Disagreement, Novelty, agent_proxy_loss, symmetrize_agent
 
 
 def _orbit(inputs: torch.Tensor, outputs: torch.Tensor) -> Orbit:
-    return Orbit(inputs, outputs, outputs, outputs)
+    representation = trivial_representation(cyclic_group(outputs.shape[1]), outputs.shape[2:])
+    return Orbit(inputs, outputs, outputs, representation)
 
 
 def test_novelty_is_the_distance_to_the_nearest_visited_state() -> None:

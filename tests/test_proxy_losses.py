@@ -4,11 +4,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from equirl import Orbit, confidence, entropy, max_value, resolve_proxy_loss
+from equirl import (
+    Orbit,
+    confidence,
+    cyclic_group,
+    entropy,
+    max_value,
+    resolve_proxy_loss,
+    trivial_representation,
+)
 
 
 def _orbit(outputs: Tensor) -> Orbit:
-    return Orbit(views=outputs, features=outputs, outputs=outputs, pulled_back=outputs)
+    representation = trivial_representation(cyclic_group(outputs.shape[1]), outputs.shape[2:])
+    return Orbit(views=outputs, features=outputs, outputs=outputs, output_rep=representation)
 
 
 def test_values_against_closed_forms() -> None:
