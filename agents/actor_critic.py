@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from equirl.agents.features_extractors import resolve_features_extractor
 from equirl.agents.orbit_network import OrbitNetwork
-from equirl.agents.symmetric_policy import SymmetricPolicy
+from equirl.agents.symmetric_policy import SymmetricPolicy, with_fused_adam
 from equirl.orbit import Orbit
 from equirl.representations import MonomialRepresentation, Tree, direct_sum, trivial_representation
 from equirl.symmetry import MDPSymmetry
@@ -76,7 +76,7 @@ class EquivariantActorCriticPolicy(SymmetricPolicy, OrbitNetwork, ActorCriticPol
             net_arch,
             activation_fn,
             features_extractor_class=resolve_features_extractor(features_extractor_class, observation_space),
-            **kwargs,
+            **with_fused_adam(kwargs, eps=1e-5),  # the eps is SB3's
         )
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from equirl.agents.features_extractors import resolve_features_extractor
 from equirl.agents.orbit_network import OrbitNetwork
 from equirl.agents.spaces import resolve_symmetry
-from equirl.agents.symmetric_policy import SymmetricPolicy
+from equirl.agents.symmetric_policy import SymmetricPolicy, with_fused_adam
 from equirl.representations import Tree
 from equirl.symmetry import MDPSymmetry
 
@@ -127,7 +127,7 @@ class EquivariantDQNPolicy(SymmetricPolicy, DQNPolicy):
             net_arch,
             activation_fn,
             resolve_features_extractor(features_extractor_class, observation_space),
-            **kwargs,
+            **with_fused_adam(kwargs),
         )
 
     def make_q_net(self) -> EquivariantQNetwork:

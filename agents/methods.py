@@ -23,7 +23,7 @@ def _lambda_equitune(
     sizes: Mapping[str, int],
     input_rep: Representation,
     reads: Reads = "inputs",
-    hidden: Sequence[int] = (64,),
+    hidden: Sequence[int] = (32,),
     temperature: float = 1.0,
 ) -> Aggregator:
     if reads not in sizes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from gymnasium import spaces
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from equirl.agents.methods import make_aggregator
 from equirl.agents.spaces import flat_size, observation_shape, resolve_symmetry
-from equirl.aggregators import choice_weights
 from equirl.chunking import Chunking
 from equirl.orbit import Orbit
 from equirl.representations import MonomialRepresentation, Tree
@@ -68,6 +67,13 @@ class OrbitNetwork(nn.Module):
         self.aggregator = make_aggregator(method, method_kwargs, sizes, self.input_rep)
         self._chunking = Chunking([self])
 
+    def train(self, mode: bool = True) -> Self:
+        """Set training or evaluation mode, as ``nn.Module`` does; SB3 asks for it twice in every step."""
+        self.__dict__["training"] = mode
+        for child in self._modules.values():
+            _set_training(child, mode)
+        return self
+
     def evaluate_orbit(self, obs: PyTorchObs) -> Orbit:
         """Return what the network makes of the whole orbit, before it is aggregated.
 
@@ -100,7 +106,7 @@ class OrbitNetwork(nn.Module):
         choice = self.aggregator.choose(self._observations(obs))
         if choice is None:
             return self.aggregator.weights(self.evaluate_orbit(obs))
-        return choice_weights(choice, self.symmetry.group.order)
+        return choice.weights
 
     def _observations(self, obs: PyTorchObs) -> Tree:
         observations = _as_rows(obs, self.observation_space)
@@ -142,6 +148,18 @@ class OrbitNetwork(nn.Module):
                 "the algorithm's load, DQN.load for example, which restores its own"
             )
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
+
+
+def _set_training(module: nn.Module | None, mode: bool) -> None:
+    if module is None:
+        return
+    if type(module).train is not nn.Module.train:
+        module.train(mode)
+        return
+    # Past nn.Module.__setattr__, which takes most of the time of its own walk.
+    module.__dict__["training"] = mode
+    for child in module._modules.values():
+        _set_training(child, mode)
 
 
 def orbit_networks(model: BaseAlgorithm) -> list[OrbitNetwork]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from equirl.agents.features_extractors import resolve_features_extractor
 from equirl.agents.orbit_network import OrbitNetwork
 from equirl.agents.spaces import resolve_symmetry
-from equirl.agents.symmetric_policy import SymmetricPolicy
+from equirl.agents.symmetric_policy import SymmetricPolicy, with_fused_adam
 from equirl.orbit import Orbit
 from equirl.representations import MonomialRepresentation, Tree, tensor_product, trivial_representation
 from equirl.symmetry import MDPSymmetry
@@ -134,7 +134,7 @@ class EquivariantQRDQNPolicy(SymmetricPolicy, QRDQNPolicy):
             net_arch,
             activation_fn,
             resolve_features_extractor(features_extractor_class, observation_space),
-            **kwargs,
+            **with_fused_adam(kwargs),
         )
 
     def make_quantile_net(self) -> EquivariantQuantileNetwork:

@@ -27,7 +27,6 @@ __all__ = [
     "Reads",
     "Select",
     "Weighted",
-    "choice_weights",
     "weight_network",
 ]
 
@@ -40,12 +39,11 @@ class Choice(NamedTuple):
 
     Attributes:
         elements: The group element of the view, shape ``[B]``.
-        weights: Weights ``[B, |G|]`` of all elements that lead to a view equal to the chosen one; ``None`` where each
-            input has only one.
+        weights: Shape ``[B, |G|]``: ``1/k`` for the ``k`` elements that lead to a view equal to the chosen one, else 0.
     """
 
     elements: Tensor
-    weights: Tensor | None
+    weights: Tensor
 
 
 class Aggregator(nn.Module):
@@ -176,18 +174,6 @@ class Select(Aggregator):
         mean = orbit.mean()
         # mean - mean is 0 to the last bit, so the value is the pick's; mean + (pick - mean) would round.
         return pick.detach() + (mean - mean.detach())
-
-
-def choice_weights(choice: Choice, order: int) -> Tensor:
-    """Return a choice as weights of all elements, shape ``[B, |G|]``, default float dtype.
-
-    Args:
-        choice: One view per input.
-        order: Order of the group.
-    """
-    if choice.weights is not None:
-        return choice.weights.to(torch.get_default_dtype())
-    return nn.functional.one_hot(choice.elements, order).to(torch.get_default_dtype())
 
 
 def weight_network(inputs: int, hidden: Sequence[int] = (64,)) -> nn.Sequential:

@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from equirl.aggregators import Aggregator, Choice, choice_weights
+from equirl.aggregators import Aggregator, Choice
 from equirl.orbit import Orbit, flatten_views
 from equirl.representations import (
     MappingRepresentation,
@@ -23,6 +23,9 @@ from equirl.representations import (
 )
 
 __all__ = ["GenericProjection", "MinimalFrame"]
+
+
+_ROUND_OFF = {dtype: 4096 * torch.finfo(dtype).eps for dtype in (torch.float32, torch.float64)}
 
 
 class MinimalFrame(Aggregator):
@@ -46,24 +49,32 @@ class MinimalFrame(Aggregator):
         self.seed = seed
         self.group = input_rep.group
         self.projection = GenericProjection(input_rep, seed)
+        self._elements = torch.arange(self.group.order)
+        self._certain = torch.eye(self.group.order)
 
     @torch.no_grad()
     def choose(self, x: Tree) -> Choice:
         """Return the view with the largest ``r(gx)``, and where several have it the weight ``1/k`` for each."""
         scores, size = self.projection(x)
+        if len(scores) == 1 and scores.is_cpu:
+            return self._choose_one(scores, size)
         # Views are permutations of the same numbers: equal ones differ by the round-off of a sum, nothing else does.
-        slack = 4096 * torch.finfo(scores.dtype).eps * size
-        if scores.shape[1] == 1:
-            return Choice(scores.new_zeros(len(scores), dtype=torch.long), None)
-        (best, second), elements = _two_largest(scores)
-        if not bool((best - second <= slack).any()):
-            return Choice(elements, None)
-        tied = (scores >= (best - slack).unsqueeze(1)).to(scores.dtype)
+        best, elements = scores.max(dim=1)
+        tied = scores >= torch.sub(best, size, alpha=_ROUND_OFF[scores.dtype]).unsqueeze(1)
         return Choice(elements, tied / tied.sum(dim=1, keepdim=True))
+
+    def _choose_one(self, scores: Tensor, size: Tensor) -> Choice:
+        """As ``choose``; for acting, where a handful of Python numbers is faster than as many tensors."""
+        values = scores[0].tolist()
+        bound = max(values) - _ROUND_OFF[scores.dtype] * size.item()
+        tied = [g for g, value in enumerate(values) if value >= bound]
+        if len(tied) == 1:
+            return Choice(self._elements[tied[0] : tied[0] + 1], self._certain[tied[0] : tied[0] + 1])
+        return Choice(self._elements[tied[0] : tied[0] + 1], self._certain[tied].mean(dim=0, keepdim=True))
 
     def weights(self, orbit: Orbit) -> Tensor:
         """Return ``1/k`` at each of the ``k`` maxima of ``r(gx)`` and 0 elsewhere, shape ``[B, |G|]``."""
-        weights = choice_weights(self.choose(_entry(orbit.inputs, self.group.identity)), self.group.order)
+        weights = self.choose(_entry(orbit.inputs, self.group.identity)).weights
         return weights.to(orbit.outputs.dtype)
 
     def extra_repr(self) -> str:  # noqa: D102
@@ -133,11 +144,6 @@ class GenericProjection(nn.Module):
 
 def _precision(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-
-
-def _two_largest(scores: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    values, elements = scores.topk(2, dim=1)
-    return (values[:, 0], values[:, 1]), elements[:, 0]
 
 
 @lru_cache(maxsize=64)

@@ -21,7 +21,6 @@ from equirl.aggregators import (
     Reads,
     Select,
     Weighted,
-    choice_weights,
     weight_network,
 )
 from equirl.canonical import MinimalFrame
@@ -31,6 +30,8 @@ from equirl.proxy_losses import ProxyLoss
 from equirl.representations import MonomialRepresentation, Representation, Tree, map_tensors
 
 __all__ = ["Canonical", "Equitune", "Equizero", "LambdaEquitune", "Symmetrized", "evaluate_orbit", "symmetrize"]
+
+_FEW_OUTPUTS = 64  # so few that |G| copies cost less than looking whether there are ties
 
 
 def evaluate_orbit(
@@ -150,10 +151,11 @@ def _on_chosen_views(
 
     rows = input_rep.apply_each(choice.elements, x)
     outputs = (on_rows(rows) if chunking is None else chunking(on_rows, rows, 1))[-1]
-    if choice.weights is None:
+    weights = choice.weights.to(outputs.dtype)
+    if outputs[0].numel() > _FEW_OUTPUTS and bool((weights.amax(dim=1) == 1).all()):
         return cast(Tensor, output_rep.pull_back_each(choice.elements, outputs))
     shape = (-1, input_rep.group.order, *outputs.shape[1:])
-    return output_rep.combine(outputs.unsqueeze(1).expand(shape).contiguous(), choice.weights.to(outputs.dtype))
+    return output_rep.combine(outputs.unsqueeze(1).expand(shape), weights)
 
 
 def _seen_and_outputs(
@@ -235,7 +237,7 @@ class Symmetrized(nn.Module):
         choice = self.aggregator.choose(x)
         if choice is None:
             return self.aggregator.weights(self.evaluate_orbit(x))
-        return choice_weights(choice, self.input_rep.group.order)
+        return choice.weights
 
 
 class Equitune(Symmetrized):

@@ -148,7 +148,8 @@ def test_the_trivial_group_is_sb3() -> None:
     shape = (3, 5, 5)
     group = cyclic_group(1)
     nothing = MDPSymmetry("none", image_representation(group, shape), trivial_representation(group, (4,)))
-    plain = DQN("MlpPolicy", gym.make("equirl/GridWorld-v0", size=5), policy_kwargs={"net_arch": [32, 32]}, **SMALL)
+    settings = {"net_arch": [32, 32], "optimizer_kwargs": {"fused": True}}  # our policies' default
+    plain = DQN("MlpPolicy", gym.make("equirl/GridWorld-v0", size=5), policy_kwargs=settings, **SMALL)
     plain.learn(300)
     observations = torch.from_numpy(_observations())
     for method in ("equitune", "equizero"):

@@ -70,10 +70,18 @@ def test_ties_are_the_elements_that_leave_the_input_fixed() -> None:
     orbit = rho.orbit(states)
     stabilizer = (orbit == states[:, None]).flatten(2).all(2).sum(1)
     weights = MinimalFrame(rho).choose(states).weights
-    assert weights is not None
     assert torch.equal((weights > 0).sum(1), stabilizer)
     assert stabilizer.max() > 1
     assert bool((stabilizer == 1).any())
+
+
+def test_one_input_at_a_time_chooses_alike() -> None:
+    frame, states = MinimalFrame(image_representation(dihedral_group(4), (3, 5, 5))), _grid_states(100)
+    together = frame.choose(states)
+    for n, state in enumerate(states):
+        alone = frame.choose(state[None])
+        assert torch.equal(alone.weights[0], together.weights[n])
+        assert together.weights[n, alone.elements] > 0
 
 
 def test_one_view_and_the_whole_orbit_give_the_same() -> None:

@@ -201,7 +201,7 @@ def test_weights_are_a_distribution_and_move_with_the_input(make: Callable[..., 
     weights = module.orbit_weights(x)
     assert weights.shape == (10, 8)
     assert bool((weights >= 0).all())
-    assert torch.allclose(weights.sum(1), torch.ones(10))
+    assert torch.allclose(weights.sum(1), torch.ones(10, dtype=weights.dtype))
     # w_hx(g) = w_x(gh): the orbit of hx is that of x in another order
     h = group.index("r")
     assert torch.allclose(module.orbit_weights(rho.apply(h, x)), weights[:, group.cayley[:, h]], atol=1e-5)
