@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ import yaml
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 
-from equirl.agents import METHODS, EquivariantDQNPolicy
+from equirl.agents import METHODS, EquivariantDQNPolicy, SymmetryReplayBuffer
 from equirl.experiments.exact_evaluation import GridWorldStates
 from equirl.experiments.hyperparameters import settings_for
 from equirl.experiments.records import write_record
@@ -34,14 +36,18 @@ class StudyConfig:
 
     agents: tuple[str, ...] = (
         "plain",
+        "grid-d4/augmentation",
         "grid-c4/equitune",
         "grid-c4/lambda_equitune",
         "grid-c4/equizero",
+        "grid-c4/canonical",
         "grid-d4/equitune",
         "grid-d4/lambda_equitune",
         "grid-d4/equizero",
+        "grid-d4/canonical",
     )
-    """"plain", or SYMMETRY/METHOD with settings as +key=value."""
+    """"plain" (SB3), "sbx" (SBX's plain DQN, where it is installed), SYMMETRY/METHOD with settings as +key=value, or
+    SYMMETRY/augmentation."""
     n_seeds: int = 5
     """Seeds 0 .. n_seeds - 1 for each agent."""
     size: int = 7
@@ -64,30 +70,32 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """What one agent of the study is: ``method`` is ``None`` for plain DQN."""
+    """What one agent of the study is: ``method`` is ``"plain"``, ``"sbx"``, ``"augmentation"`` or a method's name."""
 
     name: str
     symmetry: str | None
-    method: str | None
+    method: str
     method_kwargs: dict[str, Any]
 
 
 def parse_agent(name: str) -> AgentSpec:
-    """Return the agent that ``"plain"`` or ``"SYMMETRY/METHOD+key=value"`` names.
+    """Return the agent that ``"plain"``, ``"sbx"`` or ``"SYMMETRY/METHOD+key=value"`` names.
 
     Raises:
-        ValueError: Not of that form, or an unknown symmetry or method.
+        ValueError: Not of that form, an unknown symmetry or method, or SBX is not installed.
     """
-    if name == "plain":
-        return AgentSpec(name, None, None, {})
+    if name == "sbx" and importlib.util.find_spec("sbx") is None:
+        raise ValueError("the agent 'sbx' needs SBX: pip install 'equirl[bench]'")
+    if name in ("plain", "sbx"):
+        return AgentSpec(name, None, name, {})
     base, *settings = name.split("+")
     symmetry, slash, method = base.partition("/")
     if not slash or any("=" not in setting for setting in settings):
-        raise ValueError(f"agent {name!r} is not of the form plain or SYMMETRY/METHOD+key=value")
+        raise ValueError(f"agent {name!r} is not of the form plain, sbx or SYMMETRY/METHOD+key=value")
     if symmetry not in registered_symmetries():
         raise ValueError(unknown_name_message("symmetry", symmetry, registered_symmetries()))
-    if method not in METHODS:
-        raise ValueError(unknown_name_message("method", method, METHODS))
+    if method not in (*METHODS, "augmentation"):
+        raise ValueError(unknown_name_message("method", method, [*METHODS, "augmentation"]))
     return AgentSpec(name, symmetry, method, {k: yaml.safe_load(v) for k, v in (s.split("=", 1) for s in settings)})
 
 
@@ -120,24 +128,34 @@ def _file_of(job: _Job) -> Path:
 def _run(job: _Job) -> Rows:
     config, spec, seed = job
     torch.set_num_threads(1)
-    settings = settings_for("dqn", _ENVIRONMENT, config.total_timesteps)
-    policy_kwargs = settings.pop("policy_kwargs")
-    del settings["n_envs"]
-    if spec.method is not None:
-        policy_kwargs |= {"symmetry": spec.symmetry, "method": spec.method, "method_kwargs": spec.method_kwargs}
-    model = DQN(
-        "MlpPolicy" if spec.method is None else EquivariantDQNPolicy,
-        gym.make(_ENVIRONMENT, size=config.size),
-        seed=seed,
-        device="cpu",
-        policy_kwargs=policy_kwargs,
-        **settings,
-    )
+    model = _make_agent(config, spec, seed)
     callback = _ExactEvaluation(config, spec, seed)
     model.learn(config.total_timesteps, callback=callback)
     last = callback.rows[-1]
     print(f"{spec.name} seed {seed}: success {last[3]} after {last[2]} steps, {last[4]} s", flush=True)
     return callback.rows
+
+
+def _make_agent(config: StudyConfig, spec: AgentSpec, seed: int) -> Any:
+    settings = settings_for("dqn", _ENVIRONMENT, config.total_timesteps)
+    del settings["n_envs"]
+    environment = gym.make(_ENVIRONMENT, size=config.size)
+    if spec.method == "sbx":
+        # One thread for XLA too; it is read when JAX starts.
+        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        import sbx
+
+        return sbx.DQN("MlpPolicy", environment, seed=seed, **settings)
+    if spec.method == "augmentation":
+        settings |= {"replay_buffer_class": SymmetryReplayBuffer, "replay_buffer_kwargs": {"symmetry": spec.symmetry}}
+    elif spec.method != "plain":
+        settings["policy_kwargs"] |= {
+            "symmetry": spec.symmetry,
+            "method": spec.method,
+            "method_kwargs": spec.method_kwargs,
+        }
+    policy = EquivariantDQNPolicy if spec.method in METHODS else "MlpPolicy"
+    return DQN(policy, environment, seed=seed, device="cpu", **settings)
 
 
 class _ExactEvaluation(BaseCallback):
