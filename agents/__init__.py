@@ -14,7 +14,7 @@ from equirl.agents.replay import SymmetryReplayBuffer
 from equirl.agents.rollout import SymmetryRolloutBuffer
 from equirl.agents.spaces import observation_shape, resolve_symmetry
 from equirl.agents.symmetrization import symmetrize_agent, symmetrize_statistics
-from equirl.agents.vector_env import GymnasiumVecEnv, make_vectorized_env
+from equirl.agents.vector_env import GridWorldVecEnv, make_vectorized_env
 from equirl.agents.visited_states import replay_observations, rollout_observations
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "EquivariantQRDQNPolicy",
     "EquivariantQuantileNetwork",
     "GridCNN",
-    "GymnasiumVecEnv",
+    "GridWorldVecEnv",
     "LambdaFit",
     "LambdaFitReport",
     "Novelty",

@@ -33,20 +33,25 @@ class GridWorldBatch:
     def __init__(self, n: int, **settings: Any) -> None:
         self.single = GridWorldEnv(**settings)
         self.n = n
-        size = self.single.size
-        self._each = np.arange(n)
-        self._next_cell = _next_cells(size)
-        self._channel = size * size
+        cells = self.single.size**2
+        # All lookups and marks go through flat arrays: with two indices NumPy takes several times as long.
+        self._next_cell = _next_cells(self.single.size).ravel()
+        self._cells = cells
+        self._planes: NDArray[np.uint8] = np.zeros((n, 3 * cells), dtype=np.uint8)
+        self._marks = self._planes.reshape(-1)
+        self._first_mark = np.arange(n) * 3 * cells
         self._random = [seeding.np_random(None)[0] for _ in range(n)]
         self._ahead: list[_Ahead | None] = [None] * n
         self._draws_ahead = self.single.slip == 0 and self.single.wall_density == 0
         self._bounds = np.tile([len(self.single.start_cells), len(self.single.goal_cells)], _DRAWN_AHEAD)
+        self._any_walls = False
         self.agent: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
         self.goal: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
-        self.walls: NDArray[np.bool_] = np.zeros((n, size * size), dtype=bool)
-        self._any_walls = False
-        self.steps: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
-        self._planes: NDArray[np.uint8] = np.zeros((n, 3 * size * size), dtype=np.uint8)
+        self.walls: NDArray[np.bool_] = np.zeros((n, cells), dtype=bool)
+        self._images = self._planes.reshape(n, 3, self.single.size, self.single.size)
+        # When each episode is cut, by a clock that all share: nothing is counted per environment.
+        self._clock = 0
+        self._ends_at: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
 
     def seed(self, i: int, seed: int | None) -> None:
         """Seed environment ``i``."""
@@ -68,11 +73,13 @@ class GridWorldBatch:
                 agent, goal = self._take_ahead(i)
             else:
                 agent, goal = self._draw(i, options or {})
-            row = self._planes[i]
-            row[self.agent[i]] = row[self._channel + self.goal[i]] = 0
-            row[agent] = row[self._channel + goal] = 1
-            self.agent[i], self.goal[i] = agent, goal
-            self.steps[i] = 0
+            first = i * 3 * self._cells
+            marks = self._marks
+            marks[first + self.agent.item(i)] = marks[first + self._cells + self.goal.item(i)] = 0
+            marks[first + agent] = marks[first + self._cells + goal] = 1
+            self.agent[i] = agent
+            self.goal[i] = goal
+            self._ends_at[i] = self._clock + self.single.max_steps
 
     def step(
         self, actions: NDArray[np.integer[Any]], skip: NDArray[np.bool_] | None = None
@@ -87,7 +94,7 @@ class GridWorldBatch:
             ValueError: An action is not 0, 1, 2 or 3.
         """
         moves = np.asarray(actions).reshape(self.n)
-        if moves.min() < 0 or moves.max() > 3:
+        if not 0 <= np.bitwise_or.reduce(moves) <= 3:
             wrong = int(np.flatnonzero((moves < 0) | (moves > 3))[0])
             raise ValueError(
                 f"action {moves[wrong]} of environment {wrong} is not one of 0 up, 1 left, 2 down, 3 right"
@@ -95,22 +102,20 @@ class GridWorldBatch:
         if self.single.slip > 0:
             skipped = np.zeros(self.n, dtype=bool) if skip is None else skip
             moves = np.array([int(m) if skipped[i] else self._slipped(i, int(m)) for i, m in enumerate(moves)])
-        agent = self._next_cell[self.agent, moves]
+        agent = self._next_cell[4 * self.agent + moves]
         if self._any_walls:
-            agent = np.where(self.walls[self._each, agent], self.agent, agent)
-        self._planes[self._each, self.agent] = 0
-        self._planes[self._each, agent] = 1
+            agent = np.where(self.walls[np.arange(self.n), agent], self.agent, agent)
+        self._marks[self._first_mark + self.agent] = 0
+        self._marks[self._first_mark + agent] = 1
         self.agent = agent
-        self.steps += 1
+        self._clock += 1
         success = agent == self.goal
-        truncated = (self.steps >= self.single.max_steps) & ~success
+        truncated = (self._ends_at <= self._clock) > success  # and not
         return (success, truncated) if skip is None else (success & ~skip, truncated & ~skip)
 
     def observations(self, indices: Sequence[int] | None = None) -> NDArray[np.uint8]:
         """Return a copy of the observations, ``[n, 3, size, size]``, or of some environments'."""
-        size = self.single.size
-        planes = self._planes.copy() if indices is None else self._planes[indices]
-        return planes.reshape(-1, 3, size, size)
+        return self._images.copy() if indices is None else self._images[indices]
 
     def cells(self, i: int) -> tuple[tuple[int, int], tuple[int, int], NDArray[np.bool_]]:
         """Return agent, goal and walls of environment ``i``, as ``equirl.envs.drawing`` takes them."""
@@ -135,7 +140,7 @@ class GridWorldBatch:
             self._ahead[i] = None
         agent, goal, walls = self.single.draw_state(random, options)
         self.walls[i] = walls.ravel()
-        self._planes[i, 2 * self._channel :] = walls.ravel()
+        self._planes[i, 2 * self._cells :] = walls.ravel()
         self._any_walls = bool(self.walls.any())
         return _flat(agent, self.single.size), _flat(goal, self.single.size)
 

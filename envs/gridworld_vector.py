@@ -137,12 +137,11 @@ class GridWorldVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[np.f
         """Keep what the finished episodes ended with in ``infos`` and begin new ones."""
         done = self._done
         over = np.flatnonzero(done).tolist()
-        last = self.batch.observations()
+        last = self.batch.observations(over)
         final: NDArray[np.object_] = np.full(self.num_envs, None, dtype=object)
-        for i in over:
-            final[i] = last[i].copy()  # its row of `last` is about to hold the new episode
+        for row, i in enumerate(over):
+            final[i] = last[row]
         self.batch.reset(over)
-        last[over] = self.batch.observations(over)
         infos: dict[str, Any] = {
             "final_obs": final,
             "_final_obs": done.copy(),
@@ -151,4 +150,4 @@ class GridWorldVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[np.f
         }
         if not done.all():
             infos |= {"is_success": success & ~done, "_is_success": ~done}
-        return last, rewards, success, truncated, infos
+        return self.batch.observations(), rewards, success, truncated, infos

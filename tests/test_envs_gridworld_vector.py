@@ -6,7 +6,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-from equirl.agents import GymnasiumVecEnv, make_vectorized_env
+from equirl.agents import GridWorldVecEnv, make_vectorized_env
 from equirl.envs import GridWorldEnv, GridWorldVectorEnv
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -128,7 +128,9 @@ def test_mistakes_are_named() -> None:
     vector.step(np.array([0, 0]))
     with pytest.raises(ValueError, match="are over; reset them"):
         vector.step(np.array([0, 0]))
-    with pytest.raises(ValueError, match="autoreset mode is Disabled"):
-        GymnasiumVecEnv(vector)
+    with pytest.raises(ValueError, match="n_envs must be at least 1"):
+        GridWorldVecEnv(0)
+    with pytest.raises(TypeError, match="no single environments"):
+        GridWorldVecEnv(1).env_method("seed")
     with pytest.raises(ValueError, match="Acrobot-v1 has no vectorised form"):
         make_vectorized_env("Acrobot-v1", 2)

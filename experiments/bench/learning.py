@@ -1,0 +1,49 @@
+"""Wall time and environment steps until the GridWorld is learned, from the learning study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from equirl.experiments.bench.timing import Measurement, Settings
+from equirl.experiments.benchmark.report import steps_to_threshold
+
+__all__ = ["LEARNING", "read_learning"]
+
+LEARNING = "learning the 7x7 GridWorld (97.5 % of all states)"
+
+
+def read_learning(study: Path, settings: Settings) -> Iterator[Measurement]:
+    """Yield training seconds to the threshold, median over the seeds, of each agent of a study.
+
+    Evaluations are not counted. Agents that did not learn with most of their seeds have infinite seconds.
+
+    Args:
+        study: Folder with the ``study.csv`` of ``equirl benchmark rl``.
+        settings: For the columns on device and threads.
+    """
+    reached = steps_to_threshold(pd.read_csv(study / "study.csv"), 0.975)
+    by_agent = {agent: rows.sort_values("seed") for agent, rows in reached.groupby("agent", sort=False)}
+    plain = by_agent["plain"].train_seconds.median() if "plain" in by_agent else float("nan")
+    for agent, rows in by_agent.items():
+        low, middle, high = np.percentile(rows.train_seconds, [25, 50, 75], method="nearest")
+        symmetry, _, method = str(agent).rpartition("/")
+        yield Measurement(
+            LEARNING,
+            method,
+            symmetry.removeprefix("grid-").upper() or "-",
+            "mlp",
+            7,
+            64,
+            float(middle),
+            float(low),
+            float(high),
+            ratio_to_plain=float(middle / plain),
+            rounds=len(rows),
+            steps=float(rows.timesteps.median()),
+            device=settings.device,
+            threads=settings.threads,
+        )

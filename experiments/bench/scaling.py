@@ -1,0 +1,183 @@
+"""How time and memory grow with the group, the batch, the grid and the number of environments."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import nn
+
+from equirl import (
+    Equitune,
+    FiniteGroup,
+    cyclic_group,
+    dihedral_group,
+    direct_product,
+    regular_representation,
+    symmetric_group,
+    tensor_product,
+    trivial_representation,
+)
+from equirl.experiments.bench.networks import METHODS, backbone, group_symmetry
+from equirl.experiments.bench.timing import Measurement, Settings, in_turns
+
+__all__ = ["SCALING", "fitted_exponents", "measure_scaling"]
+
+SCALING = {
+    "order": "forward + backward, by the order of the group",
+    "batch": "forward + backward, by the batch",
+    "grid": "forward + backward, by the size of the grid",
+    "environments": "vectorised GridWorld step, by the number of environments",
+}
+"""What is varied, to what the rows say that was done."""
+
+_WIDTH = 48
+
+
+def measure_scaling(settings: Settings) -> Iterator[Measurement]:
+    """Yield time and peak memory of equitune over orders 1 to 48, batches, grid sizes and numbers of environments."""
+    quick = settings.quick
+    for group in _groups()[:: 2 if quick else 1]:
+        copies = trivial_representation(group, (_WIDTH // group.order,))
+        rep = tensor_product(regular_representation(group), copies)
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Flatten(), nn.Linear(_WIDTH, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 4)
+        )
+        module = Equitune(net, rep, trivial_representation(group, (4,))).to(settings.device)
+        x = torch.randn(64, *rep.shape, device=settings.device)
+        yield _one(settings, SCALING["order"], str(group), "mlp", group.order, 64, _train(module, x))
+    for batch in (4, 16, 64) if quick else (1, 4, 16, 64, 256, 1024):
+        yield _on_images(settings, SCALING["batch"], "mlp", 8, batch)
+    for size in (5, 10) if quick else (5, 8, 12, 16):
+        yield _on_images(settings, SCALING["grid"], "cnn", size, 32)
+    for n in (4, 64) if quick else (1, 4, 16, 64, 256, 1024):
+        vector = gym.make_vec("equirl/GridWorld-v0", num_envs=n, vectorization_mode="vector_entry_point")
+        vector.reset(seed=0)
+        actions = np.random.default_rng(0).integers(4, size=(20, n))
+        row = _one(settings, SCALING["environments"], "-", "-", 7, n, _steps(vector, actions))
+        n_steps = len(actions)
+        yield replace(
+            row,
+            seconds=row.seconds / n_steps,
+            seconds_low=row.seconds_low / n_steps,
+            seconds_high=row.seconds_high / n_steps,
+        )
+
+
+def fitted_exponents(rows: list[Measurement]) -> dict[str, tuple[float, float]]:
+    """Return for each thing varied the exponents of time and of memory, least squares of logarithms.
+
+    The smallest half is left out, where constant costs hide the growth.
+    """
+    exponents = {}
+    for varied, what in SCALING.items():
+        chosen = [row for row in rows if row.what == what]
+        if len(chosen) < 2:
+            continue
+        x = np.array([row.batch if varied in ("batch", "environments") else row.size for row in chosen], dtype=float)
+        order = np.argsort(x)
+        half = order[len(order) // 2 - (1 if len(order) < 4 else 0) :]
+        seconds = np.array([row.seconds for row in chosen])
+        peaks = np.array([row.peak_mb for row in chosen])
+        time = float(np.polyfit(np.log(x[half]), np.log(seconds[half]), 1)[0])
+        known = half[peaks[half] > 1]  # MB; less is the operating system's granularity
+        memory = float(np.polyfit(np.log(x[known]), np.log(peaks[known]), 1)[0]) if len(known) > 1 else float("nan")
+        exponents[varied] = (time, memory)
+    return exponents
+
+
+def peak_memory(run: Callable[[], object], device: str) -> float:
+    """Return the peak memory of a call beyond what was there before, in MB.
+
+    On the CPU in a process of its own, a copy of this one, by the operating system's count.
+    """
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            torch.ones(8, 8, requires_grad=True).matmul(torch.ones(8, 8)).sum().backward()  # autograd's own needs
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            run()
+            after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            os.write(write, pickle.dumps((after - before) * 1024 / 1e6))
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(child, 0)
+    return float(pickle.loads(data)) if data else float("nan")
+
+
+def _groups() -> list[FiniteGroup]:
+    pair = cyclic_group(2)
+    return [
+        cyclic_group(1),
+        cyclic_group(2),
+        cyclic_group(4),
+        dihedral_group(4),
+        cyclic_group(12),
+        symmetric_group(4),
+        direct_product(symmetric_group(4), pair),
+    ]
+
+
+def _on_images(settings: Settings, what: str, kind: str, size: int, batch: int) -> Measurement:
+    symmetry, shape = group_symmetry("C4", size)
+    module = METHODS["equitune"](backbone(kind, shape), symmetry).to(settings.device)
+    x = torch.randn(batch, *shape, device=settings.device)
+    return _one(settings, what, "C4", kind, size, batch, _train(module, x))
+
+
+def _one(
+    settings: Settings, what: str, group: str, kind: str, size: int, batch: int, run: Callable[[], object]
+) -> Measurement:
+    peak = peak_memory(run, settings.device)  # before anything has run here, so that nothing is there to be used again
+    low, middle, high = np.percentile(in_turns({"run": run}, settings)["run"], [25, 50, 75])
+    return Measurement(
+        what,
+        "equitune" if kind != "-" else "vectorised, Gymnasium",
+        group,
+        kind,
+        size,
+        batch,
+        float(middle),
+        float(low),
+        float(high),
+        rounds=settings.rounds,
+        peak_mb=peak,
+        device=settings.device,
+        threads=settings.threads,
+    )
+
+
+def _train(module: nn.Module, x: torch.Tensor) -> Callable[[], object]:
+    def run() -> None:
+        module.zero_grad()
+        module(x).square().mean().backward()
+
+    return run
+
+
+def _steps(vector: Any, actions: Any) -> Callable[[], object]:
+    def run() -> None:
+        for action in actions:
+            vector.step(action)
+
+    return run

@@ -1,0 +1,159 @@
+"""Timing things side by side: in turns, so that a machine whose speed drifts slows all of them alike."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch.utils.benchmark import Timer
+
+__all__ = ["COLUMNS", "Measurement", "Settings", "compare", "in_turns"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure.
+
+    Attributes:
+        device: Torch device.
+        threads: Torch threads.
+        rounds: Times that each thing has its turn.
+        min_seconds: How long a turn lasts at least.
+        quick: Whether the smaller part of each section is enough.
+    """
+
+    device: str
+    threads: int
+    rounds: int
+    min_seconds: float
+    quick: bool
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row of the bench.
+
+    Attributes:
+        what: What was done.
+        method: By which method, ``"plain"`` without symmetrization.
+        group: Name of the group.
+        backbone: Kind of network.
+        size: Rows and columns of the images, or what else was varied.
+        batch: Samples, or environments.
+        seconds: Median over the rounds.
+        seconds_low: Lower quartile.
+        seconds_high: Upper quartile.
+        ratio_to_plain: Median over the rounds of the ratio to the plain one of the same round.
+        ratio_to_floor: The same to the floor: the smaller of ``|G|`` times plain and plain on ``|G|`` times the
+            samples.
+        rounds: Number of rounds, or of seeds.
+        peak_mb: Peak memory beyond what was there before, in MB.
+        steps: Environment steps, where something was learned.
+        device: Torch device.
+        threads: Torch threads.
+    """
+
+    what: str
+    method: str
+    group: str
+    backbone: str
+    size: int
+    batch: int
+    seconds: float
+    seconds_low: float = math.nan
+    seconds_high: float = math.nan
+    ratio_to_plain: float = math.nan
+    ratio_to_floor: float = math.nan
+    rounds: int = 1
+    peak_mb: float = math.nan
+    steps: float = math.nan
+    device: str = "cpu"
+    threads: int = 1
+
+
+COLUMNS = (
+    *("what", "method", "group", "backbone", "batch", "seconds", "ratio_to_plain", "ratio_to_floor"),
+    *(
+        field.name
+        for field in fields(Measurement)
+        if field.name
+        not in ("what", "method", "group", "backbone", "batch", "seconds", "ratio_to_plain", "ratio_to_floor")
+    ),
+)
+
+
+def in_turns(cases: Mapping[str, Callable[[], object]], settings: Settings) -> dict[str, list[float]]:
+    """Return seconds per call of each case in each round."""
+    timers = {
+        name: Timer("case()", globals={"case": case}, num_threads=settings.threads) for name, case in cases.items()
+    }
+    numbers = {}
+    for name, case in cases.items():
+        case()  # the first call builds what is built once
+        started = time.perf_counter()
+        case()
+        once = time.perf_counter() - started
+        numbers[name] = max(1, min(10_000, math.ceil(settings.min_seconds / max(once, 1e-7))))
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(settings.rounds):
+        for name, timer in timers.items():
+            seconds[name].append(timer.timeit(numbers[name]).mean)
+    torch.set_num_threads(settings.threads)
+    return seconds
+
+
+def compare(
+    cases: Mapping[str, Callable[[], object]],
+    settings: Settings,
+    what: str,
+    group: str,
+    backbone: str,
+    size: int,
+    batch: int,
+    order: int | None = None,
+    all_views: Callable[[], object] | None = None,
+) -> list[Measurement]:
+    """Return a row for each case, with its ratio to the case ``"plain"``.
+
+    Args:
+        cases: Method to what is timed; the first is what the others are compared with.
+        settings: How to measure.
+        what: What is done.
+        group: Name of the group.
+        backbone: Kind of network.
+        size: Size of the images.
+        batch: Samples.
+        order: Order of the group, for the floor.
+        all_views: The plain network on ``order * batch`` samples, for the floor.
+    """
+    plain_name = next(iter(cases))
+    timed = dict(cases) if all_views is None else {**cases, "|G| x batch": all_views}
+    seconds = {name: np.array(times) for name, times in in_turns(timed, settings).items()}
+    plain = seconds[plain_name]
+    floor = None if all_views is None or order is None else np.minimum(order * plain, seconds["|G| x batch"])
+    rows = []
+    for name in cases:
+        low, middle, high = np.percentile(seconds[name], [25, 50, 75])
+        rows.append(
+            Measurement(
+                what,
+                name,
+                "-" if name == plain_name else group,
+                backbone,
+                size,
+                batch,
+                float(middle),
+                float(low),
+                float(high),
+                float(np.median(seconds[name] / plain)),
+                math.nan if floor is None else float(np.median(seconds[name] / floor)),
+                settings.rounds,
+                device=settings.device,
+                threads=settings.threads,
+            )
+        )
+    return rows
