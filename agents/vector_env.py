@@ -17,8 +17,21 @@ from equirl.envs.gridworld_batch import GridWorldBatch
 __all__ = ["GridWorldVecEnv", "make_vectorized_env"]
 
 
+class _SharedInfo(dict[str, Any]):
+    """An info that many environments share, so that nobody may change it; its ``copy()`` is a plain dict."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise TypeError(f"this info is shared by all environments whose episode goes on; copy() it to set {key!r}")
+
+
+_GOES_ON = _SharedInfo({"is_success": False, "TimeLimit.truncated": False})
+
+
 class GridWorldVecEnv(VecEnv):
     """``n_envs`` GridWorlds as an SB3 ``VecEnv``: what ``DummyVecEnv`` of single ones gives, many times faster.
+
+    All environments whose episode goes on share one info, which cannot be written to; the infos of finished episodes
+    are their own.
 
     Args:
         n_envs: How many.
@@ -55,9 +68,7 @@ class GridWorldVecEnv(VecEnv):
         """Step, and return observations, rewards, dones and infos, as SB3 says."""
         success, truncated = self.batch.step(self._actions)
         dones = success | truncated
-        infos: list[dict[str, Any]] = [
-            {"is_success": False, "TimeLimit.truncated": False} for _ in range(self.num_envs)
-        ]
+        infos: list[dict[str, Any]] = [_GOES_ON] * self.num_envs  # new ones take a quarter of the step
         over = dones.nonzero()[0].tolist()
         if over:
             last = self.batch.observations(over)

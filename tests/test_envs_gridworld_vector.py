@@ -98,6 +98,17 @@ def test_gymnasium_and_sb3_find_it_by_name() -> None:
     assert set(episodes[0]) == {"r", "l", "t", "is_success"}
 
 
+def test_the_shared_info_cannot_be_changed_and_its_copy_can() -> None:
+    environments = make_vectorized_env(n_envs=2, seed=0, monitor=False)
+    environments.reset()
+    _, _, _, infos = environments.step(np.zeros(2, dtype=int))
+    with pytest.raises(TypeError, match="copy"):
+        infos[0]["mine"] = 1
+    own = infos[0].copy()
+    own["mine"] = 1
+    assert "mine" not in infos[1]
+
+
 def test_pictures_show_each_environment() -> None:
     vector = GridWorldVectorEnv(2, render_mode="rgb_array", size=4)
     vector.reset(seed=0, options={"agent": (0, 0), "goal": (3, 3)})
