@@ -104,6 +104,7 @@ class GenericProjection(nn.Module):
         elif isinstance(representation, MonomialRepresentation):
             index, sign = representation.index.cpu(), representation.sign.cpu().double()
             weights = torch.zeros_like(sign).scatter_(1, index, sign * _generic_numbers(representation.dim, seed))
+            weights = torch.cat([weights, torch.ones(1, representation.dim, dtype=torch.float64)])
         elif isinstance(representation, TokenRepresentation):
             weights = _generic_numbers(representation.table.shape[1], seed)[representation.table.cpu()]
         # No buffer: half() and float() would take the precision that tells views apart.
@@ -123,8 +124,11 @@ class GenericProjection(nn.Module):
         if isinstance(representation, MonomialRepresentation):
             flat = representation.flatten(x)
             weights = self._weights_on(flat.device)
+            if flat.dtype == torch.uint8:  # nothing is negative: the sum is the size, and one more column gives it
+                both = flat.to(weights.dtype) @ weights
+                return both[:, :-1], both[:, -1]
             flat = flat.to(weights.dtype)
-            return flat @ weights, torch.linalg.vector_norm(flat, 1, dim=1)
+            return flat @ weights[:, :-1], torch.linalg.vector_norm(flat, 1, dim=1)
         if isinstance(representation, TokenRepresentation):
             tokens = representation.check(x)
             tokens = tokens.reshape(len(tokens), -1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 
 from equirl.agents.files import written_whole
 
@@ -32,7 +34,12 @@ def run_file(folder: Path, name: str, decisive: Any) -> Path:
 
 
 def run_missing(
-    jobs: Sequence[Job], run: Callable[[Job], Rows], file_of: Callable[[Job], Path], columns: Sequence[str], n_jobs: int
+    jobs: Sequence[Job],
+    run: Callable[[Job], Rows],
+    file_of: Callable[[Job], Path],
+    columns: Sequence[str],
+    n_jobs: int,
+    cluster: str | None = None,
 ) -> None:
     """Do the runs whose files are not there, some at a time, each in a process of its own.
 
@@ -42,10 +49,46 @@ def run_missing(
         file_of: Where a run's rows are kept.
         columns: Names of the columns.
         n_jobs: Runs at a time.
+        cluster: Address of a Dask scheduler (``tcp://...``) or of a Ray cluster (``ray://...``) whose workers do the
+            runs; equirl has to be installed there. Files are written here. ``None``: processes on this machine.
+
+    Raises:
+        ValueError: An address of another kind, or what the cluster needs is not installed.
     """
     missing = [job for job in jobs if not file_of(job).exists()]
-    print(f"{len(jobs)} runs, {len(missing)} to do, {n_jobs} at a time", flush=True)
-    Parallel(n_jobs=n_jobs)(delayed(_run_and_keep)(run, job, file_of(job), columns) for job in missing)
+    where = f"{n_jobs} at a time" if cluster is None else f"on {cluster}"
+    print(f"{len(jobs)} runs, {len(missing)} to do, {where}", flush=True)
+    with _backend(cluster):
+        parallel = Parallel(n_jobs=n_jobs if cluster is None else -1, return_as="generator_unordered")
+        # Written as they come, so that a study that is stopped keeps what is done.
+        for index, rows in parallel(delayed(_numbered)(run, index, job) for index, job in enumerate(missing)):
+            write_rows(file_of(missing[index]), columns, rows)
+
+
+@contextmanager
+def _backend(cluster: str | None) -> Iterator[None]:
+    if cluster is None:
+        yield
+    elif cluster.startswith("ray://"):
+        ray, joblib_ray = _needed("ray", "ray"), _needed("ray.util.joblib", "ray")
+        ray.init(address=cluster)
+        joblib_ray.register_ray()
+        with parallel_config(backend="ray"):
+            yield
+    elif "://" in cluster:
+        with _needed("distributed", "equirl[bench]").Client(cluster), parallel_config(backend="dask"):
+            yield
+    else:
+        raise ValueError(
+            f"a cluster is named by its address, tcp://HOST:PORT (Dask) or ray://HOST:PORT, not {cluster!r}"
+        )
+
+
+def _needed(module: str, package: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"this cluster needs {module}, which is not installed: pip install {package!r}") from error
 
 
 def gather_runs(files: Sequence[Path], columns: Sequence[str], target: Path) -> None:
@@ -63,5 +106,5 @@ def write_rows(target: Path, columns: Sequence[str], rows: Rows) -> None:
         csv.writer(file, lineterminator="\n").writerows([list(columns), *rows])
 
 
-def _run_and_keep(run: Callable[[Job], Rows], job: Job, target: Path, columns: Sequence[str]) -> None:
-    write_rows(target, columns, run(job))
+def _numbered(run: Callable[[Job], Rows], index: int, job: Job) -> tuple[int, Rows]:
+    return index, run(job)

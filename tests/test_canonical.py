@@ -180,3 +180,9 @@ def test_the_group_must_be_one() -> None:
             permutation_representation(cyclic_group(2)),
             trivial_representation(cyclic_group(4), (2,)),
         )
+
+
+def test_bytes_and_floats_choose_alike() -> None:
+    frame, states = MinimalFrame(image_representation(dihedral_group(4), (3, 5, 5))), _grid_states(100)
+    assert torch.equal(frame.choose(states.to(torch.uint8)).elements, frame.choose(states).elements)
+    assert torch.equal(frame.choose(states.to(torch.uint8)).weights, frame.choose(states).weights)

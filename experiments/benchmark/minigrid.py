@@ -97,6 +97,8 @@ class MinigridConfig:
     """A run ends after so many evaluations in a row at the threshold or above; its last value is carried on."""
     n_jobs: int = 2
     """Runs at a time, one torch thread each."""
+    cluster: str | None = None
+    """Address of a Dask scheduler (tcp://...) or a Ray cluster (ray://...) that does the runs instead."""
     out: Path = Path("experiments/results/minigrid")
     """Folder of the results."""
     report_only: bool = False
@@ -126,7 +128,7 @@ def run_minigrid(config: MinigridConfig) -> None:
         for agent in TASKS[task].agents
         if agent in (config.agents or TASKS[task].agents)
     ]
-    run_missing(jobs, _run, _file_of, COLUMNS, config.n_jobs)
+    run_missing(jobs, _run, _file_of, COLUMNS, config.n_jobs, config.cluster)
     in_order = sorted(jobs, key=lambda job: (config.tasks.index(job[1]), TASKS[job[1]].agents.index(job[2]), job[3]))
     gather_runs([_file_of(job) for job in in_order], COLUMNS, config.out / "study.csv")
     write_record(config.out / "record.json", config)

@@ -14,21 +14,33 @@ from rliable import library
 from scipy.stats import trim_mean
 
 from equirl.agents.files import written_whole
+from equirl.experiments.benchmark.statistics import draw_performance_profile, score_table
 
 __all__ = ["draw_learning_curves", "report", "steps_to_threshold", "summary_table"]
 
 _BOOTSTRAPS = 2000
+_HORIZON = 20_000
+"""Environment steps over which runs are compared; most have learned by then, and plain ones have not."""
 
 
 def report(folder: Path, threshold: float) -> str:
-    """Write ``summary.md`` and ``learning_curves.png`` beside ``study.csv``, and return the table.
+    """Write ``summary.md``, ``learning_curves.png`` and ``performance_profile.png`` beside ``study.csv``.
+
+    Args:
+        folder: The study's folder.
+        threshold: Success rate that counts as learned.
+
+    Returns:
+        The tables.
 
     Raises:
         FileNotFoundError: There is no ``study.csv`` or ``record.json`` in the folder.
     """
     study = pd.read_csv(folder / "study.csv")
-    size = json.loads((folder / "record.json").read_text())["config"]["size"]
-    table = summary_table(study, threshold)
+    config = json.loads((folder / "record.json").read_text())["config"]
+    size, horizon = config["size"], min(_HORIZON, config["total_timesteps"])
+    table = f"{summary_table(study, threshold)}\n\n{score_table(study, horizon)}"
+    draw_performance_profile(study, horizon, folder / "performance_profile.png")
     with written_whole(folder / "summary.md") as temporary:
         temporary.write_text(table + "\n")
     with written_whole(folder / "learning_curves.png") as temporary:

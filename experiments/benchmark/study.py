@@ -62,6 +62,8 @@ class StudyConfig:
     """A run ends after so many evaluations in a row at the threshold or above; its last value is carried on."""
     n_jobs: int = 2
     """Runs at a time, one torch thread each."""
+    cluster: str | None = None
+    """Address of a Dask scheduler (tcp://...) or a Ray cluster (ray://...) that does the runs instead."""
     out: Path = Path("experiments/results/gridworld_7x7")
     """Folder of the results."""
     report_only: bool = False
@@ -109,7 +111,7 @@ def run_study(config: StudyConfig) -> None:
     """
     specs = [parse_agent(name) for name in config.agents]
     jobs = [(config, spec, seed) for seed in range(config.n_seeds) for spec in specs]
-    run_missing(jobs, _run, _file_of, COLUMNS, config.n_jobs)
+    run_missing(jobs, _run, _file_of, COLUMNS, config.n_jobs, config.cluster)
     in_order = [(config, spec, seed) for spec in specs for seed in range(config.n_seeds)]
     gather_runs([_file_of(job) for job in in_order], COLUMNS, config.out / "study.csv")
     write_record(config.out / "record.json", config)

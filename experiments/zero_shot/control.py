@@ -71,6 +71,8 @@ class ControlConfig:
     """Longest training, instead of the task's own."""
     n_jobs: int = 2
     """Runs at a time, one torch thread each."""
+    cluster: str | None = None
+    """Address of a Dask scheduler (tcp://...) or a Ray cluster (ray://...) that does the runs instead."""
     out: Path = Path("experiments/results/zero_shot_control")
     """Folder of the results."""
     report_only: bool = False
@@ -95,7 +97,7 @@ def run_control(config: ControlConfig) -> None:
     jobs: list[_Job] = [
         (config, environment, seed) for environment in config.environments for seed in range(config.n_seeds)
     ]
-    run_missing(jobs, _run, _file_of, COLUMNS, config.n_jobs)
+    run_missing(jobs, _run, _file_of, COLUMNS, config.n_jobs, config.cluster)
     gather_runs([_file_of(job) for job in jobs], COLUMNS, config.out / "study.csv")
     write_record(config.out / "record.json", config)
 

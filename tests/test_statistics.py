@@ -1,0 +1,32 @@
+import numpy as np
+import pandas as pd
+
+from equirl.experiments.benchmark.statistics import draw_performance_profile, run_scores, score_table
+
+
+def _study() -> pd.DataFrame:
+    rows = []
+    for seed in range(4):
+        rows += [("plain", seed, t, 0.1 * seed) for t in (100, 200, 300, 400)]
+        rows += [("fast", seed, t, 1.0) for t in (100, 200)]  # learned, and ended
+    return pd.DataFrame(rows, columns=["agent", "seed", "timesteps", "success_rate"])
+
+
+def test_a_run_that_ended_keeps_its_last_value() -> None:
+    scores = run_scores(_study(), 400)
+    np.testing.assert_allclose(scores["fast"], np.ones((4, 1)))
+    np.testing.assert_allclose(scores["plain"].ravel(), [0.0, 0.1, 0.2, 0.3])
+
+
+def test_the_table_agrees_with_definitions() -> None:
+    table = score_table(_study(), 400)
+    plain, fast = table.splitlines()[2:]
+    assert plain.startswith("| plain | 0.150 |")  # the mean of the middle half of 0, .1, .2, .3
+    assert plain.endswith("| - |")
+    assert "| 1.00 (1.00 to 1.00) |" in fast
+    assert score_table(_study(), 400) == table
+
+
+def test_a_profile_is_drawn(tmp_path) -> None:  # noqa: ANN001
+    draw_performance_profile(_study(), 400, tmp_path / "profile.png")
+    assert (tmp_path / "profile.png").read_bytes().startswith(b"\x89PNG")
