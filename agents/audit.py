@@ -43,6 +43,7 @@ _VARIANTS: dict[str, str | None] = {
     "equitune": "equitune",
     "equizero": "equizero",
     "lambda_equitune": "lambda_equitune",
+    "canonical": "canonical",
 }
 
 
@@ -96,7 +97,7 @@ def audit_agent(
     method_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[AuditRow]:
-    """Evaluate a plain agent and its three symmetrizations on the same episodes' seeds.
+    """Evaluate a plain agent and its symmetrizations on the same episodes' seeds.
 
     Args:
         model: A plain agent.
@@ -110,7 +111,7 @@ def audit_agent(
         progress: Called with the name of each agent before its episodes.
 
     Returns:
-        Plain, equitune, equizero and λ-equitune.
+        Plain, equitune, equizero, λ-equitune and canonical.
 
     Raises:
         TypeError: As ``symmetrize_agent``.

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import rl_zoo3.exp_manager
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import get_class_by_name
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from equirl.agents.methods import METHODS
 from equirl.agents.policies import POLICY_CLASSES, policy_with
 from equirl.agents.symmetric_policy import SymmetricPolicy
+from equirl.agents.vector_env import make_vectorized_env
 from equirl.names import unknown_name_message
 
 __all__ = ["PLAIN", "EquirlExperimentManager", "PolicyChoice"]
@@ -50,6 +53,7 @@ class EquirlExperimentManager(ExperimentManager):
     Args:
         *args: As for rl_zoo3.
         choice: Symmetry and method asked for on the command line.
+        vectorized: Whether all environments are stepped as one batch, where there is such a form of them.
         **kwargs: As for rl_zoo3.
 
     Raises:
@@ -58,9 +62,27 @@ class EquirlExperimentManager(ExperimentManager):
             policy's back.
     """
 
-    def __init__(self, *args: Any, choice: PolicyChoice | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, choice: PolicyChoice | None = None, vectorized: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.choice = choice or PolicyChoice()
+        self.vectorized = vectorized
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        """Return the environments, in one batch where that is asked for, else as rl_zoo3 makes them."""
+        if not self.vectorized:
+            environments: VecEnv = super().create_envs(n_envs, eval_env, no_log)
+            return environments
+        if self.env_wrapper is not None or self.frame_stack is not None or self.normalize:
+            raise ValueError("--vec-env vectorized steps a whole batch; wrappers, stacks and normalize are not for it")
+        batch = make_vectorized_env(
+            self.env_name.gym_id,
+            n_envs,
+            self.seed,
+            self.eval_env_kwargs if eval_env else self.env_kwargs,
+            monitor=False,
+        )
+        file = None if eval_env or no_log else str(Path(self.save_path) / "0")
+        return VecMonitor(batch, file, info_keywords=tuple(self.monitor_kwargs.get("info_keywords", ())))
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the hyperparameters and a sorted copy to save: file, then trial, then ``-params``, then symmetry."""

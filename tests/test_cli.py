@@ -328,3 +328,18 @@ def test_small_studies_write_what_they_say(
     assert (tmp_path / "study/summary.md").read_text().strip() in output
     assert main(arguments) == 0
     assert " 0 to do" in capsys.readouterr().out
+
+
+def test_a_batch_of_environments_trains(tmp_path: Path) -> None:
+    output = _run(
+        "train", *QUICK, "--vec-env", "vectorized", "--method", "canonical", "--summary-episodes", "4",
+        "-params", *FAST, "n_envs:4", cwd=tmp_path,
+    )  # fmt: skip
+    assert "GridD4CanonicalPolicy" in output
+    assert "Success rate:" in output
+    with (tmp_path / "logs/dqn/equirl-GridWorld-v0_1/0.monitor.csv").open() as file:
+        assert file.readline().startswith("#")
+        assert file.readline().startswith("r,l,t,is_success")
+        assert len(file.readlines()) >= 4
+    message = _run("train", "--env", "CartPole-v1", "--vec-env", "vectorized", cwd=tmp_path, status=2)
+    assert "has no vectorised form" in message

@@ -10,6 +10,8 @@ from equirl.agents.cli.zoo import DEFAULT_ENVIRONMENT, arguments_of, hyperparame
 
 __all__ = ["main"]
 
+VECTORIZED = "vectorized"
+
 _HELP = """\
 usage: equirl train [--symmetry NAME] [--method NAME] [options of rl_zoo3.train]
 
@@ -18,7 +20,7 @@ everything is. Hyperparameters come from equirl's own file where it knows the en
 
 symmetry:
   --symmetry NAME          such as grid-c4, grid-d4 (`equirl envs` lists them); default: the hyperparameter file's
-  --method NAME            equitune, lambda_equitune, equizero, or plain (SB3's own policy, for comparison)
+  --method NAME            equitune, lambda_equitune, equizero, canonical, or plain (SB3's own policy, for comparison)
 
 summary:
   --summary-episodes N     evaluation episodes of the final agent (default 200; 0: no summary)
@@ -31,11 +33,13 @@ most used of rl_zoo3 (all of them: equirl train --help-all):
   -f DIR                   default logs         -tb DIR              TensorBoard, default logs/tensorboard
   -params KEY:VALUE ...    hyperparameters      -P                   progress bar
   -i MODEL.zip             continue training    --save-freq STEPS    checkpoints
+  --vec-env KIND           dummy, subproc, or vectorized (equirl/GridWorld-v0: all environments in array operations)
   -optimize --n-trials N   search; the symmetry stays               --num-threads N      torch threads, default 1
 
 examples:
   equirl train -P --seed 1
   equirl train --method plain -n 40000
+  equirl train --method canonical --vec-env vectorized -params n_envs:8 gradient_steps:8
   equirl train --symmetry grid-c4 -params learning_rate:0.0005 "policy_kwargs:dict(net_arch=[256, 256])"
   equirl train --env-kwargs size:9 "goal:'north-west'" -n 30000
   equirl train -optimize --n-trials 20 --n-timesteps 8000
@@ -53,7 +57,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--summary-episodes", type=int, default=200)
     parser.add_argument("--require-success", type=float)
     parser.add_argument("--help-all", action="store_true")
+    parser.add_argument("--vec-env", choices=("dummy", "subproc", VECTORIZED), default="dummy")
     ours, theirs = parser.parse_known_args(arguments)
+    if ours.vec_env != VECTORIZED:
+        theirs += ["--vec-env", ours.vec_env]
 
     import rl_zoo3.train  # slow, so only when it is needed
 
@@ -66,7 +73,8 @@ def main(arguments: Sequence[str]) -> int:
     managers: list[EquirlExperimentManager] = []
 
     def make_manager(*args: Any, **kwargs: Any) -> EquirlExperimentManager:
-        managers.append(EquirlExperimentManager(*args, choice=choice, **kwargs))
+        vectorized = ours.vec_env == VECTORIZED
+        managers.append(EquirlExperimentManager(*args, choice=choice, vectorized=vectorized, **kwargs))
         return managers[0]
 
     # rl_zoo3's scripts are extended by replacing what their module looks up; they have no other door.
