@@ -167,7 +167,8 @@ def _next_cells(size: int) -> NDArray[np.int64]:
     """Return the cell that each move leads to on an empty grid, ``[size * size, 4]``."""
     cells = np.stack(np.divmod(np.arange(size * size), size), axis=1)
     targets = np.clip(cells[:, None] + MOVES, 0, size - 1)
-    return targets[..., 0] * size + targets[..., 1]
+    numbers: NDArray[np.int64] = targets[..., 0] * size + targets[..., 1]
+    return numbers
 
 
 def _flat(cell: Sequence[int], size: int) -> int:

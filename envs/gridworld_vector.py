@@ -89,7 +89,7 @@ class GridWorldVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[np.f
         self._done[mask] = False
         return self.batch.observations(), {}
 
-    def step(
+    def step(  # type: ignore[override]  # Gymnasium types flags as floats and returns booleans
         self, actions: NDArray[np.int64]
     ) -> tuple[Observations, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Move all agents; returns observations, rewards, terminations, truncations and infos, as Gymnasium says.

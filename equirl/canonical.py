@@ -125,8 +125,8 @@ class GenericProjection(nn.Module):
             flat = representation.flatten(x)
             weights = self._weights_on(flat.device)
             if flat.dtype == torch.uint8:  # nothing is negative: the sum is the size, and one more column gives it
-                both = flat.to(weights.dtype) @ weights
-                return both[:, :-1], both[:, -1]
+                with_size = flat.to(weights.dtype) @ weights
+                return with_size[:, :-1], with_size[:, -1]
             flat = flat.to(weights.dtype)
             return flat @ weights[:, :-1], torch.linalg.vector_norm(flat, 1, dim=1)
         if isinstance(representation, TokenRepresentation):

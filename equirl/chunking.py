@@ -89,11 +89,11 @@ class Chunking:
         return max(1, rows // rows_per_sample)
 
 
-class _LargestRow(TorchDispatchMode):
+class _LargestRow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the size per row of the largest tensor that has one entry per row."""
 
     def __init__(self, n_rows: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._n_rows = n_rows
         self.row_bytes = 0
 

@@ -295,9 +295,9 @@ class MonomialRepresentation(Representation):
         )
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        moved = super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._hot = self._hot_tables()
-        return moved
+        return self
 
     def matrices(self) -> Tensor:
         """Return the matrices ``rho(g)``, shape ``[|G|, n, n]``, default float dtype."""

@@ -209,6 +209,7 @@ class Symmetrized(nn.Module):
         super().__init__()
         _check_same_group(input_rep, output_rep)
         self.backbone = backbone
+        self.features: nn.Module | None
         self.register_module("features", features)
         self.input_rep = input_rep
         self.output_rep = output_rep

@@ -18,9 +18,9 @@ from equirl.agents.visited_states import replay_observations, rollout_observatio
 __all__ = ["main"]
 
 _EXAMPLES = """\
-The result is an SB3 agent of the same class: DQN.load, equirl audit, further training. Equitune and equizero need
-nothing but the agent. λ is fitted without rewards to states that the agent knows: those of its replay buffer, if one is
-given, else of its own rollouts in ENV, which has to be the environment it was trained in.
+The result is an SB3 agent of the same class: DQN.load, equirl audit, further training. Equitune, equizero and canonical
+need nothing but the agent. λ is fitted without rewards to states that the agent knows: those of its replay buffer, if
+one is given, else of its own rollouts in ENV, which has to be the environment it was trained in.
 
 examples:
   equirl symmetrize agent.zip --env CartPole-v1 --symmetry cartpole-z2 -o equivariant.zip

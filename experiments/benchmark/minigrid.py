@@ -186,6 +186,8 @@ def _run(job: _Job) -> Rows:
     elif agent != "plain":
         policy = POLICY_CLASSES[task.algorithm]
         policy_kwargs |= {"symmetry": task.symmetry, "method": agent}
+        if agent == "lambda_equitune":
+            policy_kwargs["method_kwargs"] = {"hidden": (64,)}
     algorithm: Any = ALGORITHMS[task.algorithm]
     model: BaseAlgorithm = algorithm(
         policy, _environments(task, n_envs, seed), seed=seed, device="cpu", policy_kwargs=policy_kwargs, **settings

@@ -32,7 +32,7 @@ VARIANTS: dict[str, tuple[str | None, Mapping[str, Any]]] = {
     "equizero, target_disagreement": ("equizero", {"proxy_loss": "target_disagreement"}),
     "equizero, bellman_residual": ("equizero", {"proxy_loss": "bellman_residual"}),
     "equizero, novelty": ("equizero", {"proxy_loss": "novelty"}),
-    "λ-equitune, inputs": ("lambda_equitune", {"reads": "inputs"}),
+    "λ-equitune, inputs": ("lambda_equitune", {"reads": "inputs", "hidden": (64,)}),
 }
 """What is compared, by name: a method and its settings."""
 

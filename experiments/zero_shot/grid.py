@@ -64,15 +64,15 @@ VARIANTS: dict[str, Variant] = {
     "equizero, ensemble of the seeds": Variant("equizero", {"proxy_loss": "ensemble"}),
     "equizero, bellman_residual": Variant("equizero", {"proxy_loss": "bellman_residual"}),
     "equizero, novelty": Variant("equizero", {"proxy_loss": "novelty"}),
-    "λ-equitune, inputs": Variant("lambda_equitune", {"reads": "inputs"}),
+    "λ-equitune, inputs": Variant("lambda_equitune", {"reads": "inputs", "hidden": (64,)}),
     "λ-equitune, inputs, linear": Variant("lambda_equitune", {"reads": "inputs", "hidden": ()}),
-    "λ-equitune, features": Variant("lambda_equitune", {"reads": "features"}),
+    "λ-equitune, features": Variant("lambda_equitune", {"reads": "features", "hidden": (64,)}),
     "λ-equitune, features, linear": Variant("lambda_equitune", {"reads": "features", "hidden": ()}),
     "λ-equitune, inputs, recognize": Variant(
-        "lambda_equitune", {"reads": "inputs"}, fit=LambdaFit(objective="recognize")
+        "lambda_equitune", {"reads": "inputs", "hidden": (64,)}, fit=LambdaFit(objective="recognize")
     ),
-    "λ-equitune, inputs, 300 states": Variant("lambda_equitune", {"reads": "inputs"}, n_states=300),
-    "λ-equitune, inputs, random states": Variant("lambda_equitune", {"reads": "inputs"}, n_states=0),
+    "λ-equitune, inputs, 300 states": Variant("lambda_equitune", {"reads": "inputs", "hidden": (64,)}, n_states=300),
+    "λ-equitune, inputs, random states": Variant("lambda_equitune", {"reads": "inputs", "hidden": (64,)}, n_states=0),
 }
 """What is compared, by name. ``n_states=0``: λ fitted on uniformly drawn states, most of which the agent never saw."""
 
