@@ -20,8 +20,8 @@ def test_an_audit_tells_plain_from_symmetrized() -> None:
     environments = make_vec_env("equirl/GridWorld-v0", 10, env_kwargs={**GRID, "goal": "not-north-west"})
     known = make_vec_env("equirl/GridWorld-v0", 10, env_kwargs={**GRID, "goal": "north-west"})
     rows = audit_agent(specialist(), known, "grid-d4", n_episodes=40, n_states=500)
-    assert [row.agent for row in rows] == ["plain", "equitune", "equizero", "lambda_equitune"]
-    plain, equitune, _, fitted = rows
+    assert [row.agent for row in rows] == ["plain", "equitune", "equizero", "lambda_equitune", "canonical"]
+    plain, equitune, _, fitted, _ = rows
     assert plain.equivariance_error > 0.1
     assert plain.disagreement_share > 0.5
     for row in rows[1:]:
