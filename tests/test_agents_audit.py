@@ -84,7 +84,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "plain" in printed
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["agent"] for row in rows] == ["plain", "equitune", "equizero", "lambda_equitune"]
+    assert [row["agent"] for row in rows] == ["plain", "equitune", "equizero", "lambda_equitune", "canonical"]
     assert float(rows[0]["equivariance_error"]) > 0.1 > float(rows[1]["equivariance_error"])
     assert (tmp_path / "agent-audit.png").stat().st_size > 10_000
 
