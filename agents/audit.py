@@ -19,6 +19,7 @@ from torch import Tensor
 
 from equirl.agents.files import written_whole
 from equirl.agents.scores import action_scores
+from equirl.agents.spaces import symmetry_on
 from equirl.agents.symmetrization import agent_symmetry, symmetrize_agent
 from equirl.agents.visited_states import rollout_observations
 from equirl.representations import Tree
@@ -117,7 +118,7 @@ def audit_agent(
         TypeError: As ``symmetrize_agent``.
         ValueError: As ``symmetrize_agent``.
     """
-    resolved = agent_symmetry(model, symmetry)
+    resolved = symmetry_on(agent_symmetry(model, symmetry), model.device)
     visited = rollout_observations(model, environments, n_states, seed=seed)
     rows = []
     for name, method in _VARIANTS.items():

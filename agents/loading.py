@@ -117,10 +117,14 @@ def _reading_error(entry: Any) -> Exception | None:
 
 def _tell_algorithm(data: dict[str, Any]) -> str:
     """Tell the algorithm from the settings that only it has."""
+    policy = json.dumps(data.get("policy_class")).lower()
+    others = ("cg_max_steps", "target_entropy", "policy_delay")  # TRPO, SAC, TD3
+    if any(mark in data for mark in others) or "maskable" in policy or "recurrent" in policy:
+        raise ValueError(f"this file is of none of the algorithms {', '.join(ALGORITHMS)}")
     if "clip_range" in data:
         return "ppo"
     if "exploration_fraction" in data:
-        return "qrdqn" if "qrdqn" in json.dumps(data.get("policy_class")).lower() else "dqn"
+        return "qrdqn" if "qrdqn" in policy else "dqn"
     if "ent_coef" in data and "n_steps" in data:
         return "a2c"
     raise ValueError(f"this file is of none of the algorithms {', '.join(ALGORITHMS)}; name it with `algorithm`")

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
@@ -80,7 +81,7 @@ class BellmanResidual:
         rewards: Tensor,
         next_observations: Tree,
         dones: Tensor,
-        gamma: float,
+        gamma: float | Tensor,
         neighbors: int = 4,
     ) -> None:
         visited = _flat(observations)
@@ -162,15 +163,23 @@ def agent_proxy_loss(name: str, model: BaseAlgorithm, observations: Tree | None 
             "'bellman_residual' needs a replay buffer of array observations with transitions in it: "
             "model.load_replay_buffer(file)"
         )
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randperm(buffer.size() * buffer.n_envs, generator=generator)[:2000].numpy()
-    where = (rows // buffer.n_envs, rows % buffer.n_envs)
-    stored = (buffer.observations, buffer.actions, buffer.rewards, buffer.next_observations, buffer.dones)
-    states, actions, rewards, next_states, dones = (
-        torch.as_tensor(part[where], device=model.device) for part in stored
-    )
+    # SB3's own samples: normalised as the agent saw them, and with time-outs told from ends. They are drawn with the
+    # global state of NumPy's random numbers, which is put back.
+    state = np.random.get_state()
+    try:
+        np.random.seed(0)
+        drawn = ReplayBuffer.sample(buffer, min(2000, buffer.size()), env=model.get_vec_normalize_env())
+    finally:
+        np.random.set_state(state)
+    discounts = getattr(drawn, "discounts", None)
     return BellmanResidual(
-        agent.q_net, states, actions.flatten(), rewards.float(), next_states, dones.float(), float(agent.gamma)
+        agent.q_net,
+        drawn.observations,
+        drawn.actions.flatten(),
+        drawn.rewards.flatten(),
+        drawn.next_observations,
+        drawn.dones.flatten(),
+        float(agent.gamma) if discounts is None else discounts.flatten(),
     )
 
 

@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from equirl.agents.spaces import resolve_symmetry
+from equirl.agents.spaces import resolve_symmetry, symmetry_on
 from equirl.names import unknown_name_message
 from equirl.symmetry import MDPSymmetry
 
@@ -46,10 +46,10 @@ class SymmetryReplayBuffer(ReplayBuffer):
             raise ValueError(unknown_name_message("copies", copies, get_args(Copies)))
         if isinstance(self.observation_space, spaces.Dict):
             raise TypeError("SymmetryReplayBuffer stores array observations; flatten the Dict observations first")
-        self.symmetry = resolve_symmetry(symmetry, self.observation_space, self.action_space)
+        resolved = resolve_symmetry(symmetry, self.observation_space, self.action_space)
+        self.symmetry = symmetry_on(resolved, self.device)
         self.copies = copies
-        self._observation = self.symmetry.observation.to(self.device)
-        self._action_image = action_images(self.symmetry).to(self.device)
+        self._action_image = action_images(self.symmetry)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """Return transformed transitions, ``batch_size`` of them, or ``batch_size * |G|`` with ``copies="all"``."""
@@ -61,10 +61,18 @@ class SymmetryReplayBuffer(ReplayBuffer):
         else:
             elements = torch.randint(order, (batch_size,), device=self.device)
         return samples._replace(
-            observations=cast(Tensor, self._observation.apply(elements, samples.observations)),
-            next_observations=cast(Tensor, self._observation.apply(elements, samples.next_observations)),
+            observations=moved_rows(self.symmetry, elements, samples.observations, self.observation_space),
+            next_observations=moved_rows(self.symmetry, elements, samples.next_observations, self.observation_space),
             actions=self._action_image[elements].gather(1, samples.actions.long()),
         )
+
+
+def moved_rows(symmetry: MDPSymmetry, elements: Tensor, rows: Tensor, space: spaces.Space[Any]) -> Tensor:
+    """Return stored observations ``[B, *stored]``, each moved by an element of its own."""
+    shaped = rows.reshape(len(rows), *(space.shape or ()))  # Discrete ones are stored as [B, 1], perhaps as floats
+    if isinstance(space, spaces.Discrete):
+        shaped = shaped.long()
+    return cast(Tensor, symmetry.observation.apply(elements, shaped)).reshape(rows.shape).to(rows.dtype)
 
 
 def action_images(symmetry: MDPSymmetry) -> Tensor:

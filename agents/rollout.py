@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
-from torch import Tensor
 
-from equirl.agents.replay import action_images
-from equirl.agents.spaces import resolve_symmetry
+from equirl.agents.replay import action_images, moved_rows
+from equirl.agents.spaces import resolve_symmetry, symmetry_on
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["SymmetryRolloutBuffer"]
@@ -52,9 +51,9 @@ class SymmetryRolloutBuffer(RolloutBuffer):
         if isinstance(observation_space, spaces.Dict):
             raise TypeError("SymmetryRolloutBuffer stores array observations; flatten the Dict observations first")
         super().__init__(buffer_size, observation_space, action_space, *args, **kwargs)
-        self.symmetry = resolve_symmetry(symmetry, self.observation_space, self.action_space)
-        self._observation = self.symmetry.observation.to(self.device)
-        self._action_image = action_images(self.symmetry).to(self.device)
+        resolved = resolve_symmetry(symmetry, self.observation_space, self.action_space)
+        self.symmetry = symmetry_on(resolved, self.device)
+        self._action_image = action_images(self.symmetry)
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Yield the samples in random order, each transformed by a random group element."""
@@ -63,6 +62,6 @@ class SymmetryRolloutBuffer(RolloutBuffer):
             elements = torch.randint(order, (len(samples.observations),), device=self.device)
             images = self._action_image[elements].gather(1, samples.actions.long())
             yield samples._replace(
-                observations=cast(Tensor, self._observation.apply(elements, samples.observations)),
+                observations=moved_rows(self.symmetry, elements, samples.observations, self.observation_space),
                 actions=images.to(samples.actions.dtype),
             )

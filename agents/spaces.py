@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
+import torch
 from gymnasium import spaces
 
 import equirl.envs  # noqa: F401  (registers the symmetries of our environments)
 from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry
 
-__all__ = ["flat_size", "observation_shape", "resolve_symmetry"]
+__all__ = ["flat_size", "observation_shape", "resolve_symmetry", "symmetry_on"]
 
 
 def observation_shape(space: spaces.Space[Any]) -> ObservationShape:
@@ -59,3 +61,10 @@ def resolve_symmetry(
         raise TypeError(f"symmetry must be a registered name or an MDPSymmetry; got {symmetry!r}")
     symmetry.check_fits(shape, int(action_space.n))
     return symmetry
+
+
+def symmetry_on(symmetry: MDPSymmetry, device: torch.device | str) -> MDPSymmetry:
+    """Return a copy of a symmetry with its tables on a device; the given one stays where it is."""
+    return MDPSymmetry(
+        symmetry.name, copy.deepcopy(symmetry.observation).to(device), copy.deepcopy(symmetry.action).to(device)
+    )

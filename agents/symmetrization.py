@@ -24,7 +24,7 @@ from equirl.agents.spaces import observation_shape, resolve_symmetry
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.visited_states import replay_observations
 from equirl.representations import MonomialRepresentation, Tree
-from equirl.symmetry import MDPSymmetry, build_symmetry, stack_frames
+from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry, stack_frames
 
 __all__ = ["agent_symmetry", "symmetrize_agent", "symmetrize_statistics"]
 
@@ -96,23 +96,38 @@ def agent_symmetry(model: BaseAlgorithm, symmetry: str | MDPSymmetry) -> MDPSymm
     """
     env = model.get_env()
     stack = None if env is None else unwrap_vec_wrapper(env, VecFrameStack)
+    axis = 0
     if (
         isinstance(stack, VecFrameStack)
         and isinstance(symmetry, str)
         and isinstance(model.action_space, spaces.Discrete)
     ):
-        shape = observation_shape(model.observation_space)
-        n_frames = int(stack.stacked_obs.n_stack)
-        if not isinstance(shape, tuple):
-            raise ValueError("frame stacks of Dict observations are not carried through; pass an MDPSymmetry")
-        symmetry = stack_frames(
-            build_symmetry(symmetry, (shape[0] // n_frames, *shape[1:]), int(model.action_space.n)), n_frames
-        )
+        shape, n_frames, axis = _frames(stack, observation_shape(model.observation_space))
+        symmetry = stack_frames(build_symmetry(symmetry, shape, int(model.action_space.n)), n_frames, axis)
     resolved = resolve_symmetry(symmetry, model.observation_space, model.action_space)
     normalize = model.get_vec_normalize_env()
     if normalize is not None and normalize.norm_obs:
-        _check_statistics(normalize, resolved)
+        _check_statistics(normalize, resolved, axis)
     return resolved
+
+
+def _frames(stack: VecFrameStack, seen: ObservationShape) -> tuple[tuple[int, ...], int, int]:
+    """Return the shape of one frame as the agent sees it, the number of frames, and the axis they are stacked along."""
+    space = stack.venv.observation_space
+    n_frames = int(stack.stacked_obs.n_stack)
+    if not isinstance(space, spaces.Box) or not isinstance(seen, tuple):
+        raise ValueError("frame stacks of Dict observations are not carried through; pass an MDPSymmetry")
+    frame = tuple(space.shape)
+    axis = 0 if stack.stacked_obs.channels_first else len(frame) - 1
+    stacked = tuple(n_frames * n if k == axis else n for k, n in enumerate(frame))
+    if seen == stacked:
+        return frame, n_frames, axis
+    if len(frame) == 3 and seen == (stacked[2], stacked[0], stacked[1]) and axis == 2:  # behind VecTransposeImage
+        return (frame[2], frame[0], frame[1]), n_frames, 0
+    raise ValueError(
+        f"{n_frames} frames of {list(frame)} are stacked to {list(stacked)}, but the agent sees {list(seen)}; pass an "
+        "MDPSymmetry for what it sees (equirl.stack_frames)"
+    )
 
 
 def _equivariant_policy_class(model: BaseAlgorithm) -> type[BasePolicy]:
@@ -170,7 +185,7 @@ def _with_policy(
     return symmetrized
 
 
-def _check_statistics(normalize: VecNormalize, symmetry: MDPSymmetry) -> None:
+def _check_statistics(normalize: VecNormalize, symmetry: MDPSymmetry, axis: int) -> None:
     """Raise unless the group leaves mean and variance of the observations as they are: then it commutes with them."""
     statistics: Any = normalize.obs_rms
     representation = symmetry.observation
@@ -178,7 +193,8 @@ def _check_statistics(normalize: VecNormalize, symmetry: MDPSymmetry) -> None:
         raise ValueError("VecNormalize on Dict observations is not carried through; train without norm_obs")
     # Normalised first and stacked afterwards, every frame has the same statistics.
     n_frames = representation.dim // statistics.mean.size
-    mean, variance = (np.tile(np.ravel(moment), n_frames) for moment in (statistics.mean, statistics.var))
+    moments = (np.concatenate([moment] * n_frames, axis=axis) for moment in (statistics.mean, statistics.var))
+    mean, variance = (np.ravel(moment) for moment in moments)
     index, sign = representation.index.cpu().numpy(), representation.sign.cpu().numpy()
     spread = np.sqrt(variance + normalize.epsilon)
     off = np.maximum(np.abs(sign * mean[index] - mean) / spread, np.abs(np.sqrt(variance[index]) / spread - 1))

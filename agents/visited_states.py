@@ -30,7 +30,7 @@ def rows_of(observations: Tree, rows: torch.Tensor) -> Tree:
 
 
 def replay_observations(model: BaseAlgorithm, n_states: int = 10_000, seed: int = 0) -> Tree:
-    """Return observations drawn from the agent's replay buffer without replacement, ``[N, *observation]``.
+    """Return observations drawn from the agent's replay buffer without replacement, as the agent saw them.
 
     Args:
         model: An off-policy agent whose replay buffer is not empty.
@@ -53,6 +53,10 @@ def replay_observations(model: BaseAlgorithm, n_states: int = 10_000, seed: int 
         chosen: Any = {key: values[rows, columns] for key, values in buffer.observations.items()}
     else:
         chosen = buffer.observations[rows, columns]
+    if (normalize := model.get_vec_normalize_env()) is not None:
+        chosen = normalize.normalize_obs(chosen)  # the buffer holds what the environment gave, not what the agent saw
+    if not isinstance(chosen, dict):
+        chosen = chosen.reshape(len(chosen), *(model.observation_space.shape or ()))  # Discrete ones are kept as [N, 1]
     return cast(Tree, obs_as_tensor(chosen, model.device))
 
 

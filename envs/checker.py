@@ -18,9 +18,12 @@ from equirl.symmetry import MDPSymmetry, build_symmetry
 
 __all__ = ["SymmetryReport", "Violation", "check_symmetry"]
 
-_PERMUTATIONS = 4999  # p-values down to 1/5000
+_PERMUTATIONS = (4999, 49_999)  # at least and at most; p-values go down to one over that
 _OUTCOMES = 200  # steps from one state and action, where the dynamics are stochastic
-_FEW_OUTCOMES = 10  # in 20 steps: a chi-square test then has enough of each; more go to a permutation test
+_REPEATS = 2000  # steps before a difference between two of them counts as no chance
+_FEW_OUTCOMES = 40  # of both together: a chi-square test then has enough of each; more go to a permutation test
+_STATES = 20  # tested where the dynamics are stochastic
+_STATES_BY_PERMUTATION = 4  # of them with many outcomes
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,11 @@ def check_symmetry(
     if isinstance(symmetry, str):
         symmetry = build_symmetry(symmetry, shape, n_actions)
     symmetry.check_fits(shape, n_actions)
+    if n_transitions < 1 or n_resets < 20 or not 0 < significance < 1:
+        raise ValueError(
+            "at least 1 transition and 20 resets, and a significance between 0 and 1, make a check; got "
+            f"{n_transitions}, {n_resets} and {significance}"
+        )
     check = _Check(environment, symmetry, significance, tolerance, np.random.default_rng(seed))
     passed, skipped, violations = [], [], []
     results: list[tuple[str, Violation | None]] = [("spaces: bounds map to bounds", check.spaces())]
@@ -205,18 +213,20 @@ class _Check:
     def dynamics(self, n_transitions: int) -> tuple[str, Violation | None]:
         """Compare steps from ``s`` and ``gs``; return how it was done and the first violation."""
         transitions = list(self._rollouts(n_transitions))
-        outcomes = {self._outcome_key(self._step(transitions[0])) for _ in range(20)}
-        for transition in transitions[:20]:
-            outcomes = max(outcomes, {self._outcome_key(self._step(transition)) for _ in range(5)}, key=len)
-        if len(outcomes) > 1:
-            return self._stochastic_dynamics(transitions, few=len(outcomes) <= _FEW_OUTCOMES)
+        if any(self._varies(transition, 20 if k == 0 else 5) for k, transition in enumerate(transitions[:20])):
+            return self._stochastic_dynamics(transitions)
         description = f"dynamics: {n_transitions} transitions, deterministic, tolerance {self._tolerance:g}"
         for transition in transitions:
             g = int(self._random.choice(self._elements)) if self._elements else self._symmetry.group.identity
             expected, actual = self._step(transition), self._step(transition, g)
             if detail := self._difference(self._turned(g, expected), actual):
+                if self._varies(transition, _REPEATS) or self._varies(transition, _REPEATS, g):
+                    return self._stochastic_dynamics(transitions, first=transition)  # rarely, but it does
                 return description, self._violation("dynamics", g, detail, transition)
         return description, None
+
+    def _varies(self, transition: _Transition, n: int, g: int | None = None) -> bool:
+        return len({self._outcome_key(self._step(transition, g)) for _ in range(n)}) > 1
 
     def starts(self, n_resets: int) -> Violation | None:
         """Test first observations against transformed first observations."""
@@ -225,38 +235,49 @@ class _Check:
         half = n_resets // 2
         for g in group.generators:
             turned = self._turn_batch(g, observations[half:])
-            p = _energy_test(observations[:half], turned, self._random)
-            if p < self._significance / len(group.generators):
+            level = self._significance / len(group.generators)
+            p = _energy_test(observations[:half], turned, self._random, level)
+            if p < level:
                 return self._violation(
                     "start distribution", g, f"first observations and their images differ, p = {p:.4f}"
                 )
         return None
 
-    def _stochastic_dynamics(self, transitions: list[_Transition], few: bool) -> tuple[str, Violation | None]:
-        # The p-values of a permutation test go down to 1 / permutations only: it can serve a few states.
-        n_states = max(1, min(len(transitions), 20 if few else 4))
+    def _stochastic_dynamics(
+        self, transitions: list[_Transition], first: _Transition | None = None
+    ) -> tuple[str, Violation | None]:
+        n_states = max(1, min(len(transitions), _STATES))
+        chosen = [transitions[int(k)] for k in self._random.choice(len(transitions), size=n_states, replace=False)]
+        if first is not None:
+            chosen[0] = first
         description = (
             f"dynamics: {n_states} states, stochastic, {_OUTCOMES} steps each, significance {self._significance}"
         )
-        for k in self._random.choice(len(transitions), size=n_states, replace=False):
-            transition = transitions[int(k)]
-            g = int(self._random.choice(self._elements))
+        by_permutation = 0
+        for transition in chosen:
+            g = int(self._random.choice(self._elements)) if self._elements else self._symmetry.group.identity
             expected = [self._turned(g, self._step(transition)) for _ in range(_OUTCOMES)]
             actual = [self._step(transition, g) for _ in range(_OUTCOMES)]
-            p = self._same_outcomes(expected, actual, few)
-            if p < self._significance / n_states:
+            few = len({self._outcome_key(outcome) for outcome in [*expected, *actual]}) <= _FEW_OUTCOMES
+            if not few and by_permutation == _STATES_BY_PERMUTATION:
+                continue  # a permutation test costs too much to do many times at their level
+            by_permutation += not few
+            # Half of the significance for either kind of test, whichever turns out to be needed.
+            level = self._significance / 2 / (n_states if few else _STATES_BY_PERMUTATION)
+            p = self._same_outcomes(expected, actual, few, level)
+            if p < level:
                 detail = f"outcomes of the step and of the transformed step differ, p = {p:.2g}"
                 return description, self._violation("dynamics", g, detail, transition)
         return description, None
 
-    def _same_outcomes(self, expected: list[_Outcome], actual: list[_Outcome], few: bool) -> float:
+    def _same_outcomes(self, expected: list[_Outcome], actual: list[_Outcome], few: bool, level: float) -> float:
         """Return the p-value of a test that both samples come from one distribution."""
         if not few:
             first, second = (
                 np.stack([np.append(o.observation.ravel(), [o.reward, o.terminated]) for o in outcomes])
                 for outcomes in (expected, actual)
             )
-            return _energy_test(first, second, self._random)
+            return _energy_test(first, second, self._random, level)
         counts: dict[Any, list[int]] = {}
         for sample, outcomes in enumerate((expected, actual)):
             for outcome in outcomes:
@@ -336,16 +357,26 @@ class _Check:
         return Violation(check, name, detail, transition.observation, transition.action)
 
 
-def _energy_test(first: NDArray[Any], second: NDArray[Any], random: np.random.Generator) -> float:
-    """Return the p-value of the permutation test of equal distributions by the energy distance."""
+def _energy_test(first: NDArray[Any], second: NDArray[Any], random: np.random.Generator, level: float) -> float:
+    """Return the p-value of the permutation test of equal distributions by the energy distance.
+
+    With so many permutations that p-values well below ``level`` can come out.
+    """
+    least, most = _PERMUTATIONS
+    permutations = max(least, int(np.ceil(4 / level)))
+    if permutations > most:
+        raise ValueError(
+            f"a significance this small takes {permutations:,} permutations for one test; at most {most:,} are done. "
+            "Choose a larger significance (0.001 is the default)"
+        )
     from scipy.spatial.distance import cdist  # as above
 
     rows = np.concatenate([first, second]).reshape(len(first) + len(second), -1).astype(np.float64)
     scale = rows.std(axis=0)
     distances = cdist(rows / np.where(scale > 0, scale, 1), rows / np.where(scale > 0, scale, 1))
-    labels = np.ones((_PERMUTATIONS + 1, len(rows)))
+    labels = np.ones((permutations + 1, len(rows)))
     labels[0, len(first) :] = -1
-    for k in range(1, _PERMUTATIONS + 1):
+    for k in range(1, permutations + 1):
         labels[k] = random.permutation(labels[0])
     weights = np.where(labels > 0, 1 / len(first), -1 / len(second))
     # 2 E|X - Y| - E|X - X'| - E|Y - Y'| = -w' D w with weights 1/n on one sample and -1/m on the other

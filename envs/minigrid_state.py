@@ -31,13 +31,19 @@ def transform_minigrid(environment: MiniGridEnv, group: FiniteGroup, element: in
     """Turn or mirror the state: the grid, the agent and what it carries, and the target cells that missions store.
 
     Args:
-        environment: Any MiniGrid environment, after ``reset``.
+        environment: A MiniGrid environment after ``reset``, other than BabyAI's.
         group: Quarter turns ``r`` and the mirror ``s`` (left and right), as ``image_representation`` takes them.
         element: Index of the group element.
 
     Raises:
+        TypeError: An environment of BabyAI.
         ValueError: The group turns by a quarter and the grid is not square.
     """
+    if hasattr(environment, "instrs"):
+        raise TypeError(
+            f"{type(environment).__name__} is one of BabyAI's, whose instructions remember positions and sides "
+            "('on your left'); they cannot be moved. MiniGrid's own environments can"
+        )
     grid = environment.grid
     source = image_representation(group, (1, grid.height, grid.width)).index[element]
     target = source.argsort()

@@ -6,6 +6,7 @@ A minimal frame (Puny et al. 2021, arXiv:2110.03336): ``M_G(x) = g*^-1 M(g* x)``
 
 from __future__ import annotations
 
+import math
 import random
 from functools import lru_cache
 
@@ -103,7 +104,8 @@ class GenericProjection(nn.Module):
             self._parts.extend(GenericProjection(representation.part(key), seed + 7919 * (n + 1)) for n, key in keys)
         elif isinstance(representation, MonomialRepresentation):
             index, sign = representation.index.cpu(), representation.sign.cpu().double()
-            weights = torch.zeros_like(sign).scatter_(1, index, sign * _generic_numbers(representation.dim, seed))
+            generic = _projection_weights(representation.shape, seed)
+            weights = torch.zeros_like(sign).scatter_(1, index, sign * generic)
             weights = torch.cat([weights, torch.ones(1, representation.dim, dtype=torch.float64)])
         elif isinstance(representation, TokenRepresentation):
             weights = _generic_numbers(representation.table.shape[1], seed)[representation.table.cpu()]
@@ -144,6 +146,22 @@ class GenericProjection(nn.Module):
         if device not in self._weights:
             self._weights[device] = self._weights[torch.device("cpu")].to(device, _precision(device))
         return self._weights[device]
+
+
+def _projection_weights(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Return ``w``, float64 ``[n]``: generic numbers; over images ``[C, H, W]`` ramps with a generic slope per channel.
+
+    With a ramp, what is moved a little is projected to nearly the same number, so that neighbouring states are mostly
+    seen in the same orientation; with independent numbers a step of the agent turned the world as often as not, and
+    learning took two to four times as long. A little of the generic numbers remains, to tell all views apart.
+    """
+    generic = _generic_numbers(math.prod(shape), seed)
+    if len(shape) != 3 or shape[1] * shape[2] < 4:
+        return generic
+    down, right = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in shape[1:])
+    ramp = (down[:, None] + 0.4 * right).flatten()  # the slopes differ: no mirror leaves it as it is
+    slopes = 1 + 0.5 * _generic_numbers(shape[0], seed + 1)
+    return (slopes[:, None] * ramp).flatten() / 2.1 + 1e-3 * generic
 
 
 def _precision(device: torch.device) -> torch.dtype:

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import torch
+
 from equirl.groups import FiniteGroup
 from equirl.names import unknown_name_message
-from equirl.representations import MonomialRepresentation, Representation, tensor_product, trivial_representation
+from equirl.representations import MonomialRepresentation, Representation
 
 __all__ = [
     "MDPSymmetry",
@@ -131,29 +133,34 @@ def build_symmetry(name: str, observation_shape: ObservationShape, n_actions: in
     return symmetry
 
 
-def stack_frames(symmetry: MDPSymmetry, n_frames: int) -> MDPSymmetry:
+def stack_frames(symmetry: MDPSymmetry, n_frames: int, axis: int = 0) -> MDPSymmetry:
     """Return the symmetry of a stack of frames, each of which moves as one frame does.
-
-    Frames are stacked along the first axis, as SB3's ``VecFrameStack`` does with vectors and with images ``[C, H, W]``:
-    ``[n, *rest] -> [n_frames * n, *rest]``.
 
     Args:
         symmetry: The symmetry of one frame.
         n_frames: Number of frames.
+        axis: The axis of a frame along which they are concatenated. SB3's ``VecFrameStack`` takes the first for vectors
+            and for images of 0 to 255 with the channels first, and the last for everything else.
 
     Raises:
         TypeError: Observations that are not one array of fixed shape.
+        ValueError: No such axis.
     """
     frame = symmetry.observation
     if not isinstance(frame, MonomialRepresentation):
         raise TypeError(f"symmetry {symmetry.name!r} acts on {type(frame).__name__}; frames are arrays of fixed shape")
-    stacked = tensor_product(trivial_representation(symmetry.group, (n_frames,)), frame)
-    shape = (n_frames * frame.shape[0], *frame.shape[1:])
-    return MDPSymmetry(
-        symmetry.name,
-        MonomialRepresentation(symmetry.group, shape, stacked.index, stacked.sign.long()),
-        symmetry.action,
-    )
+    if not -len(frame.shape) <= axis < len(frame.shape):
+        raise ValueError(f"frames of shape {list(frame.shape)} have no axis {axis}")
+    shape = list(frame.shape)
+    shape[axis] *= n_frames
+    places = torch.arange(n_frames * frame.dim).view(shape).chunk(n_frames, dim=axis)
+    index = torch.empty(symmetry.group.order, n_frames * frame.dim, dtype=torch.long)
+    sign = torch.empty_like(index)
+    for place in places:
+        where = place.reshape(-1)
+        index[:, where] = where[frame.index.cpu()]
+        sign[:, where] = frame.sign.cpu().long()
+    return MDPSymmetry(symmetry.name, MonomialRepresentation(symmetry.group, shape, index, sign), symmetry.action)
 
 
 def _same_shape(ours: Any, theirs: Any) -> bool:

@@ -134,3 +134,14 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=r"the policy_class in .* cannot be read"):
         load_agent(path)
+
+
+def test_files_of_other_algorithms_are_told_apart(tmp_path: Path) -> None:
+    from sb3_contrib import TRPO
+    from stable_baselines3 import SAC
+
+    TRPO("MlpPolicy", "CartPole-v1", device="cpu").save(tmp_path / "trpo.zip")
+    SAC("MlpPolicy", "Pendulum-v1", device="cpu", buffer_size=10).save(tmp_path / "sac.zip")
+    for name in ("trpo", "sac"):
+        with pytest.raises(ValueError, match="of none of the algorithms"):
+            load_agent(tmp_path / f"{name}.zip")

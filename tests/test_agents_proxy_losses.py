@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 import torch
 from specialist import specialist
@@ -83,3 +84,26 @@ def test_mistakes_are_told() -> None:
         agent_proxy_loss("bellman_residual", model)
     with pytest.raises(ValueError, match="has no replay buffer with states in it"):
         agent_proxy_loss("novelty", model)
+
+
+def test_time_outs_are_no_ends_and_lean_buffers_will_do() -> None:
+    settings = {"device": "cpu", "learning_starts": 10, "gamma": 0.5, "seed": 0}
+    model = DQN("MlpPolicy", gym.make("equirl/GridWorld-v0", size=5, max_steps=2), **settings)
+    model.learn(300)
+    buffer = model.replay_buffer
+    assert buffer is not None
+    assert buffer.timeouts[: buffer.size()].mean() > 0.3
+    residual = agent_proxy_loss("bellman_residual", model)
+    assert isinstance(residual, BellmanResidual)
+    bound = 0.5 * model.q_net(torch.as_tensor(buffer.next_observations[: buffer.size(), 0])).amax(1)
+    # Only arrivals end; a time-out bootstraps, so hardly any target is exactly a reward.
+    exact = (residual._targets == 0) | (residual._targets == 1)
+    arrivals = float((buffer.dones - buffer.timeouts)[: buffer.size()].mean())
+    assert bound.abs().max() > 0
+    assert abs(float(exact.float().mean()) - arrivals) < 0.1
+    lean = DQN(
+        "MlpPolicy", gym.make("equirl/GridWorld-v0", size=5), optimize_memory_usage=True,
+        replay_buffer_kwargs={"handle_timeout_termination": False}, **settings,
+    )  # fmt: skip
+    lean.learn(60)
+    agent_proxy_loss("bellman_residual", lean)

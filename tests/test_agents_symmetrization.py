@@ -15,6 +15,8 @@ from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 from equirl import (
     MDPSymmetry,
+    TokenRepresentation,
+    build_symmetry,
     cyclic_group,
     equivariance_error,
     permutation_representation,
@@ -29,6 +31,8 @@ from equirl.agents import (
     GridCNN,
     LambdaFit,
     Novelty,
+    SymmetryReplayBuffer,
+    SymmetryRolloutBuffer,
     fit_lambda,
     replay_observations,
     rollout_observations,
@@ -359,3 +363,61 @@ def test_mistakes_are_told() -> None:
 
 
 assert SIZE == 5
+
+
+def test_frames_of_images_stack_where_sb3_stacks_them() -> None:
+    # GridWorld's images of 0 and 1 are no images to SB3, which then stacks along the last axis.
+    environments = VecFrameStack(make_vec_env("equirl/GridWorld-v0", 1, env_kwargs={"size": 4}), 2)
+    assert environments.observation_space.shape == (3, 4, 8)
+    model = DQN("MlpPolicy", environments, device="cpu", buffer_size=100)
+    symmetry = agent_symmetry(model, "grid-d4")
+    one = build_symmetry("grid-d4", (3, 4, 4), 4)
+    first, second = torch.rand(2, 5, 3, 4, 4)
+    stacked = torch.cat([first, second], dim=3)
+    for g in range(8):
+        expected = torch.cat([one.observation.apply(g, first), one.observation.apply(g, second)], dim=3)
+        assert torch.equal(symmetry.observation.apply(g, stacked), expected)
+    with pytest.raises(ValueError, match="have no axis 3"):
+        stack_frames(one, 2, axis=3)
+
+
+def test_normalised_agents_are_asked_about_what_they_saw() -> None:
+    environments = VecNormalize(make_vec_env("CartPole-v1", 1, seed=0))
+    model = DQN("MlpPolicy", environments, device="cpu", learning_starts=10, seed=0)
+    model.learn(200)
+    seen = environments.normalize_obs(model.replay_buffer.observations[: model.replay_buffer.size(), 0])
+    drawn = replay_observations(model, n_states=50)
+    distances = torch.cdist(drawn, torch.as_tensor(seen, dtype=torch.float32))
+    assert distances.min(dim=1).values.max() < 5e-3  # cdist's own round-off
+
+
+def test_discrete_observations_are_fitted_too() -> None:
+    class Line(gym.Env):
+        observation_space, action_space = gym.spaces.Discrete(7), gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):  # noqa: ANN001, ANN202
+            super().reset(seed=seed)
+            self.cell = int(self.np_random.integers(7))
+            return self.cell, {}
+
+        def step(self, action):  # noqa: ANN001, ANN202
+            self.cell = min(6, max(0, self.cell + (1 if action else -1)))
+            return self.cell, float(self.cell == 3), self.cell == 3, False, {}
+
+    mirror = cyclic_group(2)
+    line = MDPSymmetry(
+        "line",
+        TokenRepresentation(mirror, [list(range(7)), list(range(6, -1, -1))], ()),
+        permutation_representation(mirror, [[0, 1], [1, 0]]),
+    )
+    model = DQN("MlpPolicy", Line(), device="cpu", learning_starts=20, seed=0)
+    model.learn(100)
+    fitted = symmetrize_agent(model, line, "lambda_equitune", fit=LambdaFit(steps=5))
+    observations = torch.arange(7)
+    assert equivariance_error(fitted.q_net, line.observation, line.action, observations) < 1e-5
+    for buffer in ({"replay_buffer_class": SymmetryReplayBuffer, "replay_buffer_kwargs": {"symmetry": line}},):
+        DQN("MlpPolicy", Line(), device="cpu", learning_starts=20, seed=0, **buffer).learn(60)
+    PPO(
+        "MlpPolicy", Line(), device="cpu", n_steps=32, batch_size=32, n_epochs=1,
+        rollout_buffer_class=SymmetryRolloutBuffer, rollout_buffer_kwargs={"symmetry": line},
+    ).learn(32)  # fmt: skip

@@ -186,3 +186,18 @@ def test_bytes_and_floats_choose_alike() -> None:
     frame, states = MinimalFrame(image_representation(dihedral_group(4), (3, 5, 5))), _grid_states(100)
     assert torch.equal(frame.choose(states.to(torch.uint8)).elements, frame.choose(states).elements)
     assert torch.equal(frame.choose(states.to(torch.uint8)).weights, frame.choose(states).weights)
+
+
+def test_a_step_of_the_agent_rarely_turns_the_view() -> None:
+    # Independent numbers would turn it in about seven of eight steps.
+    frame = MinimalFrame(image_representation(dihedral_group(4), (3, 7, 7)))
+    random = torch.Generator().manual_seed(0)
+    row, goal = torch.randint(7, (400,), generator=random), torch.randint(49, (400,), generator=random)
+    column = torch.randint(6, (400,), generator=random)
+    views = []
+    for step in (0, 1):
+        states = torch.zeros(400, 3, 49)
+        states[torch.arange(400), 0, 7 * row + column + step] = 1
+        states[torch.arange(400), 1, goal] = 1
+        views.append(frame.choose(states.view(400, 3, 7, 7)).elements)
+    assert (views[0] != views[1]).float().mean() < 0.4

@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from equirl import MDPSymmetry, cyclic_group, permutation_representation, signed_permutation_representation
 from equirl.agents.cli import main
-from equirl.envs import DECLARED_SYMMETRIES, DeclaredSymmetry, GridWorldEnv, check_symmetry, make_environment
+from equirl.envs import (
+    DECLARED_SYMMETRIES,
+    DeclaredSymmetry,
+    GridWorldEnv,
+    check_symmetry,
+    make_environment,
+    register_placer,
+)
 
 
 @pytest.mark.parametrize("declared", DECLARED_SYMMETRIES, ids=lambda d: f"{d.environment_id}-{d.symmetry}")
@@ -154,3 +162,47 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'cartpole-z2'?" in capsys.readouterr().err
     assert main(["check", "CartPol-v1", "--symmetry", "cartpole-z2"]) == 2
     assert "equirl check: ValueError: CartPol-v1: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rare_chance_is_no_violation(seed: int) -> None:
+    report = check_symmetry(gym.make("equirl/GridWorld-v0", size=4, slip=0.005), "grid-d4", n_resets=40, seed=seed)
+    assert report.ok, report
+
+
+def test_a_small_significance_still_sees_a_gross_difference_or_is_refused() -> None:
+    biased = gym.make("equirl/GridWorld-v0", goal="north-west")
+    assert not check_symmetry(biased, "grid-d4", n_transitions=5, significance=0.0002).ok
+    with pytest.raises(ValueError, match="Choose a larger significance"):
+        check_symmetry(biased, "grid-d4", n_transitions=5, significance=1e-6)
+    with pytest.raises(ValueError, match="make a check"):
+        check_symmetry(biased, "grid-d4", n_resets=1)
+
+
+def test_noise_that_begins_away_from_the_start_is_tested() -> None:
+    class Wind(gym.Env):
+        observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+        action_space = gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):  # noqa: ANN001, ANN202
+            super().reset(seed=seed)
+            self.x = 0.0
+            return np.array([self.x]), {}
+
+        def step(self, action):  # noqa: ANN001, ANN202
+            self.x += 0.6 if action else -0.6
+            if abs(self.x) > 1:
+                self.x += self.np_random.normal(3)  # always to the right
+            return np.array([self.x]), 0.0, abs(self.x) > 30, False, {}
+
+    def place(environment, observation) -> None:  # noqa: ANN001
+        environment.x = float(observation[0])
+
+    register_placer(Wind, place)
+    mirror = cyclic_group(2)
+    symmetry = MDPSymmetry(
+        "wind",
+        signed_permutation_representation(mirror, [[0], [0]], [[1], [-1]]),
+        permutation_representation(mirror, [[0, 1], [1, 0]]),
+    )
+    assert not check_symmetry(Wind(), symmetry, n_transitions=100, check_starts=False).ok

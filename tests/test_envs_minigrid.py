@@ -264,3 +264,12 @@ def test_the_command_takes_minigrid(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(empty) == 1
     assert "VIOLATED start distribution" in capsys.readouterr().out
     assert main([*empty, "--symmetric-starts", "--view-kwargs", "planes:['goal']", "n_actions:3"]) == 0
+
+
+def test_babyai_is_refused() -> None:
+    import gymnasium
+
+    world = gymnasium.make("BabyAI-GoToRedBallGrey-v0").unwrapped
+    world.reset(seed=0)
+    with pytest.raises(TypeError, match="BabyAI"):
+        transform_minigrid(world, dihedral_group(4), 1)

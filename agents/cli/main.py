@@ -70,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("equirl: interrupted", file=sys.stderr)
         return 130
-    # AssertionError: rl_zoo3 reports missing files that way.
-    except (AssertionError, ImportError, OSError, TypeError, ValueError) as error:
+    # AssertionError: rl_zoo3 reports missing files that way. NameError, SyntaxError: it evaluates KEY:VALUE as Python.
+    except (AssertionError, ImportError, NameError, OSError, SyntaxError, TypeError, ValueError) as error:
         if os.environ.get("EQUIRL_TRACEBACK"):
             raise
         print(f"equirl {name}: {type(error).__name__}: {error}", file=sys.stderr)

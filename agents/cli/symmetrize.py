@@ -69,7 +69,9 @@ def main(arguments: Sequence[str]) -> int:
         observations=observations,
         fit=LambdaFit(objective=options.objective, steps=options.fit_steps, seed=options.seed),
     )
-    with written_whole(options.output) as temporary:
+    # SB3 appends .zip to names that have no ending.
+    output = options.output if options.output.suffix else options.output.with_suffix(".zip")
+    with written_whole(output) as temporary:
         symmetrized.save(temporary)
-    print(f"{type(symmetrized).__name__}, {options.symmetry}, {options.method}: {options.output}")
+    print(f"{type(symmetrized).__name__}, {options.symmetry}, {options.method}: {output}")
     return 0
