@@ -58,7 +58,7 @@ def test_agents_of_a_study_by_name() -> None:
     spec = parse_agent("grid-d4/lambda_equitune+reads=features+temperature=2")
     assert (spec.symmetry, spec.method) == ("grid-d4", "lambda_equitune")
     assert spec.method_kwargs == {"reads": "features", "temperature": 2}
-    with pytest.raises(ValueError, match="not of the form plain or SYMMETRY/METHOD"):
+    with pytest.raises(ValueError, match="not of the form plain, sbx or SYMMETRY/METHOD"):
         parse_agent("equitune")
     with pytest.raises(ValueError, match="symmetry 'grid-d5' is unknown"):
         parse_agent("grid-d5/equitune")
