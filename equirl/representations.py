@@ -265,17 +265,15 @@ class MonomialRepresentation(Representation):
         return moved.view(-1, *self.shape)
 
     def apply_each(self, elements: Tensor, x: Tree) -> Tensor:  # noqa: D102
-        hot = self._hot
-        moved = self.flatten(x).gather(1, hot.index.index_select(0, elements))
-        if hot.sign is not None:
-            moved = _with_sign(moved, hot.sign.index_select(0, elements))
-        return moved.view(-1, *self.shape)
+        return self._moved_by_each(self._hot.index, self._hot.sign, elements, x)
 
     def pull_back_each(self, elements: Tensor, y: Tree) -> Tensor:  # noqa: D102
-        hot = self._hot
-        moved = self.flatten(y).gather(1, hot.inverse_index.index_select(0, elements))
-        if hot.inverse_sign is not None:
-            moved = _with_sign(moved, hot.inverse_sign.index_select(0, elements))
+        return self._moved_by_each(self._hot.inverse_index, self._hot.inverse_sign, elements, y)
+
+    def _moved_by_each(self, index: Tensor, sign: Tensor | None, elements: Tensor, x: Tree) -> Tensor:
+        moved = self.flatten(x).gather(1, index.index_select(0, elements))
+        if sign is not None:
+            moved = _with_sign(moved, sign.index_select(0, elements))
         return moved.view(-1, *self.shape)
 
     def _hot_tables(self) -> _HotTables:
