@@ -96,6 +96,13 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "λ fitted on" in capsys.readouterr().out
     every, _ = states()
     assert every.success_rate(DQN.load(out, device="cpu")) > 0.95
+    bare = ["symmetrize", str(agent), *grid, "--method", "canonical", "-o", str(tmp_path / "bare")]
+    assert main(bare) == 0
+    assert every.success_rate(DQN.load(tmp_path / "bare.zip", device="cpu")) > 0
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]  # nothing half-written is left
+    capsys.readouterr()
+    assert main([*bare, "--method-kwargs", "seed:five"]) != 0
+    assert "NameError" in capsys.readouterr().err
     assert main([*fitted, "--states", "200", "--fit-steps", "5"]) == 0
     assert "Collecting 200 states from the agent's own rollouts" in capsys.readouterr().out
     novelty = ["--method", "equizero", "--method-kwargs", "proxy_loss:'novelty'", "--replay-buffer", str(buffer)]

@@ -9,6 +9,7 @@ from stable_baselines3 import DQN
 
 from equirl.agents import SymmetryReplayBuffer
 from equirl.envs import GridWorldEnv
+from equirl.symmetry import build_symmetry
 
 
 def _filled(copies: str, symmetry: str = "grid-d4") -> SymmetryReplayBuffer:
@@ -79,3 +80,11 @@ def test_mistakes_are_named() -> None:
     box = spaces.Box(0, 1, (3, 4, 4))
     with pytest.raises(TypeError, match="permutes the actions of a Discrete space"):
         SymmetryReplayBuffer(10, box, spaces.Box(-1, 1, (2,)), symmetry="grid-d4")
+
+
+def test_the_users_symmetry_stays_on_its_device() -> None:
+    symmetry = build_symmetry("grid-c4", (3, 4, 4), 4)
+    space = spaces.Box(0, 1, (3, 4, 4), np.uint8)
+    buffer = SymmetryReplayBuffer(10, space, spaces.Discrete(4), device="cpu", symmetry=symmetry)
+    buffer.symmetry.observation.to("meta")  # as the buffer does for the device it is given
+    assert symmetry.observation.index.device.type == "cpu"
