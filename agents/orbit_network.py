@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from gymnasium import spaces
@@ -111,7 +111,8 @@ class OrbitNetwork(nn.Module):
     def _observations(self, obs: PyTorchObs) -> Tree:
         observations = _as_rows(obs, self.observation_space)
         _check_finite(observations)
-        return observations
+        # SB3 makes floats of them later anyway, of |G| times as many.
+        return _as_floats(observations, self.observation_space)
 
     def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
         """Return how the group moves the network's output, given how it moves the actions."""
@@ -186,6 +187,14 @@ def _as_rows(obs: PyTorchObs, space: spaces.Space[Any]) -> Tree:
         return {key: _as_rows(obs[key], part) for key, part in parts.items()}
     # SB3 hands Discrete observations on as [B] when acting and as [B, 1] from the replay buffer.
     return obs.reshape(-1) if isinstance(space, spaces.Discrete) else obs
+
+
+def _as_floats(obs: Tree, space: spaces.Space[Any]) -> Tree:
+    if isinstance(space, spaces.Box):
+        return cast(Tensor, obs).float()
+    if isinstance(space, spaces.Dict):
+        return {key: _as_floats(cast("dict[str, Tree]", obs)[key], part) for key, part in space.spaces.items()}
+    return obs  # numbers of one of several things: no quantities
 
 
 def _check_finite(obs: Tree) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
+from torch import nn
 
 from equirl.agents.spaces import resolve_symmetry
 from equirl.symmetry import MDPSymmetry
@@ -14,7 +15,7 @@ from equirl.symmetry import MDPSymmetry
 __all__ = ["SymmetricPolicy", "with_fused_adam"]
 
 
-class SymmetricPolicy:
+class SymmetricPolicy(nn.Module):
     """Mixin for SB3 policies that take ``symmetry``, ``method`` and ``method_kwargs``."""
 
     fixed: ClassVar[dict[str, Any]] = {}
@@ -61,6 +62,21 @@ class SymmetricPolicy:
                     f"of equirl.agents, such as EquivariantDQNPolicy, to choose {name} in policy_kwargs"
                 )
         return built_in if given is None else given
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """Return the parameters, as ``nn.Module`` does; SB3 asks for them in every gradient step."""
+        return _parameters(self, set()) if recurse else super().parameters(recurse)
+
+
+def _parameters(module: nn.Module, seen: set[int]) -> Iterator[nn.Parameter]:
+    # nn.Module's own walk makes up a name for every module and parameter.
+    for parameter in module._parameters.values():
+        if parameter is not None and id(parameter) not in seen:
+            seen.add(id(parameter))
+            yield parameter
+    for child in module._modules.values():
+        if child is not None:
+            yield from _parameters(child, seen)
 
 
 def with_fused_adam(kwargs: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from equirl.names import unknown_name_message
-from equirl.orbit import Orbit
+from equirl.orbit import Orbit, flatten_rows
 from equirl.proxy_losses import ProxyLoss, resolve_proxy_loss
 from equirl.representations import Tree
 
@@ -40,10 +40,12 @@ class Choice(NamedTuple):
     Attributes:
         elements: The group element of the view, shape ``[B]``.
         weights: Shape ``[B, |G|]``: ``1/k`` for the ``k`` elements that lead to a view equal to the chosen one, else 0.
+        only: For one input, the element, where no other leads to the chosen view: known without looking at a tensor.
     """
 
     elements: Tensor
     weights: Tensor
+    only: int | None = None
 
 
 class Aggregator(nn.Module):
@@ -51,6 +53,17 @@ class Aggregator(nn.Module):
 
     uniform: ClassVar[bool] = False
     """Whether all weights are ``1/|G|`` always: then there is no need to look at the orbit."""
+
+    scores_rows: ClassVar[bool] = False
+    """Whether ``score_rows`` is of use."""
+
+    def score_rows(self, inputs: Tree, features: Tensor) -> Tensor:
+        """Return what is to be known of each row, ``[N, ...]``, for ``weights`` to find as ``orbit.scores``.
+
+        A large orbit is done a few rows at a time; this is asked while they are at hand, so that they are not made
+        again.
+        """
+        raise TypeError(f"{type(self).__name__} scores no rows")
 
     @abstractmethod
     def weights(self, orbit: Orbit) -> Tensor:
@@ -97,6 +110,8 @@ class Weighted(Aggregator):
         ValueError: Unknown ``reads``, or a temperature that is not positive.
     """
 
+    scores_rows: ClassVar[bool] = True
+
     def __init__(self, network: nn.Module, reads: Reads = "features", temperature: float = 1.0) -> None:
         super().__init__()
         if reads not in get_args(Reads):
@@ -107,17 +122,26 @@ class Weighted(Aggregator):
         self.reads = reads
         self.temperature = temperature
 
+    def score_rows(self, inputs: Tree, features: Tensor) -> Tensor:
+        """Return ``log λ`` of each row, up to the temperature, shape ``[N, 1]``."""
+        return self._logits(features.flatten(1) if self.reads == "features" else flatten_rows(inputs))
+
     def weights(self, orbit: Orbit) -> Tensor:
         """Return ``softmax_g(log λ(gx))``, shape ``[B, |G|]``."""
-        read = orbit.features.flatten(2) if self.reads == "features" else orbit.flat_inputs
-        logits: Tensor = self.network(read.flatten(0, 1))
-        if logits.numel() != read.shape[0] * read.shape[1]:
-            raise ValueError(
-                f"the λ-network must give one logit per row, [{read.shape[0] * read.shape[1]}, 1]; "
-                f"it gave {list(logits.shape)}"
-            )
-        logits = logits.view(read.shape[:2])
+        logits = orbit.scores
+        if logits is None:
+            read = orbit.features.flatten(2) if self.reads == "features" else orbit.flat_inputs
+            logits = self._logits(read.flatten(0, 1))
+        logits = logits.view(orbit.outputs.shape[:2])
         return (logits if self.temperature == 1 else logits / self.temperature).softmax(dim=1)
+
+    def _logits(self, read: Tensor) -> Tensor:
+        logits: Tensor = self.network(read)
+        if logits.numel() != len(read):
+            raise ValueError(
+                f"the λ-network must give one logit per row, [{len(read)}, 1]; it gave {list(logits.shape)}"
+            )
+        return logits
 
 
 class Select(Aggregator):

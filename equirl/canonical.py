@@ -70,7 +70,8 @@ class MinimalFrame(Aggregator):
         bound = max(values) - _ROUND_OFF[scores.dtype] * size.item()
         tied = [g for g, value in enumerate(values) if value >= bound]
         if len(tied) == 1:
-            return Choice(self._elements[tied[0] : tied[0] + 1], self._certain[tied[0] : tied[0] + 1])
+            g = tied[0]
+            return Choice(self._elements[g : g + 1], self._certain[g : g + 1], only=g)
         return Choice(self._elements[tied[0] : tied[0] + 1], self._certain[tied].mean(dim=0, keepdim=True))
 
     def weights(self, orbit: Orbit) -> Tensor:
@@ -109,8 +110,9 @@ class GenericProjection(nn.Module):
             weights = torch.cat([weights, torch.ones(1, representation.dim, dtype=torch.float64)])
         elif isinstance(representation, TokenRepresentation):
             weights = _generic_numbers(representation.table.shape[1], seed)[representation.table.cpu()]
-        # No buffer: half() and float() would take the precision that tells views apart.
-        self._weights = {torch.device("cpu"): weights.T.contiguous()}
+        # No buffers: half() and float() would take the precision that tells views apart.
+        self._weights: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._keep_weights(weights.T.contiguous())
 
     def forward(self, x: Tree) -> tuple[Tensor, Tensor]:
         """Return ``r(gx)``, float64 ``[B, |G|]``, and the size of what was summed for it, ``[B]``.
@@ -125,16 +127,16 @@ class GenericProjection(nn.Module):
             return torch.stack([scores for scores, _ in both]).sum(0), torch.stack([size for _, size in both]).sum(0)
         if isinstance(representation, MonomialRepresentation):
             flat = representation.flatten(x)
-            weights = self._weights_on(flat.device)
+            weights, and_size = self._weights_on(flat.device)
             if flat.dtype == torch.uint8:  # nothing is negative: the sum is the size, and one more column gives it
-                with_size = flat.to(weights.dtype) @ weights
+                with_size = flat.to(weights.dtype) @ and_size
                 return with_size[:, :-1], with_size[:, -1]
             flat = flat.to(weights.dtype)
-            return flat @ weights[:, :-1], torch.linalg.vector_norm(flat, 1, dim=1)
+            return flat @ weights, torch.linalg.vector_norm(flat, 1, dim=1)
         if isinstance(representation, TokenRepresentation):
             tokens = representation.check(x)
             tokens = tokens.reshape(len(tokens), -1)
-            weights = self._weights_on(tokens.device)
+            _, weights = self._weights_on(tokens.device)
             places = _generic_numbers(tokens.shape[1], self._seed + 1).to(weights)
             return places @ weights[tokens], places.abs().sum().expand(len(tokens))
         views = flatten_views(representation.orbit(x))
@@ -142,10 +144,16 @@ class GenericProjection(nn.Module):
         views = views.to(weights.dtype)
         return views @ weights, views.abs().sum(dim=(1, 2))
 
-    def _weights_on(self, device: torch.device) -> Tensor:
-        if device not in self._weights:
-            self._weights[device] = self._weights[torch.device("cpu")].to(device, _precision(device))
-        return self._weights[device]
+    def _keep_weights(self, with_last: Tensor) -> None:
+        self._weights[with_last.device] = with_last[:, :-1].contiguous(), with_last
+
+    def _weights_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the numbers without and with the last column."""
+        found = self._weights.get(device)
+        if found is None:
+            self._keep_weights(self._weights[torch.device("cpu")][1].to(device, _precision(device)))
+            found = self._weights[device]
+        return found
 
 
 def _projection_weights(shape: tuple[int, ...], seed: int) -> Tensor:

@@ -18,15 +18,19 @@ __all__ = ["Chunking"]
 RowFunction: TypeAlias = Callable[[Tree], tuple[Tensor, ...]]
 
 _CHUNK_BYTES = 2 << 20
-"""Size of the largest activation of a chunk. Measured: see "Where the time goes" in experiments/README.md."""
+"""Size of the largest activation of a chunk. Measured: see "What it costs" in experiments/README.md."""
+
+_BYTES_PER_PARAMETER_BYTE = 2
+"""A chunk reads all weights and adds to all their gradients, so it should be larger than they are."""
 
 
 class Chunking:
     """Splits batches on the CPU so that the largest activation of a chunk takes about 2 MB; elsewhere it does nothing.
 
-    Larger ones fall out of the cache, and their memory is mapped and cleared anew on each call. How large an
-    activation is per row is seen on the first call, once for each shape of input. Batches are
-    not split where a network in training mode normalises over the batch.
+    Larger ones fall out of the cache, and their memory is mapped and cleared anew on each call. Networks with many
+    parameters get larger chunks, of twice their parameters' size. How large an activation is per row is seen on the
+    first call, once for each shape of input. Batches are not split where a network in training mode normalises over
+    the batch.
 
     Args:
         modules: The network's modules, looked at for batch normalisation.
@@ -40,13 +44,15 @@ class Chunking:
         if rows is not None and rows < 0:
             raise ValueError(f"chunk_rows must be a number of rows, or 0 to never split; got {rows}")
         self.rows = rows
+        self._modules = list(modules)
         self._batch_norms = [
             module
-            for root in modules
+            for root in self._modules
             for module in root.modules()
             if isinstance(module, nn.modules.batchnorm._BatchNorm)
         ]
-        self._row_bytes: dict[Any, int] = {}
+        self._measured_rows: dict[Any, int] = {}
+        self._whole: set[tuple[torch.Size, int]] = set()
 
     def __call__(self, function: RowFunction, x: Tree, rows_per_sample: int) -> tuple[Tensor, ...]:
         """Return ``function(x)``, computed a few samples at a time.
@@ -57,14 +63,19 @@ class Chunking:
             rows_per_sample: Backbone rows that each sample makes, the order of the group.
         """
         first = x if isinstance(x, Tensor) else tree_leaves(x)[0]
+        case = first.shape, rows_per_sample
+        if case in self._whole:
+            return function(x)
+        n = first.shape[0]
         samples = self._samples_at_once(first, rows_per_sample)
         if samples is None:
-            with _LargestRow(len(first) * rows_per_sample) as largest:
+            with _LargestRow(n * rows_per_sample) as largest:
                 outputs = function(x)
-            self._row_bytes[first.shape[1:], first.dtype] = largest.row_bytes
+            self._measured_rows[first.shape[1:], first.dtype] = self._chunk_bytes() // max(1, largest.row_bytes)
             return outputs
-        n = first.shape[0]
         if samples >= n:
+            if first.is_cpu and not self._batch_norms and not torch.compiler.is_compiling():
+                self._whole.add(case)  # always so: not to be asked again
             return function(x)
         samples = math.ceil(n / math.ceil(n / samples))  # no small rest at the end
         starts = range(0, n, samples)
@@ -82,11 +93,14 @@ class Chunking:
         ):
             return first.shape[0]
         if rows is None:
-            row_bytes = self._row_bytes.get((first.shape[1:], first.dtype))
-            if row_bytes is None:
+            rows = self._measured_rows.get((first.shape[1:], first.dtype))
+            if rows is None:
                 return None
-            rows = _CHUNK_BYTES // max(1, row_bytes)
         return max(1, rows // rows_per_sample)
+
+    def _chunk_bytes(self) -> int:
+        parameters = {p for root in self._modules for p in root.parameters()}
+        return max(_CHUNK_BYTES, _BYTES_PER_PARAMETER_BYTE * sum(p.numel() * p.element_size() for p in parameters))
 
 
 class _LargestRow(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -55,6 +55,7 @@ class FiniteGroup:
         self._check_table()
         self.identity = self._find_identity()
         self.inverses = self._find_inverses()
+        self._inverse_of: list[int] = self.inverses.tolist()
         self.generators = (
             self._find_generators() if generators is None else tuple(self.index(generator) for generator in generators)
         )
@@ -90,7 +91,7 @@ class FiniteGroup:
 
     def inverse(self, g: int | str) -> int:
         """Return the index of ``g^-1``."""
-        return int(self.inverses[self.index(g)])
+        return self._inverse_of[self.index(g)]
 
     def element_order(self, g: int | str) -> int:
         """Return the smallest ``k > 0`` with ``g^k = e``."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equirl.representations import Representation, Tree
 
-__all__ = ["Orbit", "flatten_views"]
+__all__ = ["Orbit", "flatten_rows", "flatten_views"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Orbit:
         output_rep: How the group moves an output.
         combined: What is pulled back and combined, where that is more than ``outputs`` (which then are what proxy
             losses are to see of it); by default the outputs.
+        scores: What the aggregator made of each row while it was at hand, shape ``[B |G|, ...]``, if it asked to.
     """
 
     views: Tree | Callable[[], Tree]
@@ -34,6 +35,7 @@ class Orbit:
     outputs: Tensor
     output_rep: Representation
     combined: Tensor | None = None
+    scores: Tensor | None = None
 
     @cached_property
     def inputs(self) -> Tree:
@@ -65,7 +67,16 @@ class Orbit:
 
 def flatten_views(tree: Tree) -> Tensor:
     """Return views ``[B, |G|, *input]`` as float vectors ``[B, |G|, n]``, a dict's entries one after another."""
+    return _flatten(tree, 2)
+
+
+def flatten_rows(tree: Tree) -> Tensor:
+    """Return rows ``[N, *input]`` as float vectors ``[N, n]``, a dict's entries one after another."""
+    return _flatten(tree, 1)
+
+
+def _flatten(tree: Tree, leading: int) -> Tensor:
     if isinstance(tree, Tensor):
         values = tree if tree.is_floating_point() else tree.to(torch.get_default_dtype())
-        return values.flatten(2) if values.ndim > 2 else values.unsqueeze(2)
-    return torch.cat([flatten_views(tree[key]) for key in sorted(tree)], dim=2)
+        return values.flatten(leading) if values.ndim > leading else values.unsqueeze(leading)
+    return torch.cat([_flatten(tree[key], leading) for key in sorted(tree)], dim=leading)

@@ -41,6 +41,7 @@ def evaluate_orbit(
     output_rep: Representation,
     features: Callable[[Tree], Tensor] | None = None,
     chunking: Chunking | None = None,
+    scores: Callable[[Tree, Tensor], Tensor] | None = None,
 ) -> Orbit:
     """Return the orbit of ``x`` with what the backbone makes of it, in one backbone call (or few, see ``Chunking``).
 
@@ -51,6 +52,7 @@ def evaluate_orbit(
         output_rep: How the group moves an output.
         features: The first part of the network, ``[N, *input] -> [N, *features]``; ``None`` if it is in one part.
         chunking: Splits large batches; ``None``: one call.
+        scores: Makes ``orbit.scores`` of rows and their features; see ``Aggregator.score_rows``.
 
     Raises:
         ValueError: The representations are of different groups, or a shape does not fit.
@@ -64,19 +66,21 @@ def evaluate_orbit(
     def on_views(samples: Tree) -> tuple[Tensor, ...]:
         rows = input_rep.orbit_rows(samples)
         made.append(rows if not made else None)
-        return _seen_and_outputs(backbone, features, rows)
+        seen_and_outputs = _seen_and_outputs(backbone, features, rows)
+        return seen_and_outputs if scores is None else (scores(rows, seen_and_outputs[0]), *seen_and_outputs)
 
     # Kept only where it is one piece; of several, the views are made again when somebody asks.
     parts = on_views(x) if chunking is None else chunking(on_views, x, order)
+    scored = None if scores is None else parts[0]
     outputs = parts[-1].view(-1, order, *parts[-1].shape[1:])
-    seen = parts[0].view(-1, order, *parts[0].shape[1:]) if len(parts) > 1 else outputs
+    seen = outputs if features is None else parts[-2].view(-1, order, *parts[-2].shape[1:])
 
     def views() -> Tree:
         if len(made) > 1 or made[0] is None:
             return input_rep.orbit(x)
         return map_tensors(made[0], lambda rows: rows.view(-1, order, *rows.shape[1:]))
 
-    return Orbit(views, seen, outputs, output_rep)
+    return Orbit(views, seen, outputs, output_rep, scores=scored)
 
 
 def symmetrize(
@@ -109,7 +113,8 @@ def symmetrize(
     choice = aggregator.choose(x)
     if choice is not None:
         return _on_chosen_views(backbone, x, input_rep, output_rep, choice, features, chunking)
-    orbit = evaluate_orbit(backbone, x, input_rep, output_rep, features, chunking)
+    scores = aggregator.score_rows if aggregator.scores_rows else None
+    orbit = evaluate_orbit(backbone, x, input_rep, output_rep, features, chunking, scores)
     output: Tensor = aggregator(orbit if shown is None else shown(orbit))
     return output
 
@@ -149,8 +154,11 @@ def _on_chosen_views(
     def on_rows(rows: Tree) -> tuple[Tensor, ...]:
         return _seen_and_outputs(backbone, features, rows)
 
-    rows = input_rep.apply_each(choice.elements, x)
+    only = choice.only
+    rows = input_rep.apply_each(choice.elements, x) if only is None else input_rep.apply(only, x)
     outputs = (on_rows(rows) if chunking is None else chunking(on_rows, rows, 1))[-1]
+    if only is not None:
+        return cast(Tensor, output_rep.apply(input_rep.group.inverse(only), outputs))
     weights = choice.weights.to(outputs.dtype)
     if outputs[0].numel() > _FEW_OUTPUTS and bool((weights.amax(dim=1) == 1).all()):
         return cast(Tensor, output_rep.pull_back_each(choice.elements, outputs))

@@ -14,6 +14,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import SubprocVecEnv
+from torch import nn
 
 import equirl.agents.policies
 from equirl import (
@@ -381,3 +382,15 @@ def test_the_arguments_it_was_made_with_are_the_arguments_it_is_saved_with() -> 
     again = EquivariantDQNPolicy(**data)
     assert again.q_net.aggregator.gradient == "straight_through"
     assert isinstance(again.q_net, EquivariantQNetwork)
+
+
+@pytest.mark.parametrize("method", ["equitune", "lambda_equitune"])
+def test_the_policy_has_the_parameters_that_torch_finds(method: str) -> None:
+    policy = DQN(
+        EquivariantDQNPolicy, gym.make("equirl/GridWorld-v0"), policy_kwargs=dict(symmetry="grid-d4", method=method)
+    ).policy
+    found = dict(nn.Module.named_parameters(policy))
+    assert [id(p) for p in policy.parameters()] == [id(p) for p in found.values()]
+    policy.q_net_target.q_net = policy.q_net.q_net  # shared parameters count once
+    assert len(list(policy.parameters())) == len(dict(nn.Module.named_parameters(policy))) < len(found)
+    assert not list(policy.parameters(recurse=False))

@@ -82,6 +82,8 @@ def test_one_input_at_a_time_chooses_alike() -> None:
         alone = frame.choose(state[None])
         assert torch.equal(alone.weights[0], together.weights[n])
         assert together.weights[n, alone.elements] > 0
+        assert (alone.only is not None) == (int((together.weights[n] > 0).sum()) == 1)
+        assert alone.only in (None, int(alone.elements))
 
 
 def test_one_view_and_the_whole_orbit_give_the_same() -> None:
@@ -92,6 +94,7 @@ def test_one_view_and_the_whole_orbit_give_the_same() -> None:
     module = Canonical(backbone, rho, out)
     states = _grid_states(100)
     assert torch.allclose(module(states), module.aggregator(module.evaluate_orbit(states)), atol=1e-6)
+    assert torch.allclose(torch.cat([module(state[None]) for state in states]), module(states), atol=1e-6)
 
 
 def test_half_precision_takes_nothing_from_the_choice() -> None:

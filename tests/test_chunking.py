@@ -77,6 +77,20 @@ def test_the_size_of_a_chunk_comes_from_the_largest_activation(monkeypatch: pyte
     assert calls == [80, 32, 32, 16]
 
 
+def test_many_parameters_make_large_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunking_module, "_CHUNK_BYTES", 1)
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(72, 8))
+    module = Equitune(backbone, IMAGES, OUTPUTS)
+    calls = _rows_per_call(backbone)
+    x = torch.randn(40, 2, 6, 6)
+    for _ in range(2):
+        module(x)
+    parameter_bytes = 4 * (72 * 8 + 8)
+    assert calls[0] == 320
+    assert calls[1:] == [16] * 20  # 2 samples of 8 views each: what fits twice the parameters, 72 numbers a row
+    assert 16 * 72 * 4 <= 2 * parameter_bytes < 24 * 72 * 4
+
+
 def test_batch_normalisation_in_training_sees_the_whole_batch() -> None:
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(72), nn.Linear(72, 8))

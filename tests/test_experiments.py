@@ -58,6 +58,10 @@ def test_agents_of_a_study_by_name() -> None:
     spec = parse_agent("grid-d4/lambda_equitune+reads=features+temperature=2")
     assert (spec.symmetry, spec.method) == ("grid-d4", "lambda_equitune")
     assert spec.method_kwargs == {"reads": "features", "temperature": 2}
+    assert parse_agent("grid-d4/equitune+batch_size=8").dqn_kwargs == {"batch_size": 8}
+    assert parse_agent("plain+gradient_steps=4").dqn_kwargs == {"gradient_steps": 4}
+    with pytest.raises(ValueError, match="setting of 'plain': 'hidden' is unknown"):
+        parse_agent("plain+hidden=3")
     with pytest.raises(ValueError, match="not of the form plain, sbx or SYMMETRY/METHOD"):
         parse_agent("equitune")
     with pytest.raises(ValueError, match="symmetry 'grid-d5' is unknown"):

@@ -28,6 +28,7 @@ __all__ = ["COLUMNS", "AgentSpec", "StudyConfig", "parse_agent", "run_study"]
 COLUMNS = ("agent", "seed", "timesteps", "success_rate", "train_seconds")
 
 _ENVIRONMENT = "equirl/GridWorld-v0"
+_DQN_SETTINGS = ("batch_size", "gradient_steps", "train_freq", "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class StudyConfig:
         "grid-d4/equizero",
         "grid-d4/canonical",
     )
-    """"plain" (SB3), "sbx" (SBX's plain DQN, where it is installed), SYMMETRY/METHOD with settings as +key=value, or
-    SYMMETRY/augmentation."""
+    """"plain" (SB3), "sbx" (SBX's plain DQN, where it is installed), SYMMETRY/METHOD or SYMMETRY/augmentation; each
+    with settings as +key=value, the method's own or DQN's batch_size, gradient_steps, train_freq, learning_rate."""
     n_seeds: int = 5
     """Seeds 0 .. n_seeds - 1 for each agent."""
     size: int = 7
@@ -78,27 +79,33 @@ class AgentSpec:
     symmetry: str | None
     method: str
     method_kwargs: dict[str, Any]
+    dqn_kwargs: dict[str, Any]
 
 
 def parse_agent(name: str) -> AgentSpec:
-    """Return the agent that ``"plain"``, ``"sbx"`` or ``"SYMMETRY/METHOD+key=value"`` names.
+    """Return the agent that ``"plain"``, ``"sbx"`` or ``"SYMMETRY/METHOD"`` names, each perhaps with ``+key=value``.
 
     Raises:
         ValueError: Not of that form, an unknown symmetry or method, or SBX is not installed.
     """
-    if name == "sbx" and importlib.util.find_spec("sbx") is None:
-        raise ValueError("the agent 'sbx' needs SBX: pip install 'equirl[bench]'")
-    if name in ("plain", "sbx"):
-        return AgentSpec(name, None, name, {})
-    base, *settings = name.split("+")
+    base, *pairs = name.split("+")
     symmetry, slash, method = base.partition("/")
-    if not slash or any("=" not in setting for setting in settings):
-        raise ValueError(f"agent {name!r} is not of the form plain, sbx or SYMMETRY/METHOD+key=value")
+    without_symmetry = base in ("plain", "sbx")
+    if not (slash or without_symmetry) or any("=" not in pair for pair in pairs):
+        raise ValueError(f"agent {name!r} is not of the form plain, sbx or SYMMETRY/METHOD, perhaps with +key=value")
+    if base == "sbx" and importlib.util.find_spec("sbx") is None:
+        raise ValueError("the agent 'sbx' needs SBX: pip install 'equirl[bench]'")
+    settings = {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in pairs)}
+    dqn_kwargs = {key: settings.pop(key) for key in _DQN_SETTINGS if key in settings}
+    if without_symmetry:
+        if settings:
+            raise ValueError(unknown_name_message(f"setting of {base!r}:", next(iter(settings)), _DQN_SETTINGS))
+        return AgentSpec(name, None, base, {}, dqn_kwargs)
     if symmetry not in registered_symmetries():
         raise ValueError(unknown_name_message("symmetry", symmetry, registered_symmetries()))
     if method not in (*METHODS, "augmentation"):
         raise ValueError(unknown_name_message("method", method, [*METHODS, "augmentation"]))
-    return AgentSpec(name, symmetry, method, {k: yaml.safe_load(v) for k, v in (s.split("=", 1) for s in settings)})
+    return AgentSpec(name, symmetry, method, settings, dqn_kwargs)
 
 
 def run_study(config: StudyConfig) -> None:
@@ -141,6 +148,7 @@ def _run(job: _Job) -> Rows:
 def _make_agent(config: StudyConfig, spec: AgentSpec, seed: int) -> Any:
     settings = settings_for("dqn", _ENVIRONMENT, config.total_timesteps)
     del settings["n_envs"]
+    settings |= spec.dqn_kwargs
     environment = gym.make(_ENVIRONMENT, size=config.size)
     if spec.method == "sbx":
         # One thread for XLA too; it is read when JAX starts.
