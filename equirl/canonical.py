@@ -57,7 +57,7 @@ class MinimalFrame(Aggregator):
     def choose(self, x: Tree) -> Choice:
         """Return the view with the largest ``r(gx)``, and where several have it the weight ``1/k`` for each."""
         scores, size = self.projection(x)
-        if len(scores) == 1 and scores.is_cpu:
+        if len(scores) == 1 and scores.is_cpu and not torch.compiler.is_compiling():
             return self._choose_one(scores, size)
         # Views are permutations of the same numbers: equal ones differ by the round-off of a sum, nothing else does.
         best, elements = scores.max(dim=1)

@@ -11,8 +11,9 @@ import torch
 from equirl import Equitune, equivariance_error
 from equirl.agents.cli import main
 from equirl.experiments.bench.learning import read_learning
+from equirl.experiments.bench.memory import peak_of_arrays, peak_of_tensors
 from equirl.experiments.bench.networks import METHODS, backbone, group_symmetry
-from equirl.experiments.bench.scaling import SCALING, fitted_exponents, peak_memory
+from equirl.experiments.bench.scaling import SCALING, fitted_exponents
 from equirl.experiments.bench.timing import COLUMNS, Measurement, Settings, compare
 
 SETTINGS = Settings("cpu", 1, 3, 0.0, True)
@@ -53,8 +54,28 @@ def test_exponents_are_those_of_a_power_law() -> None:
     assert math.isclose(memory, 1.0, rel_tol=1e-6)
 
 
-def test_peak_memory_sees_a_large_tensor() -> None:
-    assert peak_memory(lambda: torch.ones(64, 1 << 18), "cpu") > 50  # 64 MB
+def test_peak_memory_is_the_sum_of_what_lives_at_a_time() -> None:
+    def two_then_one() -> None:
+        first = torch.ones(1000)
+        second = first + 1
+        del first, second
+        torch.ones(1500)
+
+    assert peak_of_tensors(two_then_one, "cpu") == pytest.approx(8000e-6, rel=0.01)
+
+
+def test_what_was_there_before_is_not_counted() -> None:
+    layer = torch.nn.Linear(100, 100)
+
+    def step() -> None:
+        layer.zero_grad()
+        layer(torch.ones(1, 100)).sum().backward()
+
+    assert peak_of_tensors(step, "cpu") == pytest.approx(4 * 10_100e-6, rel=0.1)  # the gradients
+
+
+def test_peak_memory_of_arrays() -> None:
+    assert peak_of_arrays(lambda: np.ones(100_000)) == pytest.approx(0.8, rel=0.01)
 
 
 def test_learning_is_read_from_a_study(tmp_path: Path) -> None:

@@ -333,3 +333,15 @@ def test_mistakes_are_named() -> None:
         Equizero(nn.Identity(), c4, c4, proxy_loss=lambda orbit: orbit.outputs)(torch.randn(2, 4))
     with pytest.raises(ValueError, match=r"acts on \[batch, 4\]; got torch.float32 \[2, 5\]"):
         Equitune(nn.Identity(), c4, c4)(torch.randn(2, 5))
+
+
+@pytest.mark.parametrize("batch", [1, 6])
+def test_a_compiled_module_is_one_graph_and_gives_the_same(batch: int) -> None:
+    torch.manual_seed(0)
+    c4 = regular_representation(cyclic_group(4))
+    x = torch.randn(batch, 4)
+    for make in (Equitune, LambdaEquitune, Equizero, Canonical):
+        module = make(nn.Linear(4, 4), c4, c4)
+        expected = module(x)
+        module.compile(backend="eager", fullgraph=True)
+        assert torch.allclose(module(x), expected)

@@ -44,6 +44,6 @@ def read_learning(study: Path, settings: Settings) -> Iterator[Measurement]:
             ratio_to_plain=float(middle / plain),
             rounds=len(rows),
             steps=float(rows.timesteps.median()),
-            device=settings.device,
+            device=settings.device_name,
             threads=settings.threads,
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 
 import torch
@@ -10,12 +13,13 @@ from torch import Tensor, nn
 from equirl.experiments.bench.networks import METHODS, backbone, group_symmetry
 from equirl.experiments.bench.timing import Measurement, Settings, compare
 
-__all__ = ["FORWARD", "TRAIN", "measure_passes"]
+__all__ = ["COMPILED", "FORWARD", "TRAIN", "measure_passes"]
 
 FORWARD = "forward"
 TRAIN = "forward + backward"
+COMPILED = "torch.compile"
 
-_MOST_PIXELS = 6_000_000  # of all views of a batch: beyond, a single case takes minutes
+_MOST_PIXELS = 26_000_000  # of all views of a batch: beyond, a single case takes minutes
 
 
 def measure_passes(settings: Settings) -> Iterator[Measurement]:
@@ -25,6 +29,26 @@ def measure_passes(settings: Settings) -> Iterator[Measurement]:
             for group in ("C4", "D4") if settings.quick else ("C4", "D4", "S4"):
                 for batch in (1, 32) if settings.quick else (1, 32, 256):
                     yield from _case(settings, size, kind, group, batch)
+    if not settings.quick:
+        yield from _compiled(settings)
+
+
+def _compiled(settings: Settings) -> Iterator[Measurement]:
+    """Yield what ``module.compile()`` makes of it, beside the plain network and each as it is."""
+    if settings.device == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
+        print(f"{COMPILED}: there is no C++ compiler here", file=sys.stderr)
+        return
+    for kind in ("mlp", "cnn"):
+        symmetry, shape = group_symmetry("C4", 8)
+        x = torch.randn(32, *shape, device=settings.device)
+        modules = {"plain": backbone(kind, shape)}
+        modules |= {name: METHODS[name](backbone(kind, shape), symmetry) for name in ("equitune", "canonical")}
+        for name in list(modules):
+            modules[f"{name}, compiled"] = copy.deepcopy(modules[name])
+            modules[f"{name}, compiled"].compile()
+        for what, timed in ((FORWARD, _forward), (TRAIN, _train)):
+            cases = {name: timed(module.to(settings.device), x) for name, module in modules.items()}
+            yield from compare(cases, settings, f"{COMPILED}: {what}", "C4", kind, 8, 32)
 
 
 def _case(settings: Settings, size: int, kind: str, group: str, batch: int) -> Iterator[Measurement]:

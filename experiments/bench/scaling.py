@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import resource
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -25,6 +22,7 @@ from equirl import (
     tensor_product,
     trivial_representation,
 )
+from equirl.experiments.bench.memory import peak_of_arrays, peak_of_tensors
 from equirl.experiments.bench.networks import METHODS, backbone, group_symmetry
 from equirl.experiments.bench.timing import Measurement, Settings, in_turns
 
@@ -53,7 +51,9 @@ def measure_scaling(settings: Settings) -> Iterator[Measurement]:
         )
         module = Equitune(net, rep, trivial_representation(group, (4,))).to(settings.device)
         x = torch.randn(64, *rep.shape, device=settings.device)
-        yield _one(settings, SCALING["order"], str(group), "mlp", group.order, 64, _train(module, x))
+        run = _train(module, x)
+        peak = peak_of_tensors(run, settings.device)
+        yield _one(settings, SCALING["order"], str(group), "mlp", group.order, 64, run, peak)
     for batch in (4, 16, 64) if quick else (1, 4, 16, 64, 256, 1024):
         yield _on_images(settings, SCALING["batch"], "mlp", 8, batch)
     for size in (5, 10) if quick else (5, 8, 12, 16):
@@ -62,7 +62,8 @@ def measure_scaling(settings: Settings) -> Iterator[Measurement]:
         vector = gym.make_vec("equirl/GridWorld-v0", num_envs=n, vectorization_mode="vector_entry_point")
         vector.reset(seed=0)
         actions = np.random.default_rng(0).integers(4, size=(20, n))
-        row = _one(settings, SCALING["environments"], "-", "-", 7, n, _steps(vector, actions))
+        run = _steps(vector, actions)
+        row = _one(settings, SCALING["environments"], "-", "-", 7, n, run, peak_of_arrays(run))
         n_steps = len(actions)
         yield replace(
             row,
@@ -88,42 +89,9 @@ def fitted_exponents(rows: list[Measurement]) -> dict[str, tuple[float, float]]:
         seconds = np.array([row.seconds for row in chosen])
         peaks = np.array([row.peak_mb for row in chosen])
         time = float(np.polyfit(np.log(x[half]), np.log(seconds[half]), 1)[0])
-        known = half[peaks[half] > 1]  # MB; less is the operating system's granularity
-        memory = float(np.polyfit(np.log(x[known]), np.log(peaks[known]), 1)[0]) if len(known) > 1 else float("nan")
+        memory = float(np.polyfit(np.log(x[half]), np.log(peaks[half]), 1)[0])
         exponents[varied] = (time, memory)
     return exponents
-
-
-def peak_memory(run: Callable[[], object], device: str) -> float:
-    """Return the peak memory of a call beyond what was there before, in MB.
-
-    On the CPU in a process of its own, a copy of this one, by the operating system's count.
-    """
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        torch.cuda.synchronize()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            # What autograd needs for itself, whatever it is used for, is not counted.
-            torch.ones(8, 8, requires_grad=True).matmul(torch.ones(8, 8)).sum().backward()  # type: ignore[no-untyped-call]
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            run()
-            after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            os.write(write, pickle.dumps((after - before) * 1024 / 1e6))
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        data = pipe.read()
-    os.waitpid(child, 0)
-    return float(pickle.loads(data)) if data else float("nan")
 
 
 def _groups() -> list[FiniteGroup]:
@@ -143,13 +111,13 @@ def _on_images(settings: Settings, what: str, kind: str, size: int, batch: int) 
     symmetry, shape = group_symmetry("C4", size)
     module = METHODS["equitune"](backbone(kind, shape), symmetry).to(settings.device)
     x = torch.randn(batch, *shape, device=settings.device)
-    return _one(settings, what, "C4", kind, size, batch, _train(module, x))
+    run = _train(module, x)
+    return _one(settings, what, "C4", kind, size, batch, run, peak_of_tensors(run, settings.device))
 
 
 def _one(
-    settings: Settings, what: str, group: str, kind: str, size: int, batch: int, run: Callable[[], object]
+    settings: Settings, what: str, group: str, kind: str, size: int, batch: int, run: Callable[[], object], peak: float
 ) -> Measurement:
-    peak = peak_memory(run, settings.device)  # before anything has run here, so that nothing is there to be used again
     low, middle, high = np.percentile(in_turns({"run": run}, settings)["run"], [25, 50, 75])
     return Measurement(
         what,
@@ -163,7 +131,7 @@ def _one(
         float(high),
         rounds=settings.rounds,
         peak_mb=peak,
-        device=settings.device,
+        device=settings.device_name,
         threads=settings.threads,
     )
 

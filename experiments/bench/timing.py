@@ -32,6 +32,11 @@ class Settings:
     min_seconds: float
     quick: bool
 
+    @property
+    def device_name(self) -> str:
+        """What a GPU is called; the CPU is "cpu"."""
+        return torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -53,7 +58,7 @@ class Measurement:
         rounds: Number of rounds, or of seeds.
         peak_mb: Peak memory beyond what was there before, in MB.
         steps: Environment steps, where something was learned.
-        device: Torch device.
+        device: What it ran on: ``"cpu"``, or the GPU's name.
         threads: Torch threads.
     """
 
@@ -152,7 +157,7 @@ def compare(
                 float(np.median(seconds[name] / plain)),
                 math.nan if floor is None else float(np.median(seconds[name] / floor)),
                 settings.rounds,
-                device=settings.device,
+                device=settings.device_name,
                 threads=settings.threads,
             )
         )
