@@ -1,0 +1,75 @@
+"""``equirl scan``: the SCAN study, and its data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from equirl.experiments.scan.report import report_scan
+from equirl.experiments.scan.splits import SPLITS, file_names, make_split, write_splits
+from equirl.experiments.scan.study import ScanConfig, run_scan
+from equirl.names import unknown_name_message
+
+__all__ = ["main"]
+
+_HELP = """\
+SCAN: does a sequence-to-sequence model understand `jump twice` when it has seen `jump`, and `walk twice`? Pretrains it
+on a split, symmetrizes it over verbs or directions, and fine-tunes it. Finished runs are kept: run it again to go on
+after a stop.
+
+examples:
+  equirl scan                                                     add-jump, LSTM, all methods, 3 seeds
+  equirl scan --split template_around_right --method plain equitune
+  equirl scan --split addprim_jump --cell lstm --method equizero --seeds 3
+  equirl scan --symmetry verbs-c4 --no-fine-tune                  another group, zero-shot only
+  equirl scan --method equizero --proxy-loss entropy confidence likelihood
+  equirl scan --method lambda_equitune --lambda-data 1 0.1 0.01 0.001
+  equirl scan --cell gru rnn transformer --method plain equitune
+  equirl scan --report-only                                       table and plot from the CSV as it is
+  equirl scan data --out DIR                                      all splits as official text files
+  tensorboard --logdir logs/scan/tensorboard
+"""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the data goes."""
+
+    out: Path
+    """Folder of the text files."""
+    split: tuple[str, ...] = SPLITS
+    """Splits to write."""
+    seed: int = 0
+    """Of the order of training examples, and of the split `simple`."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``equirl scan`` and return its exit status."""
+    if arguments and arguments[0] == "data":
+        return _write_data(tyro.cli(DataConfig, args=list(arguments[1:]), prog="equirl scan data"))
+    config = tyro.cli(ScanConfig, args=list(arguments), prog="equirl scan", description=_HELP)
+    try:
+        if not config.report_only:
+            run_scan(config)
+        print(report_scan(config.out))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"equirl scan: {error}", file=sys.stderr)
+        return 2
+    print(f"\nWritten to {config.out}: study.csv, summary.md, accuracy.png, record.json; curves in tensorboard/")
+    return 0
+
+
+def _write_data(config: DataConfig) -> int:
+    for name in config.split:
+        if name not in SPLITS:
+            print(f"equirl scan data: {unknown_name_message('split', name, SPLITS)}", file=sys.stderr)
+            return 2
+    write_splits(config.out, config.split, config.seed)
+    for name in config.split:
+        split, (train, test) = make_split(name, config.seed), file_names(name)
+        print(f"{config.out / train}: {len(split.train):,} commands; {test}: {len(split.test):,}")
+    return 0

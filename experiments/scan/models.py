@@ -1,0 +1,238 @@
+"""Sequence-to-sequence models with attention: recurrent ones and a small transformer.
+
+All of them give probabilities, and can go through a sequence at once (teacher forcing) or a step at a time.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, BEGIN, COMMAND_VOCABULARY, END, PAD
+from equirl.representations import Tree
+
+__all__ = ["CELLS", "Encoded", "Seq2Seq", "SequenceModel", "Transformer", "make_model", "mask_after_end"]
+
+
+CELLS = ("lstm", "gru", "rnn", "transformer", "g_lstm")
+
+_RECURRENT: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+_PLACES = 64
+_LONGEST_ANSWER = 50  # 48 actions are the most that a command stands for
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What an encoder made of commands.
+
+    Attributes:
+        memory: One vector for each word, ``[N, S, H]``.
+        padding: Where there is no word, ``[N, S]``.
+        state: What the decoder starts from; its form is the model's own affair.
+    """
+
+    memory: Tensor
+    padding: Tensor
+    state: Any
+
+
+class SequenceModel(nn.Module):
+    """Base of all models from commands to actions: what follows given actions, and what it would answer itself."""
+
+    @abstractmethod
+    def forward(self, sequences: Tree) -> Tensor:
+        """Return the probabilities of the next action at each place, teacher-forced, ``[N, T, V]``.
+
+        Args:
+            sequences: ``"command"``, integers ``[N, S]``, and ``"prefix"``, integers ``[N, T]``: ``BEGIN`` and the
+                actions so far. Where the prefix is over, the probability of ``PAD`` is 1.
+        """
+
+    @abstractmethod
+    def start(self, commands: Tensor, length: int) -> Any:
+        """Return what ``advance`` needs to answer commands ``[N, S]`` in at most ``length`` actions."""
+
+    @abstractmethod
+    def advance(self, state: Any, token: Tensor) -> tuple[Tensor, Any]:
+        """Return the probabilities ``[N, 1, V]`` of what follows the last token, ``[N, 1]``, and the new state."""
+
+    def allowed(self, commands: Tensor) -> Tensor | None:
+        """Return which actions may be in an answer, ``[N, V]``; ``None``: all. ``PAD`` and ``BEGIN`` never are."""
+        return None
+
+    def free_run(self, commands: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """Return the most probable actions one after another, and the probabilities at each place.
+
+        Args:
+            commands: Integers ``[N, S]``.
+            length: The longest answer.
+
+        Returns:
+            Integers ``[N, T]`` with ``PAD`` after ``END``, and probabilities ``[N, T, V]``; ``T`` is at most
+            ``length``.
+        """
+        state = self.start(commands, length)
+        allowed = self.allowed(commands)
+        token = commands.new_full((len(commands), 1), BEGIN)
+        over = torch.zeros_like(token, dtype=torch.bool)
+        never = torch.tensor([PAD, BEGIN], device=commands.device)
+        tokens, places = [], []
+        for _ in range(length):
+            probabilities, state = self.advance(state, token)
+            probabilities = mask_after_end(probabilities, over)
+            likely = probabilities.index_fill(2, never, -1)
+            if allowed is not None:
+                likely = likely.masked_fill(~allowed.unsqueeze(1), -1)
+            token = likely.argmax(dim=-1).masked_fill(over, PAD)
+            tokens.append(token)
+            places.append(probabilities)
+            over = over | (token == END)
+            if bool(over.all()):
+                break
+        return torch.cat(tokens, dim=1), torch.cat(places, dim=1)
+
+    @torch.no_grad()
+    def greedy(self, commands: Tensor, length: int = _LONGEST_ANSWER) -> Tensor:
+        """Return the most probable actions one after another, integers ``[N, T]``."""
+        return self.free_run(commands, length)[0]
+
+
+class EncoderDecoder(SequenceModel):
+    """Base of models that read a command once and then answer."""
+
+    @abstractmethod
+    def encode(self, commands: Tensor) -> Encoded:
+        """Return what is to be known of commands ``[N, S]``."""
+
+    @abstractmethod
+    def decode(self, encoded: Encoded, prefix: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Return logits ``[N, T, V]`` of what follows each of the tokens ``[N, T]``, and the state after the last."""
+
+    def forward(self, sequences: Tree) -> Tensor:
+        both = cast("dict[str, Tensor]", sequences)
+        encoded = self.encode(both["command"])
+        logits, _ = self.decode(encoded, both["prefix"], encoded.state)
+        return mask_after_end(logits.softmax(dim=-1), both["prefix"] == PAD)
+
+    def start(self, commands: Tensor, length: int) -> Any:
+        encoded = self.encode(commands)
+        return encoded, encoded.state
+
+    def advance(self, state: Any, token: Tensor) -> tuple[Tensor, Any]:
+        encoded, memory = state
+        logits, memory = self.decode(encoded, token, memory)
+        return logits.softmax(dim=-1), (encoded, memory)
+
+
+def mask_after_end(probabilities: Tensor, over: Tensor) -> Tensor:
+    """Return probabilities ``[N, T, V]`` with 1 for ``PAD`` at the places ``[N, T]`` where the sequence is over."""
+    certain = torch.zeros(probabilities.shape[-1], device=probabilities.device)
+    certain[PAD] = 1
+    return torch.where(over.unsqueeze(-1), certain, probabilities)
+
+
+class Seq2Seq(EncoderDecoder):
+    """A bidirectional recurrent encoder and a recurrent decoder with dot-product attention (Luong et al. 2015).
+
+    Args:
+        cell: ``"lstm"``, ``"gru"`` or ``"rnn"``.
+        hidden: Width of the embeddings, of each direction of the encoder and of the decoder.
+        dropout: On embeddings and on what the decoder gives.
+        n_words: Size of the commands' vocabulary.
+        n_actions: Size of the actions' vocabulary.
+    """
+
+    def __init__(
+        self,
+        cell: str = "lstm",
+        hidden: int = 64,
+        dropout: float = 0.1,
+        n_words: int = len(COMMAND_VOCABULARY),
+        n_actions: int = len(ACTION_VOCABULARY),
+    ) -> None:
+        super().__init__()
+        recurrent = _RECURRENT[cell]
+        self.words = nn.Embedding(n_words, hidden, padding_idx=PAD)
+        self.actions = nn.Embedding(n_actions, hidden, padding_idx=PAD)
+        self.encoder = recurrent(hidden, hidden, batch_first=True, bidirectional=True)
+        self.bridge = nn.Linear(2 * hidden, hidden)
+        self.keys = nn.Linear(2 * hidden, hidden, bias=False)
+        self.decoder = recurrent(hidden, hidden, batch_first=True)
+        self.combine = nn.Linear(3 * hidden, hidden)
+        self.output = nn.Linear(hidden, n_actions)
+        self.dropout = nn.Dropout(dropout)
+
+    def encode(self, commands: Tensor) -> Encoded:  # noqa: D102
+        padding = commands == PAD
+        embedded = self.dropout(self.words(commands))
+        lengths = (~padding).sum(dim=1).cpu()
+        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
+        outputs, last = self.encoder(packed)
+        memory, _ = pad_packed_sequence(outputs, batch_first=True, total_length=commands.shape[1])
+        both = (last[0], last[1]) if isinstance(last, tuple) else (last,)
+        states = [torch.tanh(self.bridge(torch.cat([part[0], part[1]], dim=1))).unsqueeze(0) for part in both]
+        return Encoded(memory, padding, (states[0], states[1]) if isinstance(last, tuple) else states[0])
+
+    def decode(self, encoded: Encoded, prefix: Tensor, state: Any) -> tuple[Tensor, Any]:  # noqa: D102
+        hidden, state = self.decoder(self.dropout(self.actions(prefix)), state)
+        scores = hidden @ self.keys(encoded.memory).transpose(1, 2)  # [N, T, S]
+        attention = scores.masked_fill(encoded.padding.unsqueeze(1), -torch.inf).softmax(dim=-1)
+        combined = torch.tanh(self.combine(torch.cat([hidden, attention @ encoded.memory], dim=-1)))
+        return self.output(self.dropout(combined)), state
+
+
+class Transformer(EncoderDecoder):
+    """A small transformer with learned positions (Vaswani et al. 2017), normalised before each layer.
+
+    Args:
+        hidden: Width.
+        layers: Of the encoder and of the decoder.
+        heads: Of each attention.
+        dropout: Everywhere.
+    """
+
+    def __init__(self, hidden: int = 64, layers: int = 2, heads: int = 4, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.words = nn.Embedding(len(COMMAND_VOCABULARY), hidden, padding_idx=PAD)
+        self.actions = nn.Embedding(len(ACTION_VOCABULARY), hidden, padding_idx=PAD)
+        self.places = nn.Parameter(0.02 * torch.randn(2, _PLACES, hidden))
+        settings: dict[str, Any] = {"dropout": dropout, "batch_first": True, "norm_first": True}
+        self.encoder = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(hidden, heads, 4 * hidden, **settings),
+            layers,
+            nn.LayerNorm(hidden),
+            enable_nested_tensor=False,
+        )
+        self.decoder = nn.TransformerDecoder(
+            nn.TransformerDecoderLayer(hidden, heads, 4 * hidden, **settings), layers, nn.LayerNorm(hidden)
+        )
+        self.output = nn.Linear(hidden, len(ACTION_VOCABULARY))
+
+    def encode(self, commands: Tensor) -> Encoded:  # noqa: D102
+        padding = commands == PAD
+        embedded = self.words(commands) + self.places[0, : commands.shape[1]]
+        memory = self.encoder(embedded, src_key_padding_mask=padding)
+        return Encoded(memory, padding, None)
+
+    def decode(self, encoded: Encoded, prefix: Tensor, state: Any) -> tuple[Tensor, Any]:  # noqa: D102
+        so_far = prefix if state is None else torch.cat([state, prefix], dim=1)
+        embedded = self.actions(so_far) + self.places[1, : so_far.shape[1]]
+        causal = torch.ones(so_far.shape[1], so_far.shape[1], dtype=torch.bool, device=prefix.device).triu(1)
+        decoded = self.decoder(embedded, encoded.memory, tgt_mask=causal, memory_key_padding_mask=encoded.padding)
+        return self.output(decoded[:, -prefix.shape[1] :]), so_far
+
+
+def make_model(cell: str, hidden: int = 64, dropout: float = 0.1) -> EncoderDecoder:
+    """Return a model that knows nothing of a symmetry.
+
+    Args:
+        cell: ``"lstm"``, ``"gru"``, ``"rnn"`` or ``"transformer"``.
+        hidden: Width.
+        dropout: In training.
+    """
+    return Transformer(hidden, dropout=dropout) if cell == "transformer" else Seq2Seq(cell, hidden, dropout)

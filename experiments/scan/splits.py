@@ -1,0 +1,157 @@
+"""SCAN's splits, exactly, and the official text files: one command a line, ``IN: jump twice OUT: I_JUMP I_JUMP``."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from equirl.agents.files import written_whole
+from equirl.experiments.scan.grammar import all_commands, interpret
+from equirl.names import unknown_name_message
+
+__all__ = ["SPLITS", "Example", "Split", "differences", "file_names", "make_split", "read_split", "write_splits"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A command and the actions it stands for, both as words separated by spaces."""
+
+    command: str
+    actions: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples to train on, some of them many times, and examples to test on."""
+
+    name: str
+    train: tuple[Example, ...]
+    test: tuple[Example, ...]
+
+
+def _has(phrase: str) -> Callable[[str], bool]:
+    return lambda command: f" {phrase} " in f" {command} "
+
+
+_JUMP, _TURN_LEFT = _has("jump"), _has("turn left")
+_AROUND_RIGHT, _TURN_AROUND_RIGHT = _has("around right"), _has("turn around right")
+_LONGEST_TRAINED = 22
+_SIMPLE_TRAINED = 16_728
+
+SPLITS = ("simple", "addprim_jump", "addprim_turn_left", "template_around_right", "length")
+"""Names of the splits, as in the official file names."""
+
+
+def make_split(name: str, seed: int = 0) -> Split:
+    """Return a split, made from the grammar.
+
+    ``simple``: random. ``addprim_jump`` and ``addprim_turn_left``: every command but those that combine ``jump``
+    (``turn left``) with something trains, and the bare one stands 1,467 (2,189) times. ``template_around_right``: tests
+    what contains ``around right``; what contains ``turn around right`` is in neither part. ``length``: up to 22
+    actions train.
+
+    Args:
+        name: One of ``SPLITS``.
+        seed: Of the order of the training examples, and of the random split.
+
+    Raises:
+        ValueError: Unknown name; the message lists the known ones.
+    """
+    if name not in SPLITS:
+        raise ValueError(unknown_name_message("split", name, SPLITS))
+    examples = [Example(command, interpret(command)) for command in all_commands()]
+    numbers = random.Random(seed)
+    if name == "simple":
+        numbers.shuffle(examples)
+        return Split(name, tuple(examples[:_SIMPLE_TRAINED]), tuple(examples[_SIMPLE_TRAINED:]))
+    if name == "length":
+        short = [example for example in examples if len(example.actions.split()) <= _LONGEST_TRAINED]
+        test = [example for example in examples if len(example.actions.split()) > _LONGEST_TRAINED]
+    elif name == "template_around_right":
+        short = [example for example in examples if not _AROUND_RIGHT(example.command)]
+        test = [
+            example
+            for example in examples
+            if _AROUND_RIGHT(example.command) and not _TURN_AROUND_RIGHT(example.command)
+        ]
+    else:
+        held_out, alone, times = (_JUMP, "jump", 1467) if name == "addprim_jump" else (_TURN_LEFT, "turn left", 2189)
+        short = [example for example in examples if not held_out(example.command)]
+        short += [Example(alone, interpret(alone))] * times
+        test = [example for example in examples if held_out(example.command) and example.command != alone]
+    numbers.shuffle(short)
+    return Split(name, tuple(short), tuple(test))
+
+
+def file_names(name: str) -> tuple[str, str]:
+    """Return the official names of a split's training and test file."""
+    return f"tasks_train_{name}.txt", f"tasks_test_{name}.txt"
+
+
+def write_splits(folder: Path, names: Sequence[str] = SPLITS, seed: int = 0) -> list[Path]:
+    """Write splits in the official text format under the official file names, and return the files."""
+    written = []
+    for name in names:
+        split = make_split(name, seed)
+        for file_name, examples in zip(file_names(name), (split.train, split.test), strict=True):
+            with written_whole(folder / file_name) as temporary:
+                lines = (f"IN: {example.command} OUT: {example.actions}\n" for example in examples)
+                temporary.write_text("".join(lines))
+            written.append(folder / file_name)
+    return written
+
+
+def read_split(folder: Path, name: str) -> Split:
+    """Return a split read from the official text files in a folder.
+
+    Raises:
+        FileNotFoundError: A file is not there; the message says how to write one.
+        ValueError: A line that is not in the format, or whose actions are not what its command means; the message names
+            file and line.
+    """
+    parts = [_read(folder / file_name) for file_name in file_names(name)]
+    return Split(name, *parts)
+
+
+def differences(split: Split, reference: Split) -> list[str]:
+    """Return what a split's parts lack or have too much of, compared with another's: a line each; none: the same.
+
+    The order does not count. A random split differs by nature, and is compared in size only.
+    """
+    found = []
+    for part in ("train", "test"):
+        ours, theirs = Counter(getattr(split, part)), Counter(getattr(reference, part))
+        if split.name == "simple":
+            if ours.total() != theirs.total():
+                found.append(f"{part}: {ours.total():,} examples, not {theirs.total():,}")
+            continue
+        for what, extra in (("missing", theirs - ours), ("not in the split", ours - theirs)):
+            if extra:
+                example, times = extra.most_common(1)[0]
+                found.append(f"{part}: {extra.total():,} {what}, such as {example.command!r} ({times} times)")
+    return found
+
+
+def _read(path: Path) -> tuple[Example, ...]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there; `equirl scan data --out {path.parent}` writes all splits")
+    examples = []
+    try:
+        lines = path.read_text().splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        command, separator, actions = line.removeprefix("IN: ").partition(" OUT: ")
+        if not line.startswith("IN: ") or not separator:
+            raise ValueError(f"{path}, line {number}: expected 'IN: command OUT: ACTIONS', got {line[:80]!r}")
+        try:
+            expected = interpret(command)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+        if actions.split() != expected.split():
+            raise ValueError(f"{path}, line {number}: {command!r} stands for {expected!r}, the file says {actions!r}")
+        examples.append(Example(command, expected))
+    return tuple(examples)

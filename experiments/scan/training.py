@@ -1,0 +1,287 @@
+"""Training sequence models: teacher forcing, early stopping on held-out examples, checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from equirl.agents.files import written_whole
+from equirl.experiments.scan.batches import Batch, Examples
+from equirl.experiments.scan.models import SequenceModel
+from equirl.experiments.scan.splits import Example
+from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABULARY, PAD
+
+__all__ = ["Fit", "FitConfig", "accuracy", "fit", "hold_out", "load_checkpoint", "loss_of", "save_checkpoint"]
+
+_EVALUATED_TOGETHER = 1024
+_NUMBERS = ("step", "best", "best_step", "since", "seconds")
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How long and how to train.
+
+    Attributes:
+        steps: Most gradient steps.
+        batch_size: Commands in a gradient step.
+        learning_rate: Of Adam.
+        check_every: Gradient steps between two looks at the held-out examples.
+        patience: Looks without a lower loss after which training ends; the best weights are kept.
+        teacher_forcing: Share of the gradient steps in which the right actions so far are given; in the others the
+            model's own are.
+        anneal: Whether the learning rate falls to zero along a half cosine.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    check_every: int
+    patience: int
+    teacher_forcing: float = 1.0
+    anneal: bool = False
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What came of training.
+
+    Attributes:
+        steps: Gradient steps done.
+        best_step: The one whose weights were kept.
+        loss: Loss on the held-out examples there, in nats per action.
+        seconds: Wall time.
+    """
+
+    steps: int
+    best_step: int
+    loss: float
+    seconds: float
+
+
+def loss_of(model: SequenceModel, batch: Batch) -> Tensor:
+    """Return minus the log-probability of the right next action, mean over all places, in nats."""
+    probabilities = model(batch.sequences).gather(2, batch.target.unsqueeze(2)).squeeze(2)
+    places = batch.target != PAD
+    return -probabilities[places].clamp_min(1e-30).log().mean()
+
+
+def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """Return examples for training and for early stopping: a random share of the different ones is held out.
+
+    An example that stands many times is held out with all its copies, or not at all.
+    """
+    different = sorted(set(examples), key=lambda example: example.command)
+    order = torch.randperm(len(different), generator=torch.Generator().manual_seed(seed)).tolist()
+    held_out = {different[row] for row in order[: round(share * len(different))]}
+    return [e for e in examples if e not in held_out], [e for e in different if e in held_out]
+
+
+def fit(
+    model: SequenceModel,
+    train: Examples,
+    held_out: Examples,
+    config: FitConfig,
+    seed: int,
+    parameters: Iterable[nn.Parameter] | None = None,
+    report: Callable[[int, float, float], None] | None = None,
+    progress: str | None = None,
+    resume: Path | None = None,
+) -> Fit:
+    """Train a model and leave it with the weights that did best on the held-out examples.
+
+    Args:
+        model: Any sequence model.
+        train: What it learns from.
+        held_out: What decides when to stop.
+        config: How.
+        seed: Of the batches' order and of dropout.
+        parameters: Those to train, the others keep their values; by default all of the model.
+        report: Called at each look with the gradient steps so far, the training loss since the last look and the
+            held-out loss.
+        progress: What a progress bar on a terminal calls this; ``None``: no bar.
+        resume: Where the state of the training is kept at each look; a training that was stopped goes on from there.
+    """
+    trained = list(model.parameters() if parameters is None else parameters)
+    ours = {id(parameter) for parameter in trained}
+    resting = [p for p in model.parameters() if id(p) not in ours and p.requires_grad]
+    for parameter in resting:
+        parameter.requires_grad_(False)
+    try:
+        with tqdm(total=config.steps, desc=progress, disable=True if progress is None else None, unit=" steps") as bar:
+            return _Training(model, train, held_out, config, seed, trained, resume).run(report, bar)
+    finally:
+        for parameter in resting:
+            parameter.requires_grad_(True)
+
+
+class _Training:
+    """A training and all of its state."""
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        train: Examples,
+        held_out: Examples,
+        config: FitConfig,
+        seed: int,
+        trained: list[nn.Parameter],
+        resume: Path | None,
+    ) -> None:
+        self.model, self.train, self.held_out, self.config, self.trained = model, train, held_out, config, trained
+        self.path = resume
+        torch.manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR
+        self.rates: Any = cosine(self.optimizer, config.steps) if config.anneal else None
+        self.step = self.best_step = self.since = 0
+        self.seconds = 0.0
+        if resume is not None and resume.exists():
+            self._go_on(torch.load(resume, weights_only=True))
+        else:
+            self.best = _held_out_loss(model, held_out)
+            self.best_weights = copy.deepcopy(model.state_dict())
+
+    def run(self, report: Callable[[int, float, float], None] | None, bar: Any) -> Fit:
+        config, model, losses = self.config, self.model, []
+        started = time.perf_counter() - self.seconds
+        bar.update(self.step)
+        model.train()
+        while self.step < config.steps and self.since < config.patience:
+            for batch in self.train.at_random(config.batch_size, self.generator):
+                losses.append(self._gradient_step(batch))
+                self.step += 1
+                bar.update()
+                if self.step % config.check_every == 0 or self.step == config.steps:
+                    value = self._look()
+                    self.seconds = time.perf_counter() - started
+                    if report is not None:
+                        report(self.step, float(torch.stack(losses).mean()), value)
+                    bar.set_postfix(held_out=f"{value:.4f}")
+                    losses.clear()
+                    if self.path is not None:
+                        with written_whole(self.path) as temporary:
+                            torch.save(self._state(), temporary)
+                if self.step >= config.steps or self.since >= config.patience:
+                    break
+        model.load_state_dict(self.best_weights)
+        model.eval()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+        return Fit(self.step, self.best_step, self.best, time.perf_counter() - started)
+
+    def _gradient_step(self, batch: Batch) -> Tensor:
+        if float(torch.rand((), generator=self.generator)) >= self.config.teacher_forcing:
+            batch = _own(self.model, batch)
+        loss = loss_of(self.model, batch)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.trained, 5.0)
+        self.optimizer.step()
+        if self.rates is not None:
+            self.rates.step()
+        return loss.detach()
+
+    def _look(self) -> float:
+        value = _held_out_loss(self.model, self.held_out)
+        self.since += 1
+        if value < self.best:
+            self.best, self.best_step, self.since = value, self.step, 0
+            self.best_weights = copy.deepcopy(self.model.state_dict())
+        return value
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "weights": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rates": None if self.rates is None else self.rates.state_dict(),
+            "generators": [self.generator.get_state(), torch.get_rng_state()],
+            "numbers": {name: getattr(self, name) for name in _NUMBERS},
+            "best_weights": self.best_weights,
+        }
+
+    def _go_on(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.rates is not None:
+            self.rates.load_state_dict(state["rates"])
+        self.generator.set_state(state["generators"][0])
+        torch.set_rng_state(state["generators"][1])
+        for name in _NUMBERS:
+            setattr(self, name, state["numbers"][name])
+        self.best_weights = state["best_weights"]
+
+
+@torch.no_grad()
+def accuracy(model: SequenceModel, examples: Examples) -> float:
+    """Return the share of commands that the model answers greedily without any mistake."""
+    model.eval()
+    right = 0
+    for _, batch in examples.in_order(_EVALUATED_TOGETHER):
+        longest = batch.target.shape[1]
+        answers = nn.functional.pad(model.greedy(batch.command, longest + 1), (0, longest + 1))
+        right += int((answers[:, :longest] == batch.target).all(dim=1).sum())
+    return right / len(examples)
+
+
+def save_checkpoint(path: Path, model: nn.Module, about: dict[str, Any]) -> None:
+    """Write a model's weights with what they belong to; whole or not at all."""
+    vocabularies = {"words": COMMAND_VOCABULARY.tokens, "actions": ACTION_VOCABULARY.tokens}
+    with written_whole(path) as temporary:
+        torch.save({"weights": model.state_dict(), "about": about, **vocabularies}, temporary)
+
+
+def load_checkpoint(path: Path, model: nn.Module) -> dict[str, Any]:
+    """Load weights into a model, and return what was saved about them.
+
+    Raises:
+        ValueError: No checkpoint of this kind, one of another vocabulary, or weights of another model.
+    """
+    try:
+        saved = torch.load(path, weights_only=True)
+        about, weights = dict(saved["about"]), saved["weights"]
+        vocabularies = {"words": saved["words"], "actions": saved["actions"]}
+    except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is no checkpoint of a SCAN model ({type(error).__name__} on reading it)") from error
+    for kind, ours in (("words", COMMAND_VOCABULARY.tokens), ("actions", ACTION_VOCABULARY.tokens)):
+        if tuple(vocabularies[kind]) != ours:
+            raise ValueError(
+                f"{path} was trained with the {kind} {list(vocabularies[kind])}, this model has {list(ours)}; train it "
+                "again with this vocabulary"
+            )
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{path} holds the weights of another model (saved: {about}): {error}") from error
+    return about
+
+
+@torch.no_grad()
+def _held_out_loss(model: SequenceModel, examples: Examples) -> float:
+    training = model.training
+    model.eval()
+    total, places = 0.0, 0
+    for _, batch in examples.in_order(_EVALUATED_TOGETHER):
+        n = int((batch.target != PAD).sum())
+        total, places = total + float(loss_of(model, batch)) * n, places + n
+    model.train(training)
+    return total / places
+
+
+@torch.no_grad()
+def _own(model: SequenceModel, batch: Batch) -> Batch:
+    """Return the batch with the model's own actions as its prefix, cut to the right length."""
+    own = model.greedy(batch.command, batch.target.shape[1])
+    own = nn.functional.pad(own, (1, batch.target.shape[1] - own.shape[1]))[:, : batch.target.shape[1]]
+    own[:, 0] = batch.prefix[:, 0]
+    # Where the right answer goes on, something is asked for, even if the model thought it was over.
+    return Batch(batch.command, torch.where(batch.prefix == PAD, PAD, own.clamp_min(1)), batch.target)
