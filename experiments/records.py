@@ -31,7 +31,7 @@ def write_record(path: Path, config: Any) -> None:
     record = {
         "date": datetime.date.today().isoformat(),
         "commit": _commit(),
-        "config": dataclasses.asdict(config),
+        "config": {name: _portable(value) for name, value in dataclasses.asdict(config).items()},
         "versions": {package: version(package) for package in _PACKAGES} | {"python": platform.python_version()},
         "machine": {
             "processor": _processor(),
@@ -41,6 +41,11 @@ def write_record(path: Path, config: Any) -> None:
     }
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(record, indent=2, default=str) + "\n")
+
+
+def _portable(value: Any) -> Any:
+    """Return a setting without what is this machine's alone: of an absolute path its last part."""
+    return value.name if isinstance(value, Path) and value.is_absolute() else value
 
 
 def _commit() -> str | None:

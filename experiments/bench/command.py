@@ -19,6 +19,7 @@ from equirl.experiments.bench.passes import measure_passes
 from equirl.experiments.bench.peers import measure_peers
 from equirl.experiments.bench.report import draw_passes, draw_scaling, markdown
 from equirl.experiments.bench.scaling import measure_scaling
+from equirl.experiments.bench.sequences import measure_sequences
 from equirl.experiments.bench.timing import COLUMNS, Measurement, Settings
 from equirl.experiments.bench.training import measure_environments, measure_training
 from equirl.experiments.records import write_record
@@ -30,8 +31,9 @@ _HELP = """\
 What symmetrization costs: each thing measured beside the plain one, in turns, medians with quartiles.
 
 sections: passes (forward and backward), training (SB3 steps), environments (vectorised GridWorld), peers (other
-libraries, where they are installed), scaling (time and memory by group, batch, grid, environments), learning (wall time
-until the GridWorld is learned, from the results of `equirl benchmark rl`)
+libraries, where they are installed), scaling (time and memory by group, batch, grid, environments), sequences (SCAN
+models in batches and one command at a time), learning (wall time until the GridWorld is learned, from the results of
+`equirl benchmark rl`)
 
 examples:
   equirl bench --quick                            the smaller part of everything, within 2 minutes
@@ -44,7 +46,7 @@ examples:
 class BenchConfig:
     """Settings of the bench; every one is recorded beside the results."""
 
-    sections: tuple[str, ...] = ("passes", "training", "environments", "peers", "scaling", "learning")
+    sections: tuple[str, ...] = ("passes", "training", "environments", "peers", "scaling", "sequences", "learning")
     """What to measure."""
     quick: bool = False
     """The smaller part of each section, two rounds, within 2 minutes on 2 cores."""
@@ -122,6 +124,7 @@ _SECTIONS: dict[str, Callable[[Settings, BenchConfig], Iterator[Measurement]]] =
     "environments": lambda settings, config: measure_environments(settings),
     "peers": lambda settings, config: measure_peers(settings, config.peers_python),
     "scaling": lambda settings, config: measure_scaling(settings),
+    "sequences": lambda settings, config: measure_sequences(settings),
     "learning": _learning,
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -115,6 +116,7 @@ def draw_learning_curves(studies: dict[str, pd.DataFrame], thresholds: dict[str,
 
 def _draw_panel(axes: Axes, study: pd.DataFrame) -> None:
     steps = np.sort(study.timesteps.unique())
+    axes.set_prop_cycle(color=matplotlib.colormaps["tab10" if study.agent.nunique() <= 10 else "tab20"].colors)
     for agent, rows in study.groupby("agent", sort=False):
         curves: NDArray[np.float64] = np.stack(
             [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -76,6 +77,7 @@ def draw_performance_profile(study: pd.DataFrame, horizon: int, picture: Path) -
     shares, bands = library.create_performance_profile(scores, thresholds, reps=_BOOTSTRAPS)
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.subplots()
+    axes.set_prop_cycle(color=matplotlib.colormaps["tab10" if len(scores) <= 10 else "tab20"].colors)
     for agent in scores:
         (line,) = axes.plot(thresholds, shares[agent], label=agent)
         axes.fill_between(thresholds, *bands[agent], alpha=0.12, color=line.get_color(), linewidth=0)

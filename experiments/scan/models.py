@@ -137,7 +137,10 @@ def mask_after_end(probabilities: Tensor, over: Tensor) -> Tensor:
 
 
 class Seq2Seq(EncoderDecoder):
-    """A bidirectional recurrent encoder and a recurrent decoder with dot-product attention (Luong et al. 2015).
+    """A bidirectional recurrent encoder, and a recurrent decoder with dot-product attention (Luong et al. 2015).
+
+    What attention reads goes through a second recurrent layer, which so can count it; with a feed-forward one instead
+    the first layer has to count by what it knew of the command beforehand, and long repetitions of two kinds fail.
 
     Args:
         cell: ``"lstm"``, ``"gru"`` or ``"rnn"``.
@@ -163,7 +166,7 @@ class Seq2Seq(EncoderDecoder):
         self.bridge = nn.Linear(2 * hidden, hidden)
         self.keys = nn.Linear(2 * hidden, hidden, bias=False)
         self.decoder = recurrent(hidden, hidden, batch_first=True)
-        self.combine = nn.Linear(3 * hidden, hidden)
+        self.reader = recurrent(3 * hidden, hidden, batch_first=True)
         self.output = nn.Linear(hidden, n_actions)
         self.dropout = nn.Dropout(dropout)
 
@@ -176,14 +179,15 @@ class Seq2Seq(EncoderDecoder):
         memory, _ = pad_packed_sequence(outputs, batch_first=True, total_length=commands.shape[1])
         both = (last[0], last[1]) if isinstance(last, tuple) else (last,)
         states = [torch.tanh(self.bridge(torch.cat([part[0], part[1]], dim=1))).unsqueeze(0) for part in both]
-        return Encoded(memory, padding, (states[0], states[1]) if isinstance(last, tuple) else states[0])
+        start = (states[0], states[1]) if isinstance(last, tuple) else states[0]
+        return Encoded(memory, padding, (start, None))
 
     def decode(self, encoded: Encoded, prefix: Tensor, state: Any) -> tuple[Tensor, Any]:  # noqa: D102
-        hidden, state = self.decoder(self.dropout(self.actions(prefix)), state)
+        hidden, writing = self.decoder(self.dropout(self.actions(prefix)), state[0])
         scores = hidden @ self.keys(encoded.memory).transpose(1, 2)  # [N, T, S]
         attention = scores.masked_fill(encoded.padding.unsqueeze(1), -torch.inf).softmax(dim=-1)
-        combined = torch.tanh(self.combine(torch.cat([hidden, attention @ encoded.memory], dim=-1)))
-        return self.output(self.dropout(combined)), state
+        read, reading = self.reader(torch.cat([hidden, attention @ encoded.memory], dim=-1), state[1])
+        return self.output(self.dropout(read)), (writing, reading)
 
 
 class Transformer(EncoderDecoder):

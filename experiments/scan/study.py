@@ -59,15 +59,15 @@ class ScanConfig:
     """Of equizero in fine-tuning: straight_through (as published: every view learns) or pick (the chosen view does)."""
     lambda_data: tuple[float, ...] = (1.0,)
     """Shares of the training data that λ is learned from; it is fine-tuned after the whole."""
-    seeds: int = 3
+    seeds: int = 1
     """Seeds 0 .. seeds - 1."""
     fine_tune: bool = True
     """Whether to fine-tune after zero-shot."""
     paper: bool = False
     """The published protocol: one command at a time, 200,000 + 10,000 gradient steps (hours)."""
     pretrain_steps: int = 6000
-    """Most gradient steps of the pretraining, 128 commands each."""
-    fine_tune_steps: int = 3000
+    """Most gradient steps of the pretraining, 64 commands each."""
+    fine_tune_steps: int = 5000
     """Most gradient steps of the fine-tuning."""
     hidden: int = 64
     """Width of the models."""
@@ -186,8 +186,8 @@ def fit_configs(config: ScanConfig, split: str) -> tuple[FitConfig, FitConfig]:
         rate = 5e-5 if split == "addprim_jump" else 2e-5
         published = FitConfig(200_000, _FAITHFUL_BATCH, 1e-4, 2000, 1000, teacher_forcing=0.5)
         return published, replace(published, steps=10_000, learning_rate=rate, check_every=500)
-    pretraining = FitConfig(config.pretrain_steps, 128, 3e-3, 250, 8, anneal=True)
-    return pretraining, replace(pretraining, steps=config.fine_tune_steps, learning_rate=1.5e-3)
+    pretraining = FitConfig(config.pretrain_steps, 64, 2e-3, 250, 8, anneal=True)
+    return pretraining, replace(pretraining, steps=config.fine_tune_steps)
 
 
 def _decisive(job: _Job) -> list[Any]:
