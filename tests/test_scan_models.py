@@ -159,6 +159,28 @@ def test_equizero_gives_the_surest_views_answer() -> None:
         assert ACTION_VOCABULARY.decode(model.greedy(commands)) == answers
 
 
+def test_straight_through_every_view_learns_from_its_own_likelihood() -> None:
+    symmetry = make_symmetry("verbs-c4")
+    batch = SEQUENCES.batch(torch.arange(30))
+    straight, pick = (
+        SymmetrizedSequenceModel(_backbone(), symmetry, make_sequence_aggregator("equizero", gradient=gradient)).eval()
+        for gradient in ("straight_through", "pick")
+    )
+    assert torch.equal(straight(batch.sequences), pick(batch.sequences))
+    loss_of(straight, batch).backward()  # type: ignore[no-untyped-call]
+    backbone = _backbone()
+    losses = []
+    for g in range(4):
+        moved = [symmetry.actions.apply(g, tokens) for tokens in (batch.prefix, batch.target)]
+        command = symmetry.command.apply(g, batch.command)
+        losses.append(loss_of(backbone, type(batch)(command, *moved)))  # type: ignore[arg-type]
+    torch.stack(losses).mean().backward()  # type: ignore[no-untyped-call]
+    for ours, theirs in zip(straight.model.parameters(), backbone.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert torch.allclose(ours.grad, theirs.grad, atol=1e-5)
+
+
 def test_lambda_starts_as_equitune() -> None:
     symmetry = make_symmetry("verbs-c4")
     ours = SymmetrizedSequenceModel(_backbone(), symmetry, make_sequence_aggregator("lambda_equitune")).eval()

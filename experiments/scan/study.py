@@ -280,6 +280,7 @@ def _run(job: _Job) -> Rows:
             report=curves("fine-tuning"),
             progress=f"{title}, fine-tuning",
             resume=path.with_suffix(".part"),
+            judged=_all_views(model) if variant.method == "equizero" else None,
         )
         save_checkpoint(path.with_suffix(".pt"), model, {"split": split, "cell": cell, "seed": seed, **vars(variant)})
         scores = (accuracy(model, held_out), zero_shot, accuracy(model, test))
@@ -290,6 +291,11 @@ def _symmetrized(config: ScanConfig, backbone: EncoderDecoder, variant: Variant)
     gradient = cast(Gradient, config.gradient)
     aggregator = make_sequence_aggregator(variant.method, variant.proxy_loss or "entropy", gradient)
     return SymmetrizedSequenceModel(backbone, make_symmetry(variant.symmetry), aggregator).to(config.device)
+
+
+def _all_views(model: SymmetrizedSequenceModel) -> SymmetrizedSequenceModel:
+    """Return the mean of all views: what equizero picks is good from the start, and tells nothing of the others."""
+    return SymmetrizedSequenceModel(model.model, model.symmetry, make_sequence_aggregator("equitune"))
 
 
 def _share(examples: list[Example], share: float, seed: int) -> list[Example]:

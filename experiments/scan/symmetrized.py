@@ -27,7 +27,14 @@ from equirl.names import unknown_name_message
 from equirl.representations import Tree
 from equirl.symmetrization import symmetrize
 
-__all__ = ["METHODS", "CommandScore", "CommandWeighted", "SymmetrizedSequenceModel", "make_sequence_aggregator"]
+__all__ = [
+    "METHODS",
+    "CommandScore",
+    "CommandWeighted",
+    "SequenceSelect",
+    "SymmetrizedSequenceModel",
+    "make_sequence_aggregator",
+]
 
 METHODS = ("equitune", "equizero", "lambda_equitune")
 
@@ -68,13 +75,29 @@ class CommandWeighted(Weighted):
         return self._logits(cast("dict[str, Tensor]", inputs)["command"])
 
 
+class SequenceSelect(Select):
+    """Equizero with one view for a whole sequence.
+
+    The straight-through gradient is taken of log-probabilities, ``p = pick exp(m - detach(m))`` with ``m`` the mean
+    over the views of ``log g^-1 p(. | gx, g y)``: every view learns from its own log-likelihood. Of the probabilities
+    themselves, views that find the right action improbable would hardly learn.
+    """
+
+    def forward(self, orbit: Orbit) -> Tensor:  # noqa: D102
+        pick = orbit.weighted_sum(self.weights(orbit))
+        if self.gradient == "pick" or not torch.is_grad_enabled():
+            return pick
+        logarithms = orbit.output_rep.combine(orbit.outputs.clamp_min(1e-30).log(), None)
+        return pick.detach() * (logarithms - logarithms.detach()).exp()
+
+
 def make_sequence_aggregator(method: str, proxy_loss: str = "entropy", gradient: Gradient = "pick") -> Aggregator:
     """Return the aggregator of a method for sequences.
 
     Args:
         method: One of ``METHODS``.
         proxy_loss: Of equizero: ``"entropy"``, ``"confidence"`` or ``"likelihood"``.
-        gradient: Of equizero; see ``Select``.
+        gradient: Of equizero; see ``SequenceSelect``.
 
     Raises:
         ValueError: Unknown method or proxy loss.
@@ -84,7 +107,7 @@ def make_sequence_aggregator(method: str, proxy_loss: str = "entropy", gradient:
     if proxy_loss not in SEQUENCE_PROXY_LOSSES:
         raise ValueError(unknown_name_message("proxy loss", proxy_loss, SEQUENCE_PROXY_LOSSES))
     if method == "equizero":
-        return Select(SEQUENCE_PROXY_LOSSES[proxy_loss], gradient)
+        return SequenceSelect(SEQUENCE_PROXY_LOSSES[proxy_loss], gradient)
     return Mean() if method == "equitune" else CommandWeighted()
 
 

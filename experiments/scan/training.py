@@ -95,6 +95,7 @@ def fit(
     report: Callable[[int, float, float], None] | None = None,
     progress: str | None = None,
     resume: Path | None = None,
+    judged: SequenceModel | None = None,
 ) -> Fit:
     """Train a model and leave it with the weights that did best on the held-out examples.
 
@@ -109,6 +110,8 @@ def fit(
             held-out loss.
         progress: What a progress bar on a terminal calls this; ``None``: no bar.
         resume: Where the state of the training is kept at each look; a training that was stopped goes on from there.
+        judged: What is looked at on the held-out examples, where that is not the model itself but another one of the
+            same weights.
     """
     trained = list(model.parameters() if parameters is None else parameters)
     ours = {id(parameter) for parameter in trained}
@@ -117,7 +120,8 @@ def fit(
         parameter.requires_grad_(False)
     try:
         with tqdm(total=config.steps, desc=progress, disable=True if progress is None else None, unit=" steps") as bar:
-            return _Training(model, train, held_out, config, seed, trained, resume).run(report, bar)
+            training = _Training(model, train, held_out, config, seed, trained, resume, judged or model)
+            return training.run(report, bar)
     finally:
         for parameter in resting:
             parameter.requires_grad_(True)
@@ -135,7 +139,9 @@ class _Training:
         seed: int,
         trained: list[nn.Parameter],
         resume: Path | None,
+        judged: SequenceModel,
     ) -> None:
+        self.judged = judged
         self.model, self.train, self.held_out, self.config, self.trained = model, train, held_out, config, trained
         self.path = resume
         torch.manual_seed(seed)
@@ -148,7 +154,7 @@ class _Training:
         if resume is not None and resume.exists():
             self._go_on(torch.load(resume, weights_only=True))
         else:
-            self.best = _held_out_loss(model, held_out)
+            self.best = _held_out_loss(judged, held_out)
             self.best_weights = copy.deepcopy(model.state_dict())
 
     def run(self, report: Callable[[int, float, float], None] | None, bar: Any) -> Fit:
@@ -192,7 +198,7 @@ class _Training:
         return loss.detach()
 
     def _look(self) -> float:
-        value = _held_out_loss(self.model, self.held_out)
+        value = _held_out_loss(self.judged, self.held_out)
         self.since += 1
         if value < self.best:
             self.best, self.best_step, self.since = value, self.step, 0
