@@ -116,7 +116,7 @@ def draw_learning_curves(studies: dict[str, pd.DataFrame], thresholds: dict[str,
 
 def _draw_panel(axes: Axes, study: pd.DataFrame) -> None:
     steps = np.sort(study.timesteps.unique())
-    axes.set_prop_cycle(color=matplotlib.colormaps["tab10" if study.agent.nunique() <= 10 else "tab20"].colors)
+    axes.set_prop_cycle(color=matplotlib.color_sequences["tab10" if study.agent.nunique() <= 10 else "tab20"])
     for agent, rows in study.groupby("agent", sort=False):
         curves: NDArray[np.float64] = np.stack(
             [

@@ -77,7 +77,7 @@ def draw_performance_profile(study: pd.DataFrame, horizon: int, picture: Path) -
     shares, bands = library.create_performance_profile(scores, thresholds, reps=_BOOTSTRAPS)
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.subplots()
-    axes.set_prop_cycle(color=matplotlib.colormaps["tab10" if len(scores) <= 10 else "tab20"].colors)
+    axes.set_prop_cycle(color=matplotlib.color_sequences["tab10" if len(scores) <= 10 else "tab20"])
     for agent in scores:
         (line,) = axes.plot(thresholds, shares[agent], label=agent)
         axes.fill_between(thresholds, *bands[agent], alpha=0.12, color=line.get_color(), linewidth=0)

@@ -64,13 +64,14 @@ class Examples:
     def in_order(self, size: int) -> Iterator[tuple[Tensor, Batch]]:
         """Yield all examples once, the longest answers first, with the rows they stand in."""
         order = self._lengths.argsort(descending=True, stable=True)
-        for rows in order.split(size):
+        for rows in torch.split(order, size):
             yield rows, self.batch(rows)
 
     def at_random(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
         """Yield all examples once in batches drawn anew, of like length, so that little of a batch is padding."""
         order = torch.randperm(len(self), generator=generator)
-        pools = order.split(size * _BATCHES_SORTED_TOGETHER)
-        batches = [rows for pool in pools for rows in pool[self._lengths.cpu()[pool].argsort()].split(size)]
+        batches: list[Tensor] = []
+        for pool in torch.split(order, size * _BATCHES_SORTED_TOGETHER):
+            batches += torch.split(pool[self._lengths.cpu()[pool].argsort()], size)
         for number in torch.randperm(len(batches), generator=generator).tolist():
             yield self.batch(batches[number])

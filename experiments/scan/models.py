@@ -6,6 +6,7 @@ All of them give probabilities, and can go through a sequence at once (teacher f
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ __all__ = ["CELLS", "Encoded", "Seq2Seq", "SequenceModel", "Transformer", "make_
 
 CELLS = ("lstm", "gru", "rnn", "transformer", "g_lstm")
 
-_RECURRENT: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+_RECURRENT: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 _PLACES = 64
 _LONGEST_ANSWER = 50  # 48 actions are the most that a command stands for
 

@@ -249,6 +249,7 @@ def _run(job: _Job) -> Rows:
     path = _file_of(job)
     title = f"{split} {cell} seed {seed}: {variant.method} {variant.name}".rstrip()
     all_of_it = Examples(train, config.device)
+    scores: tuple[Any, Any, Any]
     with _Curves(path) as curves:
         if variant.method == "g_lstm":
             torch.manual_seed(seed)
@@ -315,19 +316,19 @@ class _Curves:
     """TensorBoard's curves of one run, in a folder named after its file."""
 
     def __init__(self, path: Path) -> None:
-        self._writer = SummaryWriter(os.fspath(path.parents[1] / "tensorboard" / path.stem))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(os.fspath(path.parents[1] / "tensorboard" / path.stem))
 
     def __enter__(self) -> _Curves:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
     def __call__(self, phase: str) -> Callable[[int, float, float], None]:
         """Return what ``fit`` is to report to."""
 
         def report(step: int, train: float, held_out: float) -> None:
-            self._writer.add_scalar(f"{phase}/loss", train, step)  # type: ignore[no-untyped-call]
-            self._writer.add_scalar(f"{phase}/held-out loss", held_out, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(f"{phase}/loss", train, step)
+            self._writer.add_scalar(f"{phase}/held-out loss", held_out, step)
 
         return report

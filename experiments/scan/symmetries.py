@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -58,7 +57,7 @@ class SequenceSymmetry:
         Args:
             commands: Integers ``[N, S]``.
         """
-        leaves_alone = (cast(Tensor, self.command.orbit(commands)) == commands.unsqueeze(1)).all(dim=2)
+        leaves_alone = (self.command.orbit(commands) == commands.unsqueeze(1)).all(dim=2)
         table = self.actions.table
         moves = table != torch.arange(table.shape[1], device=table.device)
         return ~(leaves_alone.unsqueeze(2) & moves).any(dim=1)

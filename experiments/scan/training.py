@@ -69,7 +69,7 @@ class Fit:
 
 def loss_of(model: SequenceModel, batch: Batch) -> Tensor:
     """Return minus the log-probability of the right next action, mean over all places, in nats."""
-    probabilities = model(batch.sequences).gather(2, batch.target.unsqueeze(2)).squeeze(2)
+    probabilities: Tensor = model(batch.sequences).gather(2, batch.target.unsqueeze(2)).squeeze(2)
     places = batch.target != PAD
     return -probabilities[places].clamp_min(1e-30).log().mean()
 
