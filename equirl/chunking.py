@@ -64,9 +64,9 @@ class Chunking:
         """
         first = x if isinstance(x, Tensor) else tree_leaves(x)[0]
         case = first.shape, rows_per_sample
-        if case in self._whole:
-            return function(x)
         n = first.shape[0]
+        if case in self._whole or n == 0:
+            return function(x)
         samples = self._samples_at_once(first, rows_per_sample)
         if samples is None:
             with _LargestRow(n * rows_per_sample) as largest:

@@ -7,6 +7,7 @@ representation is a left action: ``rho(g) rho(h) = rho(gh)``. Every group is che
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -55,7 +56,6 @@ class FiniteGroup:
         self._check_table()
         self.identity = self._find_identity()
         self.inverses = self._find_inverses()
-        self._inverse_of: list[int] = self.inverses.tolist()
         self.generators = (
             self._find_generators() if generators is None else tuple(self.index(generator) for generator in generators)
         )
@@ -92,6 +92,11 @@ class FiniteGroup:
     def inverse(self, g: int | str) -> int:
         """Return the index of ``g^-1``."""
         return self._inverse_of[self.index(g)]
+
+    @cached_property
+    def _inverse_of(self) -> list[int]:
+        numbers: list[int] = self.inverses.tolist()
+        return numbers
 
     def element_order(self, g: int | str) -> int:
         """Return the smallest ``k > 0`` with ``g^k = e``."""

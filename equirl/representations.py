@@ -292,7 +292,7 @@ class MonomialRepresentation(Representation):
             self._index,
             self._inverse_index,
             self._index.reshape(-1),
-            self._index.view(-1, *self.shape) if small else None,
+            self._index.view(self.group.order, *self.shape) if small else None,
             tuple(self._index),
             self._sign,
             self._inverse_sign,
@@ -304,6 +304,14 @@ class MonomialRepresentation(Representation):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._hot = self._hot_tables()
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is made from the tables is made anew: pickles of one version open in the next.
+        return {name: value for name, value in super().__getstate__().items() if name != "_hot"}  # type: ignore[attr-defined]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._hot = self._hot_tables()
 
     def matrices(self) -> Tensor:
         """Return the matrices ``rho(g)``, shape ``[|G|, n, n]``, default float dtype."""
@@ -386,9 +394,8 @@ class TokenRepresentation(Representation):
 
     def on_logits(self) -> MonomialRepresentation:
         """Return the matching action on scores over the values, sample shape ``[vocabulary]``."""
-        return MonomialRepresentation(
-            self.group, (self._table.shape[1],), self._table[self.group.inverses.to(self._table.device)]
-        )
+        table = self._table.cpu()[self.group.inverses]
+        return MonomialRepresentation(self.group, (table.shape[1],), table).to(self._table.device)
 
     def same_as(self, other: Representation) -> bool:  # noqa: D102
         return (

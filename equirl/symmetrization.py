@@ -222,7 +222,8 @@ class Symmetrized(nn.Module):
         self.input_rep = input_rep
         self.output_rep = output_rep
         self.aggregator = aggregator
-        self.chunking = Chunking([backbone] if features is None else [features, backbone], chunk_rows)
+        parts = [part for part in (features, backbone, aggregator) if part is not None]
+        self.chunking = Chunking(parts, chunk_rows)
 
     def forward(self, x: Tree) -> Tensor:
         """Return ``M_G(x)``: ``[B, *input] -> [B, *output]``."""

@@ -122,3 +122,20 @@ def test_integers_are_split_too() -> None:
 def test_a_negative_number_of_rows_is_refused() -> None:
     with pytest.raises(ValueError, match="chunk_rows must be a number of rows"):
         Symmetrized(_backbone(), IMAGES, OUTPUTS, Equitune(_backbone(), IMAGES, OUTPUTS).aggregator, chunk_rows=-1)
+
+
+def test_an_empty_batch() -> None:
+    module = Equitune(_backbone(), IMAGES, OUTPUTS)
+    for _ in range(2):
+        assert module(torch.randn(0, 2, 6, 6)).shape == (0, 8)
+    assert module(torch.randn(3, 2, 6, 6)).shape == (3, 8)
+
+
+def test_a_lambda_network_that_normalises_sees_the_whole_batch() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(72, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    whole, split = (LambdaEquitune(_backbone(), IMAGES, OUTPUTS, network=network, reads="inputs") for _ in range(2))
+    split.load_state_dict(whole.state_dict())
+    split.chunking.rows, whole.chunking.rows = 16, 0
+    x = torch.randn(20, 2, 6, 6)
+    assert torch.allclose(split(x), whole(x), atol=1e-6)

@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
@@ -211,3 +214,13 @@ def test_data_that_does_not_fit_is_refused() -> None:
         TokenRepresentation(C2, [[0, 1], [1, 0]]).orbit(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="C4 has no element 'x'"):
         permutation_representation(C4).apply("x", torch.zeros(1, 4))
+
+
+def test_a_pickle_has_the_tables_and_nothing_made_from_them() -> None:
+    rep = image_representation(dihedral_group(4), (1, 3, 3))
+    state = rep.__getstate__()
+    assert "_hot" not in state
+    again = pickle.loads(pickle.dumps(rep))
+    x = torch.randn(1, 1, 3, 3)
+    assert torch.equal(again.orbit(x), rep.orbit(x))
+    assert again.same_as(copy.deepcopy(rep))

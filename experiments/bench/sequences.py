@@ -41,23 +41,23 @@ def measure_sequences(settings: Settings) -> Iterator[Measurement]:
     together = [batches[0]] if settings.quick else batches[:: len(batches) // 4]
     alone = [examples.batch(row[None]) for row in rows]
     cases = {
-        "plain, one at a time": (_steps(plain(), alone), len(alone)),
         "plain": (_steps(plain(), together), sum(len(batch.command) for batch in together)),
         "equitune": (_steps(equitune(), together), sum(len(batch.command) for batch in together)),
+        "plain, one at a time": (_steps(plain(), alone), len(alone)),
     }
     timed = {name: case for name, (case, _) in cases.items()}
     measured = compare(timed, replace(settings, min_seconds=0), SEQUENCES, "C2", "lstm", 64, _BATCH)
     numbers = {name: n for name, (_, n) in cases.items()}
-    first = measured[0]
     for row in measured:
         per_one = numbers[row.method]
         yield replace(
             row,
-            batch=1 if row.method == first.method else _BATCH,
+            group="C2" if row.method == "equitune" else "-",
+            batch=1 if row.method == "plain, one at a time" else _BATCH,
             seconds=row.seconds / per_one,
             seconds_low=row.seconds_low / per_one,
             seconds_high=row.seconds_high / per_one,
-            ratio_to_plain=row.ratio_to_plain * numbers[first.method] / per_one,
+            ratio_to_plain=row.ratio_to_plain * numbers["plain"] / per_one,
         )
 
 
