@@ -60,6 +60,9 @@ def test_agents_of_a_study_by_name() -> None:
     assert spec.method_kwargs == {"reads": "features", "temperature": 2}
     assert parse_agent("grid-d4/equitune+batch_size=8").dqn_kwargs == {"batch_size": 8}
     assert parse_agent("plain+gradient_steps=4").dqn_kwargs == {"gradient_steps": 4}
+    assert parse_agent("plain+learning_rate=1e-3").dqn_kwargs == {"learning_rate": 0.001}
+    with pytest.raises(ValueError, match="batch_size must be a positive whole number"):
+        parse_agent("plain+batch_size=0.5")
     with pytest.raises(ValueError, match="setting of 'plain': 'hidden' is unknown"):
         parse_agent("plain+hidden=3")
     with pytest.raises(ValueError, match="not of the form plain, sbx or SYMMETRY/METHOD"):

@@ -301,19 +301,25 @@ def test_a_training_that_was_stopped_goes_on(tmp_path: Path) -> None:
         fit(resumed, SEQUENCES, SEQUENCES, _config(40), 3, report=stop, resume=part)
     assert part.exists()
     steps: list[int] = []
+    again_model = _backbone("gru")
     again = fit(
-        _backbone("gru"), SEQUENCES, SEQUENCES, _config(40), 9, report=lambda step, *_: steps.append(step), resume=part
+        again_model, SEQUENCES, SEQUENCES, _config(40), 9, report=lambda step, *_: steps.append(step), resume=part
     )
     assert steps[0] == 20  # the last look that was kept is that of step 15
-    assert (again.steps, straight.steps) == (40, 40)
-    assert not part.exists()
+    assert (again.steps, again.best_step, again.loss) == (straight.steps, straight.best_step, straight.loss)
+    for ours, theirs in zip(again_model.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    # One that had ended is not done again.
+    assert fit(_backbone("gru"), SEQUENCES, SEQUENCES, _config(40), 9, resume=part).loss == straight.loss
 
 
-def test_held_out_examples_are_held_out_with_their_copies() -> None:
-    train, held_out = hold_out([*EXAMPLES, *EXAMPLES[:50]], 0.2, 0)
-    assert len(held_out) == 40
+@pytest.mark.parametrize("seed", range(12))
+def test_what_stands_many_times_is_not_held_out(seed: int) -> None:
+    train, held_out = hold_out([*EXAMPLES, *EXAMPLES[:50]], 0.2, seed)
+    assert 15 <= len(held_out) <= 40
     assert not set(train) & set(held_out)
     assert set(train) | set(held_out) == set(EXAMPLES)
+    assert set(EXAMPLES[:50]) <= set(train)
 
 
 def test_accuracy_is_the_share_of_whole_answers() -> None:

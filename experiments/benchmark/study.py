@@ -96,7 +96,7 @@ def parse_agent(name: str) -> AgentSpec:
     if base == "sbx" and importlib.util.find_spec("sbx") is None:
         raise ValueError("the agent 'sbx' needs SBX: pip install 'equirl[bench]'")
     settings = {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in pairs)}
-    dqn_kwargs = {key: settings.pop(key) for key in _DQN_SETTINGS if key in settings}
+    dqn_kwargs = {key: _number(key, settings.pop(key)) for key in _DQN_SETTINGS if key in settings}
     if without_symmetry:
         if settings:
             raise ValueError(unknown_name_message(f"setting of {base!r}:", next(iter(settings)), _DQN_SETTINGS))
@@ -106,6 +106,17 @@ def parse_agent(name: str) -> AgentSpec:
     if method not in (*METHODS, "augmentation"):
         raise ValueError(unknown_name_message("method", method, [*METHODS, "augmentation"]))
     return AgentSpec(name, symmetry, method, settings, dqn_kwargs)
+
+
+def _number(setting: str, value: Any) -> int | float:
+    kind = "number" if setting == "learning_rate" else "whole number"
+    try:
+        number = float(value)  # YAML takes 1e-3 for a word
+    except (TypeError, ValueError):
+        number = -1.0
+    if number <= 0 or (kind == "whole number" and number != int(number)):
+        raise ValueError(f"{setting} must be a positive {kind}, not {value!r}")
+    return int(number) if kind == "whole number" else number
 
 
 def run_study(config: StudyConfig) -> None:

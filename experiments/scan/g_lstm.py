@@ -7,6 +7,7 @@ whole functions, so that its weights are invariant.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +36,10 @@ class GLSTM(EncoderDecoder):
     def __init__(self, symmetry: SequenceSymmetry, hidden: int = 64, dropout: float = 0.1) -> None:
         super().__init__()
         group = symmetry.group
-        self.symmetry = symmetry
+        # Copies that follow the network to its device.
+        command, actions = copy.deepcopy(symmetry.command), copy.deepcopy(symmetry.actions)
+        self.representations = nn.ModuleList([command, actions])
+        self.symmetry = SequenceSymmetry(symmetry.name, command, actions)
         self.words = _Embedding(symmetry.command.table, group, hidden)
         self.actions = _Embedding(symmetry.actions.table, group, hidden)
         self.forwards, self.backwards = _LSTM(group, hidden), _LSTM(group, hidden)

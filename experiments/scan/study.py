@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from equirl.experiments.scan.batches import Examples
 from equirl.experiments.scan.g_lstm import GLSTM
 from equirl.experiments.scan.models import CELLS, EncoderDecoder, make_model
 from equirl.experiments.scan.proxy_losses import SEQUENCE_PROXY_LOSSES
-from equirl.experiments.scan.splits import SPLITS, Example, Split, differences, make_split, read_split
+from equirl.experiments.scan.splits import SPLITS, Example, Split, differences, file_names, make_split, read_split
 from equirl.experiments.scan.symmetries import make_symmetry
 from equirl.experiments.scan.symmetrized import METHODS, SymmetrizedSequenceModel, make_sequence_aggregator
 from equirl.experiments.scan.training import FitConfig, accuracy, fit, hold_out, load_checkpoint, save_checkpoint
@@ -76,7 +77,8 @@ class ScanConfig:
     n_jobs: int = 2
     """Runs at a time, one torch thread each."""
     cluster: str | None = None
-    """Address of a Dask scheduler (tcp://...) or a Ray cluster (ray://...) that does the runs instead."""
+    """Address of a Dask scheduler (tcp://...) or a Ray cluster (ray://...) that does the runs instead; out has to be an
+    absolute path that all workers see, for the checkpoints."""
     device: str = "cpu"
     """Torch device."""
     out: Path = Path("logs/scan")
@@ -161,19 +163,23 @@ def run_scan(config: ScanConfig, say: Callable[[str], None] = print) -> None:
         if config.data is not None:
             for line in differences(read_split(config.data, split), make_split(split)):
                 say(f"{split} in {config.data}: {line}")
-    jobs: list[_Job] = [
-        (config, split, cell, seed, variant)
-        for split in config.split
-        for seed in range(config.seeds)
-        for cell in config.cell
-        for variant in variants_of(config, split)
-        if variant.method != "g_lstm" or cell == config.cell[0]
-    ]
-    pretrained = {_pretrain_file(job): job for job in jobs if job[4].method != "g_lstm"}
-    run_missing(
-        list(pretrained.values()), _pretrain, _pretrain_file, ("steps", "seconds"), config.n_jobs, config.cluster
-    )
+    by_file: dict[Path, _Job] = {}
+    for split in config.split:
+        for seed in range(config.seeds):
+            for cell in config.cell:
+                for variant in variants_of(config, split):
+                    job = (config, split, cell, seed, variant)
+                    by_file.setdefault(_file_of(job), job)
+    jobs = list(by_file.values())
+    needed = {_pretrain_file(job): job for job in jobs if job[4].method != "g_lstm"}
+    for path, job in needed.items():
+        if not _checkpoint(job).exists():
+            path.unlink(missing_ok=True)  # what came of it is gone: it is to be done again
+    columns = ("steps", "seconds")
+    run_missing(list(needed.values()), _pretrain, _pretrain_file, columns, config.n_jobs, config.cluster)
     run_missing(jobs, _run, _file_of, COLUMNS, config.n_jobs, config.cluster)
+    for path in (*needed, *by_file):
+        path.with_suffix(".part").unlink(missing_ok=True)
     in_order = sorted(jobs, key=lambda job: config.split.index(job[1]))
     gather_runs([_file_of(job) for job in in_order], COLUMNS, config.out / "study.csv")
     write_record(config.out / "record.json", config)
@@ -191,8 +197,13 @@ def fit_configs(config: ScanConfig, split: str) -> tuple[FitConfig, FitConfig]:
 
 
 def _decisive(job: _Job) -> list[Any]:
-    config, split, cell, seed, _ = job
-    return [split, cell, seed, config.hidden, config.paper, str(config.data), str(fit_configs(config, split)[0])]
+    config, split, cell, seed, variant = job
+    data = None
+    if config.data is not None:  # the files may change
+        contents = [(config.data / name).read_bytes() for name in file_names(split)]
+        data = [hashlib.sha256(content).hexdigest() for content in contents]
+    model = variant.method if variant.method == "g_lstm" else cell
+    return [split, model, seed, config.hidden, config.paper, data, str(fit_configs(config, split)[0])]
 
 
 def _pretrain_file(job: _Job) -> Path:
@@ -206,7 +217,12 @@ def _checkpoint(job: _Job) -> Path:
 
 def _file_of(job: _Job) -> Path:
     config, split, cell, seed, variant = job
-    decisive = [_decisive(job), str(variant), config.fine_tune, config.gradient, str(fit_configs(config, split)[1])]
+    decisive = [_decisive(job), str(variant)]
+    if variant.method == "lambda_equitune":
+        decisive.append(str(_LAMBDA_FIT))
+    if variant.method in METHODS and config.fine_tune and variant.lambda_data == 1:
+        decisive.append([str(fit_configs(config, split)[1]), config.gradient if variant.method == "equizero" else None])
+    cell = "" if variant.method == "g_lstm" else cell
     parts = [split, cell, variant.symmetry, variant.method, variant.name, f"seed{seed}"]
     name = "-".join(part.replace(" ", "_").replace(":", "_") for part in parts if part not in ("", "-"))
     return run_file(config.out, name, decisive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, cast
 
 import torch
@@ -126,9 +127,11 @@ class SymmetrizedSequenceModel(SequenceModel):
     def __init__(self, model: SequenceModel, symmetry: SequenceSymmetry, aggregator: Aggregator) -> None:
         super().__init__()
         self.model = model
-        self.symmetry = symmetry
+        # Copies that follow the network to its device.
+        command, actions = copy.deepcopy(symmetry.command), copy.deepcopy(symmetry.actions)
+        self.symmetry = SequenceSymmetry(symmetry.name, command, actions)
         self.aggregator = aggregator
-        self.input_rep = MappingRepresentation({"command": symmetry.command, "prefix": symmetry.actions})
+        self.input_rep = MappingRepresentation({"command": command, "prefix": actions})
         self._on_scores: dict[tuple[int, torch.device], MonomialRepresentation] = {}
 
     def forward(self, sequences: Tree) -> Tensor:
@@ -171,5 +174,6 @@ class SymmetrizedSequenceModel(SequenceModel):
         key = (length, device)
         if key not in self._on_scores:
             places = trivial_representation(self.symmetry.group, (length,))
-            self._on_scores[key] = tensor_product(places, self.symmetry.actions.on_logits().cpu()).to(device)
+            on_logits = self.symmetry.actions.on_logits().cpu()
+            self._on_scores[key] = tensor_product(places, on_logits).to(device)
         return self._on_scores[key]

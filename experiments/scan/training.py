@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABU
 __all__ = ["Fit", "FitConfig", "accuracy", "fit", "hold_out", "load_checkpoint", "loss_of", "save_checkpoint"]
 
 _EVALUATED_TOGETHER = 1024
-_NUMBERS = ("step", "best", "best_step", "since", "seconds")
+_NUMBERS = ("step", "best", "best_step", "since", "batches", "seconds")
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,13 @@ def loss_of(model: SequenceModel, batch: Batch) -> Tensor:
 def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
     """Return examples for training and for early stopping: a random share of the different ones is held out.
 
-    An example that stands many times is held out with all its copies, or not at all.
+    An example that stands many times is what a split is about; it is never held out.
     """
-    different = sorted(set(examples), key=lambda example: example.command)
+    copies = Counter(examples)
+    different = sorted(copies, key=lambda example: example.command)
     order = torch.randperm(len(different), generator=torch.Generator().manual_seed(seed)).tolist()
-    held_out = {different[row] for row in order[: round(share * len(different))]}
+    drawn = (different[row] for row in order[: round(share * len(different))])
+    held_out = {example for example in drawn if copies[example] == 1}
     return [e for e in examples if e not in held_out], [e for e in different if e in held_out]
 
 
@@ -109,7 +112,8 @@ def fit(
         report: Called at each look with the gradient steps so far, the training loss since the last look and the
             held-out loss.
         progress: What a progress bar on a terminal calls this; ``None``: no bar.
-        resume: Where the state of the training is kept at each look; a training that was stopped goes on from there.
+        resume: Where the state of the training is kept at each look; a training that was stopped goes on from there
+            as if nothing had been, and one that had ended is not done again. To be removed by who keeps the result.
         judged: What is looked at on the held-out examples, where that is not the model itself but another one of the
             same weights.
     """
@@ -149,10 +153,11 @@ class _Training:
         self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR
         self.rates: Any = cosine(self.optimizer, config.steps) if config.anneal else None
-        self.step = self.best_step = self.since = 0
+        self.step = self.best_step = self.since = self.batches = 0
+        self.epoch = self.generator.get_state()
         self.seconds = 0.0
         if resume is not None and resume.exists():
-            self._go_on(torch.load(resume, weights_only=True))
+            self._go_on(torch.load(resume, map_location="cpu", weights_only=True))
         else:
             self.best = _held_out_loss(judged, held_out)
             self.best_weights = copy.deepcopy(model.state_dict())
@@ -163,9 +168,10 @@ class _Training:
         bar.update(self.step)
         model.train()
         while self.step < config.steps and self.since < config.patience:
-            for batch in self.train.at_random(config.batch_size, self.generator):
+            for batch in self._rest_of_epoch():
                 losses.append(self._gradient_step(batch))
                 self.step += 1
+                self.batches += 1
                 bar.update()
                 if self.step % config.check_every == 0 or self.step == config.steps:
                     value = self._look()
@@ -179,11 +185,26 @@ class _Training:
                             torch.save(self._state(), temporary)
                 if self.step >= config.steps or self.since >= config.patience:
                     break
+            else:
+                self.batches = 0
         model.load_state_dict(self.best_weights)
         model.eval()
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
         return Fit(self.step, self.best_step, self.best, time.perf_counter() - started)
+
+    def _rest_of_epoch(self) -> Iterator[Batch]:
+        """Yield the batches of an epoch that are still to be done, as they would have come without a stop."""
+        done = self.batches
+        if done == 0:
+            self.epoch = self.generator.get_state()
+            yield from self.train.at_random(self.config.batch_size, self.generator)
+            return
+        now = self.generator.get_state()
+        self.generator.set_state(self.epoch)
+        batches = self.train.at_random(self.config.batch_size, self.generator)
+        for _ in range(done):
+            next(batches)
+        self.generator.set_state(now)
+        yield from batches
 
     def _gradient_step(self, batch: Batch) -> Tensor:
         if float(torch.rand((), generator=self.generator)) >= self.config.teacher_forcing:
@@ -210,7 +231,8 @@ class _Training:
             "weights": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rates": None if self.rates is None else self.rates.state_dict(),
-            "generators": [self.generator.get_state(), torch.get_rng_state()],
+            "generators": [self.generator.get_state(), self.epoch, torch.get_rng_state()],
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "numbers": {name: getattr(self, name) for name in _NUMBERS},
             "best_weights": self.best_weights,
         }
@@ -221,7 +243,10 @@ class _Training:
         if self.rates is not None:
             self.rates.load_state_dict(state["rates"])
         self.generator.set_state(state["generators"][0])
-        torch.set_rng_state(state["generators"][1])
+        self.epoch = state["generators"][1]
+        torch.set_rng_state(state["generators"][2])
+        if state["cuda"]:
+            torch.cuda.set_rng_state_all(state["cuda"])
         for name in _NUMBERS:
             setattr(self, name, state["numbers"][name])
         self.best_weights = state["best_weights"]
@@ -250,10 +275,16 @@ def load_checkpoint(path: Path, model: nn.Module) -> dict[str, Any]:
     """Load weights into a model, and return what was saved about them.
 
     Raises:
+        FileNotFoundError: There is none.
         ValueError: No checkpoint of this kind, one of another vocabulary, or weights of another model.
     """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is not there; run the same command again to pretrain it (workers of a cluster need a folder that "
+            "they all see: give --out as such a path)"
+        )
     try:
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
         about, weights = dict(saved["about"]), saved["weights"]
         vocabularies = {"words": saved["words"], "actions": saved["actions"]}
     except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, EOFError) as error:
