@@ -307,10 +307,10 @@ class MonomialRepresentation(Representation):
 
     def __getstate__(self) -> dict[str, Any]:
         # What is made from the tables is made anew: pickles of one version open in the next.
-        return {name: value for name, value in super().__getstate__().items() if name != "_hot"}  # type: ignore[attr-defined]
+        return {name: value for name, value in self.__dict__.items() if name != "_hot"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._hot = self._hot_tables()
 
     def matrices(self) -> Tensor:
