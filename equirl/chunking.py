@@ -33,7 +33,7 @@ class Chunking:
     the batch.
 
     Args:
-        modules: The network's modules, looked at for batch normalisation.
+        modules: The network's modules, looked at for batch normalisation and the size of their parameters.
         rows: A fixed number of backbone rows at a time, instead of what was measured; 0: never split.
 
     Raises:
