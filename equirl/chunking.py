@@ -17,7 +17,7 @@ __all__ = ["Chunking"]
 
 RowFunction: TypeAlias = Callable[[Tree], tuple[Tensor, ...]]
 
-_CHUNK_BYTES = 2 << 20
+_CHUNK_BYTES = 3 << 20
 """Size of the largest activation of a chunk. Measured: see "What it costs" in experiments/README.md."""
 
 _BYTES_PER_PARAMETER_BYTE = 2
@@ -25,7 +25,7 @@ _BYTES_PER_PARAMETER_BYTE = 2
 
 
 class Chunking:
-    """Splits batches on the CPU so that the largest activation of a chunk takes about 2 MB; elsewhere it does nothing.
+    """Splits batches on the CPU so that the largest activation of a chunk takes about 3 MB; elsewhere it does nothing.
 
     Larger ones fall out of the cache, and their memory is mapped and cleared anew on each call. Networks with many
     parameters get larger chunks, of twice their parameters' size. How large an activation is per row is seen on the
