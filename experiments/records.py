@@ -45,7 +45,7 @@ def write_record(path: Path, config: Any) -> None:
 
 def _portable(value: Any) -> Any:
     """Return a setting without what is this machine's alone: of an absolute path its last part."""
-    return value.name if isinstance(value, Path) and value.is_absolute() else value
+    return Path(value).name if isinstance(value, str | Path) and Path(value).is_absolute() else value
 
 
 def _commit() -> str | None:

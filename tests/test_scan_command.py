@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from equirl.agents.cli import main
+from equirl.experiments.scan.config import ScanConfig, variants_of
 from equirl.experiments.scan.report import report_scan
 from equirl.experiments.scan.splits import write_splits
-from equirl.experiments.scan.study import COLUMNS, ScanConfig, fit_configs, variants_of
+from equirl.experiments.scan.study import COLUMNS, fit_configs
 
 TINY = ["--split", "addprim_turn_left", "--hidden", "8", "--pretrain-steps", "4", "--fine-tune-steps", "2"]
 TINY += ["--seeds", "1", "--n-jobs", "1"]
@@ -34,12 +35,20 @@ def test_the_study_runs_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture
     ]
     assert shown["plain", "-"]["fine_tuned"] == shown["lambda_equitune", "0.01 of the data"]["fine_tuned"] == ""
     assert shown["g_lstm", "-"]["zero_shot"] == ""
+    tuned = [row for row in rows if row["method"] in ("equitune", "equizero")]
+    assert {row["fine_tune_steps"] for row in tuned} == {"2"}
+    assert len(list((out / "runs").glob("*-views-seed0-*.pt"))) == 1  # one fine-tuning for all of them
     assert all(0 <= float(row["held_out"]) <= 1 for row in rows)
     assert {row["pretrain_steps"] for row in rows if row["method"] != "g_lstm"} == {"4"}
     assert json.loads((out / "record.json").read_text())["config"]["fine_tune_steps"] == 2
     assert (out / "accuracy.png").stat().st_size > 10_000
     assert list((out / "tensorboard").rglob("events.*"))
     assert not list(out.rglob("*.part"))
+    assert main(["scan", *TINY, "--method", "equitune", "--loss", "aggregate", "--out", str(tmp_path / "own")]) == 0
+    with (tmp_path / "own" / "study.csv").open(newline="") as file:
+        (own,) = csv.DictReader(file)
+    assert own["variant"] == "aggregate"
+    assert own["fine_tuned"]
     # What is done stays done.
     assert main(["scan", *TINY, *methods, "--proxy-loss", "entropy", "likelihood", "--out", str(out)]) == 0
     assert "7 runs, 0 to do" in capfd.readouterr().out
@@ -66,7 +75,7 @@ def test_data_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["--cell", "lstn"], "cell 'lstn' is unknown"),
         (["--method", "equizro"], "method 'equizro' is unknown"),
         (["--proxy-loss", "max_value"], "proxy loss 'max_value' is unknown"),
-        (["--gradient", "mean"], "gradient 'mean' is unknown"),
+        (["--loss", "view"], "loss 'view' is unknown"),
         (["--symmetry", "cyclic:jump,jump"], "'jump' is there twice"),
         (["--symmetry", "cyclic:jump,skip"], "word 'skip' is unknown"),
         (["--lambda-data", "1.5"], "above 0 and up to 1"),
@@ -91,11 +100,23 @@ def test_variants() -> None:
     assert {v.symmetry for v in variants_of(ScanConfig(), "template_around_right")} == {"-", "directions"}
 
 
+def test_what_fine_tuning_learns_from() -> None:
+    every = ("equitune", "equizero", "lambda_equitune")
+    assert {v.loss for v in variants_of(ScanConfig(method=every), "simple")} == {"views"}
+    assert {v.loss for v in variants_of(ScanConfig(method=every, fine_tune=False), "simple")} == {""}
+    published = {v.method: v.loss for v in variants_of(ScanConfig(method=every, paper=True), "simple")}
+    assert published == {"equitune": "aggregate", "equizero": "views", "lambda_equitune": "aggregate"}
+    both = variants_of(ScanConfig(method=("equitune",), loss=("views", "aggregate")), "simple")
+    assert [v.name for v in both] == ["", "aggregate"]
+
+
 def test_the_published_protocol() -> None:
     pretraining, fine_tuning = fit_configs(ScanConfig(paper=True), "addprim_jump")
     assert (pretraining.steps, pretraining.batch_size, pretraining.learning_rate) == (200_000, 1, 1e-4)
     assert (fine_tuning.steps, fine_tuning.learning_rate, fine_tuning.teacher_forcing) == (10_000, 5e-5, 0.5)
     assert fit_configs(ScanConfig(paper=True), "template_around_right")[1].learning_rate == 2e-5
+    shorter = fit_configs(ScanConfig(paper=True, pretrain_steps=30, fine_tune_steps=20), "addprim_jump")
+    assert [(c.steps, c.batch_size) for c in shorter] == [(30, 1), (20, 1)]
 
 
 def test_the_table_is_the_mean_over_seeds(tmp_path: Path) -> None:

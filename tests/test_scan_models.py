@@ -13,7 +13,7 @@ from equirl.experiments.scan.models import EncoderDecoder, SequenceModel, make_m
 from equirl.experiments.scan.proxy_losses import SEQUENCE_PROXY_LOSSES
 from equirl.experiments.scan.splits import Example
 from equirl.experiments.scan.symmetries import NAMED_SYMMETRIES, SequenceSymmetry, make_symmetry
-from equirl.experiments.scan.symmetrized import METHODS, SymmetrizedSequenceModel, make_sequence_aggregator
+from equirl.experiments.scan.symmetrized import METHODS, SymmetrizedSequenceModel, ViewByView, make_sequence_aggregator
 from equirl.experiments.scan.training import (
     FitConfig,
     accuracy,
@@ -159,26 +159,34 @@ def test_equizero_gives_the_surest_views_answer() -> None:
         assert ACTION_VOCABULARY.decode(model.greedy(commands)) == answers
 
 
-def test_straight_through_every_view_learns_from_its_own_likelihood() -> None:
+def test_view_by_view_every_view_learns_from_its_own_likelihood() -> None:
     symmetry = make_symmetry("verbs-c4")
     batch = SEQUENCES.batch(torch.arange(30))
-    straight, pick = (
-        SymmetrizedSequenceModel(_backbone(), symmetry, make_sequence_aggregator("equizero", gradient=gradient)).eval()
-        for gradient in ("straight_through", "pick")
-    )
-    assert torch.equal(straight(batch.sequences), pick(batch.sequences))
-    loss_of(straight, batch).backward()  # type: ignore[no-untyped-call]
+    model = ViewByView(_backbone(), symmetry).eval()
+    loss = loss_of(model, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
     backbone = _backbone()
     losses = []
     for g in range(4):
         moved = [symmetry.actions.apply(g, tokens) for tokens in (batch.prefix, batch.target)]
         command = symmetry.command.apply(g, batch.command)
         losses.append(loss_of(backbone, type(batch)(command, *moved)))  # type: ignore[arg-type]
-    torch.stack(losses).mean().backward()  # type: ignore[no-untyped-call]
-    for ours, theirs in zip(straight.model.parameters(), backbone.parameters(), strict=True):
+    mean = torch.stack(losses).mean()
+    mean.backward()  # type: ignore[no-untyped-call]
+    assert float(loss.detach()) == pytest.approx(float(mean.detach()), rel=1e-5)
+    for ours, theirs in zip(model.model.parameters(), backbone.parameters(), strict=True):
         assert ours.grad is not None
         assert theirs.grad is not None
         assert torch.allclose(ours.grad, theirs.grad, atol=1e-5)
+
+
+@torch.no_grad()
+def test_view_by_view_bounds_equitunes_loss_and_answers_as_it_does() -> None:
+    symmetry = make_symmetry("verbs-c4")
+    batch = SEQUENCES.batch(torch.arange(30))
+    model, equitune = ViewByView(_backbone(), symmetry).eval(), _symmetrized(symmetry, "equitune")
+    assert float(loss_of(model, batch)) > float(loss_of(equitune, batch)) + 1e-3
+    assert torch.equal(model.greedy(batch.command, 12), equitune.greedy(batch.command, 12))
 
 
 def test_lambda_starts_as_equitune() -> None:

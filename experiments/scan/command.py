@@ -9,9 +9,10 @@ from pathlib import Path
 
 import tyro
 
+from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.scan.report import report_scan
 from equirl.experiments.scan.splits import SPLITS, file_names, make_split, write_splits
-from equirl.experiments.scan.study import ScanConfig, run_scan
+from equirl.experiments.scan.study import run_scan
 from equirl.names import unknown_name_message
 
 __all__ = ["main"]
@@ -28,6 +29,7 @@ examples:
   equirl scan --symmetry verbs-c4 --no-fine-tune                  another group, zero-shot only
   equirl scan --method equizero --proxy-loss entropy confidence likelihood
   equirl scan --method lambda_equitune --lambda-data 1 0.1 0.01 0.001
+  equirl scan --loss views aggregate                              two ways to fine-tune
   equirl scan --cell gru rnn transformer --method plain equitune
   equirl scan --report-only                                       table and plot from the CSV as it is
   equirl scan data --out DIR                                      all splits as official text files

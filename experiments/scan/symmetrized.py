@@ -19,7 +19,6 @@ from equirl import (
     tensor_product,
     trivial_representation,
 )
-from equirl.aggregators import Gradient
 from equirl.experiments.scan.models import SequenceModel
 from equirl.experiments.scan.proxy_losses import SEQUENCE_PROXY_LOSSES
 from equirl.experiments.scan.symmetries import SequenceSymmetry
@@ -32,12 +31,14 @@ __all__ = [
     "METHODS",
     "CommandScore",
     "CommandWeighted",
-    "SequenceSelect",
     "SymmetrizedSequenceModel",
+    "ViewByView",
     "make_sequence_aggregator",
 ]
 
 METHODS = ("equitune", "equizero", "lambda_equitune")
+
+_LEAST_PROBABILITY = 1e-30  # of a float32 whose logarithm is to be finite
 
 
 class CommandScore(nn.Module):
@@ -76,29 +77,12 @@ class CommandWeighted(Weighted):
         return self._logits(cast("dict[str, Tensor]", inputs)["command"])
 
 
-class SequenceSelect(Select):
-    """Equizero with one view for a whole sequence.
-
-    The straight-through gradient is taken of log-probabilities, ``p = pick exp(m - detach(m))`` with ``m`` the mean
-    over the views of ``log g^-1 p(. | gx, g y)``: every view learns from its own log-likelihood. Of the probabilities
-    themselves, views that find the right action improbable would hardly learn.
-    """
-
-    def forward(self, orbit: Orbit) -> Tensor:  # noqa: D102
-        pick = orbit.weighted_sum(self.weights(orbit))
-        if self.gradient == "pick" or not torch.is_grad_enabled():
-            return pick
-        logarithms = orbit.output_rep.combine(orbit.outputs.clamp_min(1e-30).log(), None)
-        return pick.detach() * (logarithms - logarithms.detach()).exp()
-
-
-def make_sequence_aggregator(method: str, proxy_loss: str = "entropy", gradient: Gradient = "pick") -> Aggregator:
+def make_sequence_aggregator(method: str, proxy_loss: str = "entropy") -> Aggregator:
     """Return the aggregator of a method for sequences.
 
     Args:
         method: One of ``METHODS``.
         proxy_loss: Of equizero: ``"entropy"``, ``"confidence"`` or ``"likelihood"``.
-        gradient: Of equizero; see ``SequenceSelect``.
 
     Raises:
         ValueError: Unknown method or proxy loss.
@@ -108,7 +92,7 @@ def make_sequence_aggregator(method: str, proxy_loss: str = "entropy", gradient:
     if proxy_loss not in SEQUENCE_PROXY_LOSSES:
         raise ValueError(unknown_name_message("proxy loss", proxy_loss, SEQUENCE_PROXY_LOSSES))
     if method == "equizero":
-        return SequenceSelect(SEQUENCE_PROXY_LOSSES[proxy_loss], gradient)
+        return Select(SEQUENCE_PROXY_LOSSES[proxy_loss])
     return Mean() if method == "equitune" else CommandWeighted()
 
 
@@ -177,3 +161,29 @@ class SymmetrizedSequenceModel(SequenceModel):
             on_logits = self.symmetry.actions.on_logits().cpu()
             self._on_scores[key] = tensor_product(places, on_logits).to(device)
         return self._on_scores[key]
+
+
+class ViewByView(SymmetrizedSequenceModel):
+    """The model to fine-tune: its loss is the mean over the views of each view's own, its answers are equitune's.
+
+    ``p(y_t | x, y_<t) = exp(mean_g log g^-1 p(. | gx, g y_<t))``, which does not sum to 1. By Jensen's inequality its
+    loss bounds that of equitune, whose own gradient leaves views alone that find the right action improbable as soon
+    as one does not: it weighs each by its share of the mean. It is the straight-through gradient of equizero too, taken
+    of log-probabilities, whichever view is picked.
+
+    Args:
+        model: The backbone.
+        symmetry: How the group moves words and actions.
+    """
+
+    def __init__(self, model: SequenceModel, symmetry: SequenceSymmetry) -> None:
+        super().__init__(model, symmetry, Mean())
+
+    def forward(self, sequences: Tree) -> Tensor:  # noqa: D102
+        prefix = cast("dict[str, Tensor]", sequences)["prefix"]
+        output_rep = self.output_rep(prefix.shape[1], prefix.device)
+        return symmetrize(self._log_probabilities, sequences, self.input_rep, output_rep, self.aggregator).exp()
+
+    def _log_probabilities(self, rows: Tree) -> Tensor:
+        probabilities: Tensor = self.model(rows)
+        return probabilities.clamp_min(_LEAST_PROBABILITY).log()

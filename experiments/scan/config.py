@@ -1,0 +1,137 @@
+"""Settings of the SCAN study, and the variants that they stand for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from equirl.experiments.scan.models import CELLS
+from equirl.experiments.scan.proxy_losses import SEQUENCE_PROXY_LOSSES
+from equirl.experiments.scan.splits import SPLITS
+from equirl.experiments.scan.symmetries import make_symmetry
+from equirl.experiments.scan.symmetrized import METHODS
+from equirl.names import unknown_name_message
+
+__all__ = ["LOSSES", "STUDY_METHODS", "ScanConfig", "Variant", "check_config", "variants_of"]
+
+STUDY_METHODS = ("plain", *METHODS, "g_lstm")
+
+LOSSES = ("views", "aggregate")
+
+_SYMMETRY_OF = {"addprim_jump": "jump-run"}
+
+
+@dataclass(frozen=True)
+class ScanConfig:
+    """Settings of the study; every one is recorded beside the results."""
+
+    split: tuple[str, ...] = ("addprim_jump",)
+    """simple, addprim_jump, addprim_turn_left, template_around_right or length."""
+    cell: tuple[str, ...] = ("lstm",)
+    """lstm, gru, rnn (bidirectional, with attention) or transformer."""
+    method: tuple[str, ...] = ("plain", "equitune", "equizero", "lambda_equitune")
+    """plain, equitune, equizero, lambda_equitune, or g_lstm: a network equivariant by design, trained from scratch."""
+    symmetry: tuple[str, ...] = ()
+    """jump-run, directions, verbs-c4, verbs-s4, their products, or cyclic:WORD,WORD,...; by default jump-run for
+    addprim_jump and directions for the others."""
+    proxy_loss: tuple[str, ...] = ("entropy",)
+    """Of equizero: entropy, confidence, likelihood."""
+    loss: tuple[str, ...] = ()
+    """Of fine-tuning: views (each view learns from its own likelihood; one training serves equitune, all proxy losses
+    and, with λ fitted afterwards, λ-equitune) or aggregate (the likelihood of what the method answers); by default
+    views, and with --paper what was published: aggregate, but for equizero, whose straight-through gradient is that of
+    views."""
+    lambda_data: tuple[float, ...] = (1.0,)
+    """Shares of the training data that λ is learned from; fine-tuned is only that of the whole."""
+    seeds: int = 1
+    """Seeds 0 .. seeds - 1."""
+    fine_tune: bool = True
+    """Whether to fine-tune after zero-shot."""
+    paper: bool = False
+    """The published protocol: one command at a time, by default 200,000 + 10,000 gradient steps (hours)."""
+    pretrain_steps: int | None = None
+    """Most gradient steps of the pretraining; by default 6,000 of 64 commands each."""
+    fine_tune_steps: int | None = None
+    """Most gradient steps of the fine-tuning; by default 5,000 of 64 commands each."""
+    hidden: int = 64
+    """Width of the models."""
+    data: Path | None = None
+    """Folder with the official text files; by default the data is generated."""
+    n_jobs: int = 2
+    """Runs at a time, one torch thread each."""
+    cluster: str | None = None
+    """Address of a Dask scheduler (tcp://...) or a Ray cluster (ray://...) that does the runs instead; out has to be an
+    absolute path that all workers see, for the checkpoints."""
+    device: str = "cpu"
+    """Torch device."""
+    out: Path = Path("logs/scan")
+    """Folder of the results, the checkpoints and TensorBoard's curves."""
+    report_only: bool = False
+    """Only write the table and the plot again, from the CSV."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to make use of a pretrained model."""
+
+    method: str
+    symmetry: str
+    proxy_loss: str = ""
+    lambda_data: float = 1.0
+    loss: str = ""
+
+    @property
+    def name(self) -> str:
+        """What sets it apart from others of its method, in a word or two."""
+        share = f"{self.lambda_data:.4g} of the data" if self.method == "lambda_equitune" else ""
+        parts = (self.proxy_loss, share, "aggregate" if self.loss == "aggregate" else "")
+        return ", ".join(part for part in parts if part)
+
+
+def variants_of(config: ScanConfig, split: str) -> list[Variant]:
+    """Return all variants of a study on a split, the plain model first."""
+    found: list[Variant] = []
+    for symmetry in config.symmetry or (_SYMMETRY_OF.get(split, "directions"),):
+        for method in config.method:
+            if method not in METHODS:
+                found.append(Variant(method, "-" if method == "plain" else symmetry))
+                continue
+            published = "views" if method == "equizero" else "aggregate"
+            for loss in config.loss or (published if config.paper else "views",):
+                variant = Variant(method, symmetry, loss=loss if config.fine_tune else "")
+                if method == "equizero":
+                    found += [replace(variant, proxy_loss=proxy_loss) for proxy_loss in config.proxy_loss]
+                elif method == "lambda_equitune":
+                    found += [_of_share(variant, share) for share in config.lambda_data]
+                else:
+                    found.append(variant)
+    return list(dict.fromkeys(found))
+
+
+def _of_share(variant: Variant, share: float) -> Variant:
+    return replace(variant, lambda_data=share, loss=variant.loss if share == 1 else "")
+
+
+def check_config(config: ScanConfig) -> None:
+    """Raise unless everything in a configuration is known.
+
+    Raises:
+        ValueError: An unknown name, or a number out of range; the message lists what there is.
+    """
+    for kind, given, known in (
+        ("split", config.split, SPLITS),
+        ("cell", config.cell, [cell for cell in CELLS if cell != "g_lstm"]),
+        ("method", config.method, STUDY_METHODS),
+        ("proxy loss", config.proxy_loss, list(SEQUENCE_PROXY_LOSSES)),
+        ("loss", config.loss, LOSSES),
+    ):
+        for name in given:
+            if name not in known:
+                raise ValueError(unknown_name_message(kind, name, known))
+    for name in config.symmetry:
+        make_symmetry(name)
+    for share in config.lambda_data:
+        if not 0 < share <= 1:
+            raise ValueError(f"lambda-data are shares of the training data, above 0 and up to 1; got {share}")
+    if config.seeds < 1 or config.n_jobs < 1:
+        raise ValueError(f"seeds and n-jobs must be at least 1; got {config.seeds} and {config.n_jobs}")
