@@ -34,12 +34,14 @@ class FitConfig:
     Attributes:
         steps: Most gradient steps.
         batch_size: Commands in a gradient step.
-        learning_rate: Of Adam.
+        learning_rate: Of AdamW.
         check_every: Gradient steps between two looks at the held-out examples.
         patience: Looks without a lower loss after which training ends; the best weights are kept.
         teacher_forcing: Share of the gradient steps in which the right actions so far are given; in the others the
             model's own are.
         anneal: Whether the learning rate falls to zero along a half cosine.
+        weight_decay: Share of each weight that is taken off in a step, times the learning rate (Loshchilov and Hutter
+            2019).
     """
 
     steps: int
@@ -49,6 +51,7 @@ class FitConfig:
     patience: int
     teacher_forcing: float = 1.0
     anneal: bool = False
+    weight_decay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class _Training:
         self.path = resume
         torch.manual_seed(seed)
         self.generator = torch.Generator().manual_seed(seed)
-        self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate)
+        self.optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR
         self.rates: Any = cosine(self.optimizer, config.steps) if config.anneal else None
         self.step = self.best_step = self.since = self.batches = 0
