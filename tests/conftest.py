@@ -6,6 +6,7 @@ from pathlib import Path
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a model that is not there is to be missed at once
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two tests at a time on two cores; subprocesses inherit it
 
 # `python -m pytest` puts the checkout ahead of what is installed; test what is installed.

@@ -1,0 +1,185 @@
+"""``equirl nlg``: text generation that treats groups of people alike."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tyro
+
+from equirl.agents.files import written_whole
+from equirl.experiments.nlg.config import (
+    AuditConfig,
+    CompareConfig,
+    GenerateConfig,
+    ModelConfig,
+    SpeedConfig,
+    TrainRegardConfig,
+)
+from equirl.names import unknown_name_message
+
+__all__ = ["main"]
+
+_HELP = """\
+A language model continues "The man worked as" and "The woman worked as" differently. Symmetrized over a permutation of
+words it cannot: P(g y | g x) = P(y | x), exactly, with generate(), beams and the key-value cache.
+
+commands:
+  generate       continuations, by method
+  audit          how unequally each prompt is continued, and perplexities
+  compare        continuations of all methods, scored: tables, plots, an HTML page; resumable
+  words          which words of a group are tokens of a model, and move
+  speed          what generation costs
+  train-regard   a classifier of how a text speaks of somebody, from labelled texts
+
+examples:
+  equirl nlg generate --group gender --method plain equitune
+  equirl nlg generate --text "The man said that" --method equizero --num-beams 4
+  equirl nlg audit --group gender race-3 --method plain equitune relaxed_equitune --csv audit.csv
+  equirl nlg compare --group gender race race-3 orientation --out logs/nlg
+  equirl nlg audit --model gpt2 --group gender
+  equirl nlg words --group gender
+  equirl nlg train-regard --data labelled.tsv --out regard.json
+
+equirl nlg COMMAND --help lists the options of each.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``equirl nlg`` and return its exit status."""
+    commands: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
+        "generate": (GenerateConfig, _generate),
+        "audit": (AuditConfig, _audit),
+        "compare": (CompareConfig, _compare),
+        "words": (ModelConfig, _words),
+        "speed": (SpeedConfig, _speed),
+        "train-regard": (TrainRegardConfig, _train_regard),
+    }
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_HELP)
+        return 0 if arguments else 2
+    name = arguments[0]
+    if name not in commands:
+        print(f"equirl nlg: {unknown_name_message('command', name, list(commands))}", file=sys.stderr)
+        return 2
+    kind, run = commands[name]
+    config = tyro.cli(kind, args=list(arguments[1:]), prog=f"equirl nlg {name}")
+    try:
+        return run(config)
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        print(f"equirl nlg: {error}", file=sys.stderr)
+        return 2
+
+
+def _generate(config: GenerateConfig) -> int:
+    from equirl.experiments.nlg.audit import Bench
+    from equirl.experiments.nlg.prompts import Prompt
+    from equirl.experiments.nlg.study import SAMPLE_COLUMNS, sample_rows
+
+    settings: dict[str, Any] = {"top_k": config.top_k}
+    if config.num_beams > 1:
+        if config.samples > config.num_beams:
+            raise ValueError(f"{config.samples} samples of each prompt need as many beams; got {config.num_beams}")
+        settings = {"do_sample": False, "num_beams": config.num_beams, "top_k": None}
+    rows: list[dict[str, Any]] = []
+    for group in config.group:
+        bench = Bench(config, group)
+        if config.text:
+            bench.prompts = [Prompt("own", 0, text) for text in config.text]
+        _warn(bench, config.method)
+        for method in config.method:
+            found = sample_rows(bench, method, config.samples, config.max_new_tokens, settings, progress=True)
+            rows += [dict(zip(SAMPLE_COLUMNS, row, strict=True)) for row in found]
+    if config.out is None:
+        for row in rows:
+            print(f"{row['group']} {row['method']}: {row['prompt']}|{row['continuation']}")
+        return 0
+    with written_whole(config.out) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            shown = {name: value for name, value in row.items() if value != ""}
+            file.write(json.dumps(shown, ensure_ascii=False) + "\n")
+    print(f"{len(rows)} continuations written to {config.out}")
+    return 0
+
+
+def _audit(config: AuditConfig) -> int:
+    from equirl.experiments.nlg.audit import AUDIT_COLUMNS, Bench, audit_rows
+    from equirl.experiments.nlg.methods import split_method
+    from equirl.experiments.nlg.report import summarise_audit
+
+    for method in config.method:
+        split_method(method)
+    rows: list[Sequence[Any]] = []
+    for group in config.group:
+        bench = Bench(config, group)
+        _warn(bench, config.method)
+        rows += audit_rows(bench, config.method, config.max_new_tokens, progress=True)
+    table = pd.DataFrame(rows, columns=list(AUDIT_COLUMNS))
+    print(summarise_audit(table))
+    _write_csv(table, config.csv)
+    return 0
+
+
+def _compare(config: CompareConfig) -> int:
+    from equirl.experiments.nlg.report import report_compare
+    from equirl.experiments.nlg.study import run_compare
+
+    if not config.report_only:
+        run_compare(config)
+    print(report_compare(config.out))
+    print(f"\nWritten to {config.out}: samples.jsonl, samples.csv, audit.csv, summary.md, regard.png, report.html")
+    return 0
+
+
+def _words(config: ModelConfig) -> int:
+    from equirl.experiments.nlg.audit import Bench
+
+    for group in config.group:
+        bench = Bench(config, group)
+        action = bench.action()
+        print(action.report())
+        print("moved: " + ", ".join("/".join(row) for row in action.moved))
+        print(f"source: {bench.words.source}\n")
+    return 0
+
+
+def _speed(config: SpeedConfig) -> int:
+    from equirl.experiments.nlg.audit import Bench
+    from equirl.experiments.nlg.speed import SPEED_COLUMNS, speed_rows
+
+    rows: list[Sequence[Any]] = []
+    for group in config.group:
+        for row in speed_rows(Bench(config, group), config):
+            rows.append(row)
+            print(", ".join(f"{name} {value}" for name, value in zip(SPEED_COLUMNS, row, strict=True)), flush=True)
+    _write_csv(pd.DataFrame(rows, columns=list(SPEED_COLUMNS)), config.csv)
+    return 0
+
+
+def _train_regard(config: TrainRegardConfig) -> int:
+    from equirl.experiments.nlg.regard import OWN_SENTENCES, train_regard
+
+    classifier = train_regard(config.data or OWN_SENTENCES)
+    classifier.save(config.out)
+    print(f"accuracy {classifier.accuracy:.3f} (5-fold cross-validation); written to {config.out}")
+    return 0
+
+
+def _warn(bench: Any, methods: Sequence[str]) -> None:
+    for text in bench.uncovered(methods):
+        print(
+            f"equirl nlg: {text!r} has words of the group {bench.words.name} that are no single tokens, or stand "
+            "without a space before; they do not move (`equirl nlg words` lists them)",
+            file=sys.stderr,
+        )
+
+
+def _write_csv(table: pd.DataFrame, path: Path | None) -> None:
+    if path is not None:
+        with written_whole(path) as temporary:
+            table.to_csv(temporary, index=False)
+        print(f"Written to {path}")

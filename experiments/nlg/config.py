@@ -1,0 +1,109 @@
+"""Settings of ``equirl nlg``; every one is recorded beside the results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from equirl.experiments.nlg.language_models import EMBEDDED
+
+__all__ = ["AuditConfig", "CompareConfig", "GenerateConfig", "ModelConfig", "SpeedConfig", "TrainRegardConfig"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model, made symmetric over what."""
+
+    model: str = EMBEDDED
+    """smollm2 (embedded), or a causal language model by name on the Hugging Face hub, such as gpt2, or by folder."""
+    group: tuple[str, ...] = ("gender",)
+    """Word groups: gender, race, race-3, orientation, or a .toml file of your own."""
+    method: tuple[str, ...] = ("plain", "equitune", "lambda_equitune", "equizero")
+    """plain, equitune, lambda_equitune, equizero; relaxed_METHOD leaves general words, such as pronouns, alone."""
+    pieces: bool = False
+    """Whether words without a space before them move as well, as at the beginning of a text; their tokens are pieces of
+    other words, too."""
+    prompts: Path | None = None
+    """TOML file of contexts, each a list of prompts with {group} in them; by default respect and occupation."""
+    score: str = "sentiment"
+    """What equizero looks for in the continuation: sentiment (VADER), regard, or MODULE:FUNCTION (higher is better)."""
+    regard: str = ""
+    """Regard classifier: a file of train-regard, or a text classifier by name; by default trained on our sentences."""
+    look_ahead: int = 10
+    """Tokens that equizero looks ahead."""
+    seed: int = 0
+    """Of all sampling."""
+    device: str = "cpu"
+    """Torch device."""
+    threads: int = 1
+    """Torch threads of each process."""
+
+
+@dataclass(frozen=True)
+class GenerateConfig(ModelConfig):
+    """Generates continuations."""
+
+    text: tuple[str, ...] = ()
+    """Texts to continue, instead of the prompts."""
+    samples: int = 2
+    """Continuations of each prompt."""
+    max_new_tokens: int = 15
+    """Their length."""
+    top_k: int = 40
+    """Samples from so many most probable tokens."""
+    num_beams: int = 1
+    """More than 1: beam search instead of sampling."""
+    out: Path | None = None
+    """JSONL file of the samples; by default they are printed."""
+
+
+@dataclass(frozen=True)
+class AuditConfig(ModelConfig):
+    """Measures how unequally prompts are continued."""
+
+    max_new_tokens: int = 15
+    """Length of the plain model's continuations, whose perplexity is measured."""
+    csv: Path | None = None
+    """CSV file with one row for each prompt."""
+
+
+@dataclass(frozen=True)
+class CompareConfig(ModelConfig):
+    """Generates with all methods, scores, and compares."""
+
+    samples: int = 20
+    """Continuations of each prompt."""
+    max_new_tokens: int = 15
+    """Their length."""
+    top_k: int = 40
+    """Samples from so many most probable tokens."""
+    n_jobs: int = 2
+    """Runs at a time."""
+    out: Path = Path("logs/nlg")
+    """Folder of the samples, tables, plots and the HTML report."""
+    report_only: bool = False
+    """Only write tables, plots and report again, from the samples."""
+
+
+@dataclass(frozen=True)
+class SpeedConfig(ModelConfig):
+    """Times generation."""
+
+    batch: tuple[int, ...] = (1, 8)
+    """Prompts at once."""
+    max_new_tokens: int = 20
+    """Tokens generated."""
+    rounds: int = 5
+    """Repeats, in turns; medians are shown."""
+    csv: Path | None = None
+    """CSV file with one row for each measurement."""
+
+
+@dataclass(frozen=True)
+class TrainRegardConfig:
+    """Trains a regard classifier."""
+
+    out: Path
+    """JSON file of the classifier."""
+    data: Path | None = None
+    """TSV with the columns label (negative, neutral, positive) and text; by default our own 120 sentences."""

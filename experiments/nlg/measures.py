@@ -1,0 +1,130 @@
+"""Measures: how exactly a model treats a group alike, and what that costs in fluency."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from equirl.experiments.nlg.token_actions import TokenAction
+
+__all__ = ["Unfairness", "encode", "generate_texts", "perplexity", "unfairness"]
+
+_TOGETHER = 16
+
+
+class Unfairness(NamedTuple):
+    """How far apart ``P(. | x)`` and ``g^-1 P(. | gx)`` are for each prompt, the largest over the group, ``[B]``.
+
+    Attributes:
+        gap: Total variation, from 0 to 1.
+        divergence: Kullback-Leibler divergence ``KL(P(. | x) || g^-1 P(. | gx))``, in nats.
+    """
+
+    gap: Tensor
+    divergence: Tensor
+
+
+def encode(tokenizer: Any, texts: Sequence[str], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Return tokens and attention mask of texts, padded on the left, integers ``[B, T]`` each."""
+    batch = tokenizer(list(texts), return_tensors="pt", padding=True, padding_side="left")
+    return {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+
+
+@torch.no_grad()
+def unfairness(model: Any, action: TokenAction, batch: dict[str, Tensor]) -> Unfairness:
+    """Return how unequally a model continues prompts and their images under the group.
+
+    Args:
+        model: Any causal language model.
+        action: How the group moves tokens.
+        batch: See ``encode``.
+    """
+    here = _next_probabilities(model, batch)
+    gaps, divergences = [], []
+    for element in range(1, action.words.group.order):
+        moved = {**batch, "input_ids": action.tokens.apply(element, batch["input_ids"])}
+        there = action.on_scores.apply(action.words.group.inverse(element), _next_probabilities(model, moved))  # type: ignore[arg-type]
+        assert isinstance(there, Tensor)
+        gaps.append(0.5 * (here - there).abs().sum(dim=1))
+        ratio = here.clamp_min(1e-30).log() - there.clamp_min(1e-30).log()
+        divergences.append((here * ratio).sum(dim=1))
+    return Unfairness(torch.stack(gaps).amax(dim=0), torch.stack(divergences).amax(dim=0))
+
+
+@torch.no_grad()
+def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], prompts: Sequence[str] | int = 1) -> list[float]:
+    """Return the perplexity of each text after its prompt, ``exp(-mean log P(token | the tokens before))``.
+
+    It is not a number where nothing follows the prompt.
+
+    Args:
+        model: Any causal language model; for one that looks ahead of prompts it is told how long they are.
+        tokenizer: Its tokenizer.
+        texts: The texts.
+        prompts: The prompt that each text begins with, or a number of tokens.
+    """
+    device = next(model.parameters()).device
+    found = []
+    for at in range(0, len(texts), _TOGETHER):
+        some = texts[at : at + _TOGETHER]
+        batch = encode(tokenizer, some, device)
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        if isinstance(prompts, int):
+            lengths = [prompts] * len(some)
+        else:
+            lengths = [len(tokenizer(prompt)["input_ids"]) for prompt in prompts[at : at + _TOGETHER]]
+        extra = {}
+        if hasattr(getattr(model, "aggregator", None), "of_views"):
+            beginnings = [ids[row][mask[row] == 1][:length].tolist() for row, length in enumerate(lengths)]
+            starts = tokenizer.pad({"input_ids": beginnings}, padding_side="left", return_tensors="pt").to(device)
+            extra["view_weights"] = model.view_weights(starts["input_ids"], starts["attention_mask"])
+        logits = model(**batch, position_ids=(mask.cumsum(dim=1) - 1).clamp_min(0), **extra).logits[:, :-1]
+        found_there = logits.float().log_softmax(dim=-1).gather(2, ids[:, 1:].unsqueeze(2)).squeeze(2)
+        for row, length in enumerate(lengths):
+            of_text = found_there[row, ids.shape[1] - int(mask[row].sum()) + length - 1 :]
+            found.append(math.exp(-float(of_text.mean())) if len(of_text) else math.nan)
+    return found
+
+
+def generate_texts(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    samples: int,
+    seed: int,
+    max_new_tokens: int = 15,
+    **settings: Any,
+) -> list[list[str]]:
+    """Return continuations of each prompt, without the prompt.
+
+    Args:
+        model: Any model with ``generate``.
+        tokenizer: Its tokenizer.
+        prompts: What to continue; all are done in one batch.
+        samples: Continuations of each.
+        seed: Of the sampling.
+        max_new_tokens: Length.
+        **settings: Of ``generate``; by default sampling from the 40 most probable tokens.
+    """
+    batch = encode(tokenizer, prompts, next(model.parameters()).device)
+    torch.manual_seed(seed)
+    settings = {"do_sample": True, "top_k": 40, **settings}
+    answers = model.generate(
+        **batch,
+        max_new_tokens=max_new_tokens,
+        num_return_sequences=samples,
+        pad_token_id=tokenizer.pad_token_id,
+        **settings,
+    )[:, batch["input_ids"].shape[1] :]
+    texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
+    return [texts[at : at + samples] for at in range(0, len(texts), samples)]
+
+
+def _next_probabilities(model: Any, batch: dict[str, Tensor]) -> Tensor:
+    positions = (batch["attention_mask"].cumsum(dim=1) - 1).clamp_min(0)
+    logits: Tensor = model(**batch, position_ids=positions, logits_to_keep=1).logits[:, -1]
+    return logits.float().softmax(dim=-1)

@@ -1,0 +1,87 @@
+"""Language models by method: the plain one, and its symmetrized forms, ready to generate."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from equirl.experiments.nlg.lambda_fit import fit_lambda
+from equirl.experiments.nlg.measures import generate_texts
+from equirl.experiments.nlg.prompts import Prompt
+from equirl.experiments.nlg.scores import Score
+from equirl.experiments.nlg.symmetrized import METHODS, SymmetrizedLM, make_lm_aggregator
+from equirl.experiments.nlg.token_actions import TokenAction
+from equirl.names import unknown_name_message
+
+__all__ = ["ALL_METHODS", "LambdaSettings", "make_method", "split_method"]
+
+ALL_METHODS = ("plain", *METHODS)
+
+RELAXED = "relaxed_"
+
+
+def split_method(method: str) -> tuple[str, bool]:
+    """Return a method without the word ``relaxed_``, and whether it had it.
+
+    Raises:
+        ValueError: Unknown method.
+    """
+    base = method.removeprefix(RELAXED)
+    if base not in ALL_METHODS or method == RELAXED + "plain":
+        known = [*ALL_METHODS, *(RELAXED + name for name in METHODS)]
+        raise ValueError(unknown_name_message("method", method, known))
+    return base, base != method
+
+
+@dataclass(frozen=True)
+class LambdaSettings:
+    """What λ is fitted on: the plain model's own continuations.
+
+    Attributes:
+        samples: Of each prompt.
+        max_new_tokens: Their length.
+        seed: Of the sampling and of the fit.
+    """
+
+    samples: int = 8
+    max_new_tokens: int = 15
+    seed: int = 0
+
+
+def make_method(
+    method: str,
+    backbone: Any,
+    tokenizer: Any,
+    action: TokenAction,
+    score: Score | None = None,
+    look_ahead: int = 10,
+    prompts: list[Prompt] | None = None,
+    fit: LambdaSettings | None = None,
+) -> Any:
+    """Return the plain model itself, or its symmetrized form.
+
+    Args:
+        method: One of ``ALL_METHODS``.
+        backbone: The plain model.
+        tokenizer: Its tokenizer.
+        action: How the group moves tokens; made with or without general words.
+        score: Of equizero: the view whose continuation has the highest score is taken.
+        look_ahead: Of equizero: tokens.
+        prompts: Of λ-equitune: what λ is fitted on continues these; ``None``: λ stays constant.
+        fit: Of λ-equitune.
+    """
+    if method == "plain":
+        return backbone
+    loss = None if score is None else (lambda texts: [-value for value in score(texts)])
+    decode = functools.partial(tokenizer.batch_decode, skip_special_tokens=True)
+    model = SymmetrizedLM(backbone, action, make_lm_aggregator(method, backbone, loss, decode, look_ahead)).eval()
+    if method == "lambda_equitune" and prompts:
+        settings = fit or LambdaSettings()
+        beginnings = [prompt.text for prompt in prompts]
+        ends = generate_texts(backbone, tokenizer, beginnings, settings.samples, settings.seed, settings.max_new_tokens)
+        pairs = [
+            (start, start + end) for start, some in zip(beginnings, ends, strict=True) for end in some if end.strip()
+        ]
+        fit_lambda(model, tokenizer, [text for _, text in pairs], [start for start, _ in pairs], settings.seed)
+    return model

@@ -1,0 +1,57 @@
+"""Prompts: contexts of respect and occupation for each member of a group, or a file of the user's own."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from equirl.experiments.nlg.word_groups import DATA, WordGroup
+
+__all__ = ["Prompt", "make_prompts"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The beginning of a text.
+
+    Attributes:
+        context: ``respect``, ``occupation``, or what the user's file calls it.
+        member: Number of the member of the group.
+        text: What is to be continued.
+    """
+
+    context: str
+    member: int
+    text: str
+
+
+def make_prompts(words: WordGroup, path: Path | None = None) -> list[Prompt]:
+    """Return all prompts for all members.
+
+    Args:
+        words: The word group.
+        path: A TOML file of contexts, each a list of prompts with ``{group}`` in them; by default those of Sheng et al.
+            (2019).
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: Another form; the prompt is named.
+    """
+    source = DATA / "prompts.toml" if path is None else path
+    if not source.exists():
+        raise FileNotFoundError(f"there is no file of prompts {source}")
+    try:
+        contexts = tomllib.loads(source.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{source} is no TOML file: {error}") from error
+    found = []
+    for context, templates in contexts.items():
+        for template in templates if isinstance(templates, list) else [templates]:
+            if not isinstance(template, str) or "{group}" not in template:
+                raise ValueError(f"{source}, {context}: {template!r} is no prompt with {{group}} in it")
+            for number, member in enumerate(words.members):
+                found.append(Prompt(context, number, template.replace("{group}", member).rstrip()))
+    if not found:
+        raise ValueError(f"{source} has no prompts; write CONTEXT = ['The {{group}} was', ...]")
+    return found

@@ -1,0 +1,137 @@
+"""Regard: how a text speaks of somebody, negative, neutral or positive (Sheng et al. 2019), by a small classifier."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from equirl.agents.files import written_whole
+from equirl.experiments.nlg.extras import needed
+from equirl.experiments.nlg.sentence_encoder import SentenceEncoder
+from equirl.experiments.nlg.word_groups import DATA
+
+__all__ = ["LABELS", "OWN_SENTENCES", "RegardClassifier", "load_regard", "read_labelled", "train_regard"]
+
+LABELS = ("negative", "neutral", "positive")
+
+OWN_SENTENCES = DATA / "regard.tsv"
+"""120 labelled sentences of our own, with the group hidden as XYZ; what the default classifier is trained on."""
+
+_FOLDS = 5
+
+
+@dataclass
+class RegardClassifier:
+    """Multinomial logistic regression on sentence vectors.
+
+    Attributes:
+        weights: ``[3, D]``, a row for each of ``LABELS``.
+        bias: ``[3]``.
+        encode: From texts to vectors ``[N, D]``.
+        accuracy: Of cross-validation on its training sentences.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    encode: Callable[[list[str]], np.ndarray]
+    accuracy: float
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        """Return the probabilities of the labels, ``[N, 3]``."""
+        scores = self.encode(texts) @ self.weights.T + self.bias
+        raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+        probabilities: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
+        return probabilities
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        content = {"weights": self.weights.tolist(), "bias": self.bias.tolist(), "accuracy": self.accuracy}
+        with written_whole(path) as temporary:
+            temporary.write_text(json.dumps(content))
+
+
+def read_labelled(path: Path) -> tuple[list[str], list[str]]:
+    """Return texts and labels of a TSV with the columns ``label`` and ``text``.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: Other columns, an unknown label (the line is named), or a label without texts.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file of labelled texts {path}")
+    texts, labels = [], []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        if not {"label", "text"} <= set(reader.fieldnames or ()):
+            raise ValueError(f"{path} needs the columns label and text, separated by tabs; it has {reader.fieldnames}")
+        for number, row in enumerate(reader, start=2):
+            if row["label"] not in LABELS or not row["text"]:
+                raise ValueError(f"{path}, line {number}: {row['label']!r} with {row['text']!r}; labels are {LABELS}")
+            texts.append(row["text"])
+            labels.append(row["label"])
+    for label in LABELS:
+        if labels.count(label) < _FOLDS:
+            raise ValueError(f"{path} has {labels.count(label)} texts labelled {label}; at least {_FOLDS} are needed")
+    return texts, labels
+
+
+def train_regard(path: Path, encode: Callable[[list[str]], np.ndarray] | None = None) -> RegardClassifier:
+    """Train a classifier on a TSV of labelled texts.
+
+    Args:
+        path: See ``read_labelled``.
+        encode: From texts to vectors; by default MiniLM.
+    """
+    linear_model, selection = needed("sklearn.linear_model"), needed("sklearn.model_selection")
+    texts, labels = read_labelled(path)
+    encode = SentenceEncoder() if encode is None else encode
+    vectors = encode(texts)
+    model = linear_model.LogisticRegression(C=10.0, max_iter=1000)
+    folds = selection.StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
+    accuracy = float(selection.cross_val_score(model, vectors, labels, cv=folds).mean())
+    model.fit(vectors, labels)
+    order = [list(model.classes_).index(label) for label in LABELS]
+    return RegardClassifier(model.coef_[order], model.intercept_[order], encode, accuracy)
+
+
+def load_regard(name: str = "") -> Callable[[list[str]], np.ndarray]:
+    """Return a function from texts to the probabilities of ``LABELS``, ``[N, 3]``.
+
+    Args:
+        name: A file that ``equirl nlg train-regard`` wrote, or a text classifier on the Hugging Face hub or in a folder
+            whose labels begin with neg, neu and pos; by default one trained on ``OWN_SENTENCES`` (a second).
+
+    Raises:
+        ValueError: The file holds no such classifier, or the model has other labels.
+    """
+    if not name:
+        return train_regard(OWN_SENTENCES)
+    if not name.endswith(".json"):
+        return _of_transformers(name)
+    try:
+        content = json.loads(Path(name).read_text())
+        weights, bias = np.array(content["weights"]), np.array(content["bias"])
+        return RegardClassifier(weights, bias, SentenceEncoder(), float(content["accuracy"]))
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{name} is no regard classifier ({error}); `equirl nlg train-regard` makes one") from error
+
+
+def _of_transformers(name: str) -> Callable[[list[str]], np.ndarray]:
+    pipeline: Any = needed("transformers").pipeline("text-classification", model=name, top_k=None)
+
+    def classify(texts: list[str]) -> np.ndarray:
+        rows = []
+        for scores in pipeline(texts):
+            by_label = {entry["label"].lower()[:3]: entry["score"] for entry in scores}
+            if not {label[:3] for label in LABELS} <= set(by_label):
+                raise ValueError(f"the classifier {name!r} has the labels {sorted(by_label)}, not {list(LABELS)}")
+            rows.append([by_label[label[:3]] for label in LABELS])
+        return np.array(rows)
+
+    return classify

@@ -1,0 +1,147 @@
+"""From the samples and the audit to tables, plots and a page that shows samples side by side."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy import stats
+
+from equirl.agents.files import written_whole
+from equirl.experiments.nlg.regard import LABELS
+
+__all__ = ["report_compare", "summarise_audit"]
+
+_COLORS = {"negative": "tab:red", "neutral": "lightgray", "positive": "tab:green"}
+_SHOWN = 3
+
+
+def summarise_audit(audit: pd.DataFrame) -> str:
+    """Return a Markdown table of an audit: gaps over prompts, and perplexities relative to the plain model's."""
+    lines = [
+        "| group | method | gap, mean | gap, largest | perplexity of continuations | of neutral text | of mixed text |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for group, of_group in audit.groupby("group", sort=False):
+        plain = of_group[of_group.method == "plain"]
+        for method, rows in of_group.groupby("method", sort=False):
+            prompts = rows[rows.prompt != ""]
+            gaps = prompts.gap.astype(float)
+            cells = [str(group), str(method), _small(gaps.mean()), _small(gaps.max())]
+            for context in ("", "neutral text", "mixed text"):
+                value = _perplexity(rows, context)
+                relative = f" ({value / _perplexity(plain, context):.4f})" if len(plain) else ""
+                cells.append(f"{value:.2f}{relative}")
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def report_compare(folder: Path) -> str:
+    """Write ``summary.md``, ``regard.png`` and ``report.html`` beside the samples, and return the summary.
+
+    Raises:
+        FileNotFoundError: There are no samples in the folder.
+    """
+    samples = pd.read_csv(folder / "samples.csv", keep_default_na=False)
+    audit = pd.read_csv(folder / "audit.csv", keep_default_na=False)
+    samples["regard"] = samples[list(LABELS)].astype(float).to_numpy().argmax(axis=1)
+    text = f"{summarise_audit(audit)}\n\n{_summarise_samples(samples)}"
+    with written_whole(folder / "summary.md") as temporary:
+        temporary.write_text(text + "\n")
+    with written_whole(folder / "regard.png") as temporary:
+        _draw(samples).savefig(temporary, dpi=150, format="png")
+    with written_whole(folder / "report.html") as temporary:
+        temporary.write_text(_page(samples), encoding="utf-8")
+    return text
+
+
+def _summarise_samples(samples: pd.DataFrame) -> str:
+    lines = [
+        "| group | method | member | samples | negative, 95 % interval | neutral | positive, 95 % interval | sentiment "
+        "| sentiment gap | seconds per sample |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (group, method), rows in samples.groupby(["group", "method"], sort=False):
+        gap = _sentiment_gap(rows)
+        for member, of_member in rows.groupby("member", sort=False):
+            regard = of_member.regard.to_numpy()
+            cells = [str(group), str(method), str(member), str(len(of_member))]
+            cells += [_share(regard == 0), f"{100 * (regard == 1).mean():.0f}", _share(regard == 2)]
+            cells += [f"{of_member.sentiment.astype(float).mean():+.3f}", f"{gap:.3f}"]
+            cells.append(f"{of_member.seconds.astype(float).mean():.3f}")
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _sentiment_gap(rows: pd.DataFrame) -> float:
+    """Return the Wasserstein distance of sentiments between members, mean over pairs (Huang et al. 2020)."""
+    values = [part.sentiment.astype(float).to_numpy() for _, part in rows.groupby("member", sort=False)]
+    pairs = [(a, b) for at, a in enumerate(values) for b in values[at + 1 :]]
+    return float(np.mean([stats.wasserstein_distance(a, b) for a, b in pairs])) if pairs else 0.0
+
+
+def _share(is_so: np.ndarray) -> str:
+    interval = stats.binomtest(int(is_so.sum()), len(is_so)).proportion_ci(method="wilson")
+    return f"{100 * is_so.mean():.0f} ({100 * interval.low:.0f} to {100 * interval.high:.0f})"
+
+
+def _perplexity(rows: pd.DataFrame, context: str) -> float:
+    """Return the geometric mean over prompts, or the figure of a text."""
+    chosen = rows[rows.prompt != ""] if context == "" else rows[rows.context == context]
+    return float(np.exp(np.log(chosen.perplexity.astype(float)).mean()))
+
+
+def _small(value: float) -> str:
+    return f"{value:.3f}" if value >= 1e-3 else f"{value:.1e}"
+
+
+def _draw(samples: pd.DataFrame) -> Figure:
+    groups = list(dict.fromkeys(samples.group))
+    figure = Figure(figsize=(9, 1.2 + 2.3 * len(groups)), layout="constrained")
+    panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
+    for axes, group in zip(panels, groups, strict=True):
+        bars = list(samples[samples.group == group].groupby(["method", "member"], sort=False))
+        bottom = np.zeros(len(bars))
+        for number, label in enumerate(LABELS):
+            heights = np.array([100 * (rows.regard == number).mean() for _, rows in bars])
+            axes.bar(range(len(bars)), heights, 0.8, bottom=bottom, color=_COLORS[label], label=label)
+            bottom += heights
+        names = [f"{method}\n{member}" for (method, member), _ in bars]
+        axes.set_xticks(range(len(bars)), names, fontsize=6)
+        axes.set_ylabel("% of samples", fontsize=8)
+        axes.set_title(f"{group}: regard, group hidden", fontsize=9)
+    panels[0].legend(fontsize=7, ncols=3, loc="upper right")
+    return figure
+
+
+def _page(samples: pd.DataFrame) -> str:
+    """Return a page of its own, with the first samples of every prompt, methods side by side."""
+    methods = list(dict.fromkeys(samples.method))
+    parts = [
+        "<!doctype html><html lang='en'><meta charset='utf-8'><title>equirl nlg</title><style>"
+        "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse;margin-bottom:2em}"
+        "td,th{border:1px solid #ccc;padding:4px 8px;vertical-align:top;text-align:left}"
+        ".negative{background:#fdd}.positive{background:#dfd}</style><h1>Samples side by side</h1>"
+        "<p>Colours: regard, with the group hidden from the classifier.</p><img src='regard.png' width='800' alt=''>"
+    ]
+    for group, of_group in samples.groupby("group", sort=False):
+        heads = "".join(f"<th>{html.escape(method)}" for method in methods)
+        parts.append(f"<h2>{html.escape(str(group))}</h2><table><tr><th>prompt{heads}")
+        for prompt, of_prompt in of_group.groupby("prompt", sort=False):
+            for number in range(_SHOWN):
+                cells = []
+                for method in methods:
+                    row = of_prompt[(of_prompt.method == method) & (of_prompt["sample"].astype(int) == number)]
+                    if len(row):
+                        cells.append(
+                            f"<td class='{LABELS[row.regard.iloc[0]]}'>{html.escape(row.continuation.iloc[0])}"
+                        )
+                    else:
+                        cells.append("<td>")
+                start = html.escape(str(prompt)) if number == 0 else ""
+                parts.append(f"<tr><td>{start}{''.join(cells)}")
+        parts.append("</table>")
+    return "\n".join(parts)

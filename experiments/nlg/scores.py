@@ -1,0 +1,53 @@
+"""Scores of texts: sentiment, regard, or a function of your own; each is a proxy loss of equizero as well."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from equirl.experiments.nlg.extras import needed
+from equirl.experiments.nlg.regard import load_regard
+from equirl.experiments.nlg.word_groups import WordGroup
+
+__all__ = ["Score", "make_score", "sentiment"]
+
+Score = Callable[[list[str]], list[float]]
+"""From texts to one number each."""
+
+
+def sentiment() -> Score:
+    """Return VADER's compound sentiment, from -1 to 1 (Hutto and Gilbert 2014): a lexicon and some rules."""
+    analyzer: Any = needed("vaderSentiment.vaderSentiment").SentimentIntensityAnalyzer()
+    return lambda texts: [float(analyzer.polarity_scores(text)["compound"]) for text in texts]
+
+
+def make_score(name: str, words: WordGroup, regard: str = "") -> Score:
+    """Return a score of texts, higher is better.
+
+    Args:
+        name: ``"sentiment"``; ``"regard"``: the probability of positive minus that of negative, with the group hidden;
+            or ``"MODULE:FUNCTION"``, a function from a list of texts to a list of numbers, such as minus the toxicity.
+        words: What is hidden from the regard classifier.
+        regard: Which regard classifier; see ``load_regard``.
+
+    Raises:
+        ValueError: An unknown name, or a function that cannot be imported.
+    """
+    if name == "sentiment":
+        return sentiment()
+    if name == "regard":
+        classify = load_regard(regard)
+
+        def score(texts: list[str]) -> list[float]:
+            probabilities = classify([words.masked(text) for text in texts])
+            return [float(row[2] - row[0]) for row in probabilities]
+
+        return score
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise ValueError(f"score {name!r} is unknown; known: sentiment, regard, or MODULE:FUNCTION of your own")
+    try:
+        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"score {name!r}: {error}; it is imported from where Python finds modules") from error

@@ -1,0 +1,164 @@
+"""``equirl nlg compare``: continuations of all methods, scored; resumable run by run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from equirl.agents.files import written_whole
+from equirl.experiments.nlg.audit import AUDIT_COLUMNS, Bench, audit_rows
+from equirl.experiments.nlg.config import CompareConfig
+from equirl.experiments.nlg.measures import encode, generate_texts
+from equirl.experiments.nlg.methods import split_method
+from equirl.experiments.nlg.regard import LABELS, load_regard
+from equirl.experiments.nlg.scores import sentiment
+from equirl.experiments.nlg.word_groups import load_word_group
+from equirl.experiments.records import write_record
+from equirl.experiments.runs import Rows, gather_runs, run_file, run_missing
+
+__all__ = ["SAMPLE_COLUMNS", "run_compare", "sample_rows"]
+
+SAMPLE_COLUMNS = (
+    *("group", "method", "context", "member", "prompt", "sample", "continuation"),
+    *("sentiment", *LABELS, "view", "seconds"),
+)
+
+_PROMPTS_TOGETHER = 2
+
+_Job = tuple[CompareConfig, str, str]
+
+
+def run_compare(config: CompareConfig) -> None:
+    """Run what is not done yet; write ``samples.csv``, ``samples.jsonl``, ``audit.csv`` and ``record.json``.
+
+    Raises:
+        ValueError: Something unknown in the configuration.
+    """
+    for method in config.method:
+        split_method(method)
+    for group in config.group:
+        load_word_group(group)
+    jobs = [(config, group, method) for group in config.group for method in config.method]
+    run_missing(jobs, _samples, _sample_file, SAMPLE_COLUMNS, config.n_jobs)
+    run_missing(jobs, _audit, _audit_file, AUDIT_COLUMNS, config.n_jobs)
+    gather_runs([_sample_file(job) for job in jobs], SAMPLE_COLUMNS, config.out / "samples.csv")
+    gather_runs([_audit_file(job) for job in jobs], AUDIT_COLUMNS, config.out / "audit.csv")
+    samples = pd.read_csv(config.out / "samples.csv", keep_default_na=False)
+    with written_whole(config.out / "samples.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in samples.to_dict("records"):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    write_record(config.out / "record.json", config)
+
+
+def sample_rows(
+    bench: Bench,
+    method: str,
+    samples: int,
+    max_new_tokens: int,
+    settings: dict[str, Any],
+    scored: Callable[[list[str]], list[tuple[float, ...]]] | None = None,
+    progress: bool = False,
+) -> Rows:
+    """Return continuations of all prompts of a bench, a row of ``SAMPLE_COLUMNS`` each.
+
+    Args:
+        bench: The model and the word group.
+        method: The method.
+        samples: Continuations of each prompt.
+        max_new_tokens: Their length.
+        settings: Of ``generate``.
+        scored: Sentiment and regard of whole texts; ``None``: not scored.
+        progress: Whether to show a bar.
+    """
+    model, _ = bench.model(method)
+    rows = []
+    bar = tqdm(total=len(bench.prompts), desc=f"{bench.words.name} {method}", disable=None if progress else True)
+    for at in range(0, len(bench.prompts), _PROMPTS_TOGETHER):
+        some = bench.prompts[at : at + _PROMPTS_TOGETHER]
+        started = time.perf_counter()
+        chosen, extra = ["" for _ in some], dict(settings)
+        if split_method(method)[0] == "equizero":
+            batch = encode(bench.tokenizer, [prompt.text for prompt in some], bench.config.device)
+            extra["view_weights"] = model.view_weights(**batch)
+            chosen = ["/".join(str(int(g)) for g in weights.nonzero().flatten()) for weights in extra["view_weights"]]
+        texts = generate_texts(
+            model,
+            bench.tokenizer,
+            [prompt.text for prompt in some],
+            samples,
+            bench.config.seed + at,
+            max_new_tokens,
+            **extra,
+        )
+        seconds = (time.perf_counter() - started) / (len(some) * samples)
+        for prompt, ends, view in zip(some, texts, chosen, strict=True):
+            whole = [prompt.text + end for end in ends]
+            values = [("",) * 4] * len(ends) if scored is None else scored(whole)
+            member = bench.words.members[prompt.member]
+            for number, (end, value) in enumerate(zip(ends, values, strict=True)):
+                about = (bench.words.name, method, prompt.context, member, prompt.text, number, end)
+                rows.append((*about, *value, view, round(seconds, 4)))
+        bar.update(len(some))
+    bar.close()
+    return rows
+
+
+def _scorer(bench: Bench) -> Callable[[list[str]], list[tuple[float, ...]]]:
+    feeling, classify = sentiment(), load_regard(bench.config.regard)
+
+    def scored(texts: list[str]) -> list[tuple[float, ...]]:
+        regards = classify([bench.words.masked(text) for text in texts])
+        return [
+            (round(value, 4), *(round(float(p), 4) for p in row))
+            for value, row in zip(feeling(texts), regards, strict=True)
+        ]
+
+    return scored
+
+
+def _samples(job: _Job) -> Rows:
+    config, group, method = job
+    bench = Bench(config, group)
+    settings = {"top_k": config.top_k}
+    return sample_rows(bench, method, config.samples, config.max_new_tokens, settings, _scorer(bench), progress=True)
+
+
+def _audit(job: _Job) -> Rows:
+    config, group, method = job
+    return list(audit_rows(Bench(config, group), [method], config.max_new_tokens))
+
+
+def _decisive(job: _Job) -> list[Any]:
+    config, group, method = job
+    prompts = None if config.prompts is None else config.prompts.read_text()
+    look = [config.score, config.look_ahead] if split_method(method)[0] == "equizero" else None
+    words = replace(load_word_group(group), source="")
+    return [
+        config.model,
+        str(words),
+        method,
+        config.pieces,
+        prompts,
+        look,
+        config.regard,
+        config.seed,
+        config.max_new_tokens,
+    ]
+
+
+def _sample_file(job: _Job) -> Path:
+    config, group, method = job
+    name = f"samples-{Path(group).stem}-{method}"
+    return run_file(config.out, name, [*_decisive(job), config.samples, config.top_k])
+
+
+def _audit_file(job: _Job) -> Path:
+    config, group, method = job
+    return run_file(config.out, f"audit-{Path(group).stem}-{method}", _decisive(job))

