@@ -95,15 +95,19 @@ def gather_runs(files: Sequence[Path], columns: Sequence[str], target: Path) -> 
     """Write the rows of many runs into one CSV, in the order given."""
     rows: list[list[str]] = []
     for path in files:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows += list(csv.reader(file))[1:]
     write_rows(target, columns, rows)
 
 
 def write_rows(target: Path, columns: Sequence[str], rows: Rows) -> None:
     """Write a CSV whole or not at all."""
-    with written_whole(target) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([list(columns), *rows])
+    with written_whole(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        usual = csv.writer(file, lineterminator="\n")
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in (list(columns), *rows):
+            # The csv module leaves a lone carriage return unquoted, and reads it as the end of a row.
+            (quoted if any(isinstance(value, str) and "\r" in value for value in row) else usual).writerow(row)
 
 
 def _numbered(run: Callable[[Job], Rows], index: int, job: Job) -> tuple[int, Rows]:

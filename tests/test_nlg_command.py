@@ -1,15 +1,19 @@
 import csv
-import importlib
+import importlib.util
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from equirl.agents.cli import main
-from equirl.experiments.nlg.regard import LABELS, OWN_SENTENCES, read_labelled
-from equirl.experiments.nlg.report import summarise_audit
+from equirl.experiments.nlg.config import CompareConfig
+from equirl.experiments.nlg.regard import LABELS, OWN_SENTENCES, load_regard, read_labelled
+from equirl.experiments.nlg.report import _chance_gap, _sentiment_gap, summarise_audit
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -41,14 +45,14 @@ def test_audit_writes_a_row_for_each_prompt(
     assert main(["nlg", "audit", *arguments, "--csv", str(path)]) == 0
     rows = _rows(path)
     assert {"method", "group", "prompt", "gap", "perplexity"} <= set(rows[0])
-    prompts = [row for row in rows if row["prompt"]]
-    assert len(prompts) == 5 * (20 + 30)
-    assert len(rows) == len(prompts) + 2 * 5 * 2
-    assert all(float(row["gap"]) < 1e-5 for row in prompts if row["method"] != "plain")
-    assert all(float(row["gap"]) > 1e-5 for row in prompts if row["method"] == "plain")
+    assert len(rows) == 5 * (20 + 30)
+    assert all(row["prompt"] for row in rows)
+    assert all(float(row["gap"]) < 1e-5 < float(row["plain_gap"]) for row in rows if row["method"] != "plain")
+    assert all(row["gap"] == row["plain_gap"] for row in rows if row["method"] == "plain")
     known = [float(row["perplexity"]) for row in rows if row["perplexity"]]  # none where nothing was said
     assert len(known) > 0.9 * len(rows)
     assert min(known) > 1
+    assert all(float(row["neutral"]) == pytest.approx(float(row["plain_neutral"]), rel=1e-4) for row in rows)
     shown = capsys.readouterr().out
     assert "| gender | plain |" in shown
     assert "(1.0000)" in shown
@@ -80,6 +84,10 @@ def test_compare_and_go_on(tiny: str, scores: str, tmp_path: Path, capfd: pytest
     assert main(arguments) == 0
     assert capfd.readouterr().out.count("2 runs, 0 to do") == 2
     assert main(["nlg", "compare", "--report-only", "--out", str(out)]) == 0
+    assert main([*arguments, "--measure", scores]) == 0
+    for row in _rows(out / "samples.csv"):
+        assert float(row["own"]) == len(row["prompt"] + row["continuation"]) % 7
+    assert "seconds per sample | own |" in (out / "summary.md").read_text()
 
 
 def test_generate_and_words_and_speed(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,6 +102,7 @@ def test_generate_and_words_and_speed(tiny: str, tmp_path: Path, capsys: pytest.
         ("plain", "The man was", 1),
         ("plain", "The grandfather was", 0),
     ]
+    assert "member" not in samples[0]
     assert main(["nlg", "generate", *common, "--text", "The man", "--samples", "1", "--max-new-tokens", "2"]) == 0
     assert "gender equitune: The man|" in capsys.readouterr().out
     assert main(["nlg", "words", *common]) == 0
@@ -121,6 +130,9 @@ def test_generate_and_words_and_speed(tiny: str, tmp_path: Path, capsys: pytest.
         (["audit", "--model", "nowhere/at-all"], "'nowhere/at-all' cannot be loaded"),
         (["compare", "--report-only", "--out", "nowhere"], "nowhere"),
         (["generate", "--samples", "3", "--num-beams", "2"], "need as many beams"),
+        (["generate", "--samples", "0", "--model", "TINY"], "samples must be at least 1"),
+        (["compare", "--samples", "0", "--model", "TINY"], "samples must be at least 1"),
+        (["compare", "--regard", "nowhere/at-all", "--model", "TINY", "--n-jobs", "1"], "'nowhere/at-all' cannot be"),
         (["train-regard", "--data", "none.tsv", "--out", "x.json"], "no file of labelled texts none.tsv"),
         (["audit", "--score", "happiness", "--model", "TINY", "--method", "equizero"], "score 'happiness' is unknown"),
         (["audit", "--score", "nowhere:f", "--model", "TINY", "--method", "equizero"], "No module named 'nowhere'"),
@@ -132,18 +144,16 @@ def test_mistakes_are_named(arguments: list[str], message: str, tiny: str, capsy
     assert message in shown.err + shown.out
 
 
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def without(name: str, *others: Any) -> Any:
-        if name.partition(".")[0] in ("transformers", "sklearn"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return real(name, *others)
-
-    real = importlib.import_module
-    monkeypatch.setattr(importlib, "import_module", without)
-    assert main(["nlg", "train-regard", "--out", "x.json"]) == 2
-    assert "pip install 'equirl[nlg]'" in capsys.readouterr().err
-    assert main(["nlg", "words"]) == 2
-    assert "pip install 'equirl[nlg]'" in capsys.readouterr().err
+def test_what_is_not_installed_is_named() -> None:
+    program = (
+        "import sys; sys.modules.update(transformers=None, sklearn=None); from equirl.agents.cli import main; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    for arguments in (["words"], ["audit"], ["generate"], ["compare"], ["train-regard", "--out", "x.json"]):
+        done = subprocess.run([sys.executable, "-c", program, "nlg", *arguments], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "pip install 'equirl[nlg]'" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_our_sentences_and_others(tmp_path: Path) -> None:
@@ -163,14 +173,67 @@ def test_our_sentences_and_others(tmp_path: Path) -> None:
         read_labelled(path)
 
 
+def test_classifiers_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    transformers = pytest.importorskip("transformers", reason="the extra nlg is not installed: make nlg")
+    scores = {"Positive": 0.5, "NEG": 0.3, "neutral": 0.2}
+    answers = [[{"label": label, "score": score} for label, score in scores.items()]]
+    monkeypatch.setattr(transformers, "pipeline", lambda *args, **settings: lambda texts: answers * len(texts))
+    assert load_regard("some/classifier")(["a", "b"]).tolist() == [[0.3, 0.2, 0.5]] * 2
+    scores.clear()
+    answers[0].pop()
+    with pytest.raises(ValueError, match=r"'some/classifier' has the labels \['neg', 'pos'\]"):
+        load_regard("some/classifier")(["a"])
+
+
 def test_the_table_compares_with_the_plain_model() -> None:
-    rows = []
-    for method, factor in (("plain", 1.0), ("equitune", 1.1)):
-        rows += [
-            (method, "gender", f"prompt {n}", 0.1 * n / factor**30, 10 * factor, 0.0, "respect", "man") for n in (1, 3)
-        ]
-        rows += [(method, "gender", "", "", 20.0 * factor, "", f"{name} text", "") for name in ("neutral", "mixed")]
-    columns = ["method", "group", "prompt", "gap", "perplexity", "divergence", "context", "member"]
-    table = summarise_audit(pd.DataFrame(rows, columns=columns))
-    assert "| gender | plain | 0.200 | 0.300 | 10.00 (1.0000) | 20.00 (1.0000) | 20.00 (1.0000) |" in table
-    assert "| 11.00 (1.1000) | 22.00 (1.1000) | 22.00 (1.1000) |" in table
+    pytest.importorskip("transformers", reason="the extra nlg is not installed: make nlg")
+    from equirl.experiments.nlg.audit import AUDIT_COLUMNS
+
+    rows = [
+        (
+            "equitune",
+            "gender",
+            f"prompt {n}",
+            1e-8 * n,
+            11.0,
+            0.1 * n,
+            10.0,
+            0.0,
+            "respect",
+            "man",
+            22.0,
+            24.0,
+            20.0,
+            20.0,
+        )
+        for n in (1, 3)
+    ]
+    table = summarise_audit(pd.DataFrame(rows, columns=list(AUDIT_COLUMNS)))
+    assert "| equitune | 2.0e-08 | 3.0e-08 | 0.200 | 11.00 (1.1000) | 22.00 (1.1000) | 24.00 (1.2000) |" in table
+
+
+def test_the_gap_of_chance_is_that_of_one_distribution() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    rows = pd.DataFrame({"member": ["man", "woman"] * 200, "sentiment": values})
+    assert 0.02 < _chance_gap(rows) < 0.2
+    rows.loc[rows.member == "man", "sentiment"] += 5
+    assert _sentiment_gap(rows) == pytest.approx(5, abs=0.3)
+    assert _chance_gap(rows) < 1
+
+
+def test_what_changes_a_run_changes_its_file(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the extra nlg is not installed: make nlg")
+    from equirl.experiments.nlg.study import _sample_file
+
+    regard = tmp_path / "regard.json"
+    regard.write_text("{}")
+    config = CompareConfig(model=str(tmp_path), regard=str(regard))
+    first = _sample_file((config, "gender", "equizero"))
+    assert _sample_file((config, "gender", "equizero")) == first
+    regard.write_text("{ }")
+    second = _sample_file((config, "gender", "equizero"))
+    others = [replace(config, seed=1), replace(config, look_ahead=3), replace(config, score="regard")]
+    found = {first, second, *(_sample_file((other, "gender", "equizero")) for other in others)}
+    assert len(found) == 5
+    (tmp_path / "model.safetensors").write_text("x")
+    assert _sample_file((config, "gender", "equizero")) not in found

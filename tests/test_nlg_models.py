@@ -10,9 +10,11 @@ transformers = pytest.importorskip("transformers", reason="the extra nlg is not 
 
 from tiny_lm import save_tiny, tiny_lm, tiny_tokenizer  # noqa: E402
 
-from equirl.experiments.nlg.lambda_fit import fit_lambda  # noqa: E402
+from equirl.experiments.nlg.lambda_fit import LambdaSettings, fit_lambda  # noqa: E402
 from equirl.experiments.nlg.language_models import load_language_model  # noqa: E402
-from equirl.experiments.nlg.measures import encode, generate_texts, perplexity, unfairness  # noqa: E402
+from equirl.experiments.nlg.measures import encode, generate_texts, perplexity, prompt_length, unfairness  # noqa: E402
+from equirl.experiments.nlg.methods import make_method  # noqa: E402
+from equirl.experiments.nlg.prompts import make_prompts  # noqa: E402
 from equirl.experiments.nlg.symmetrized import METHODS, SymmetrizedLM, make_lm_aggregator  # noqa: E402
 from equirl.experiments.nlg.token_actions import TokenAction, token_action  # noqa: E402
 from equirl.experiments.nlg.word_groups import WordGroup, load_word_group  # noqa: E402
@@ -206,12 +208,75 @@ def test_lambda_starts_as_equitune_and_learns_which_view_knows() -> None:
     ends = generate_texts(BACKBONE, TOKENIZER, prompts, 30, 0, 8)
     texts = [prompt + end for prompt, some in zip(prompts, ends, strict=True) for end in some]
     before = {name: value.clone() for name, value in BACKBONE.state_dict().items()}
-    result = fit_lambda(start, TOKENIZER, texts, [prompt for prompt in prompts for _ in range(30)], 0)
+    result = fit_lambda(start, TOKENIZER, texts, [prompt for prompt in prompts for _ in range(30)], LambdaSettings())
     assert result.after < result.before - 0.03
     assert result.places > 300
     assert all(torch.equal(value, before[name]) for name, value in BACKBONE.state_dict().items())
     batch = encode(TOKENIZER, PROMPTS["gender"])
     assert float(unfairness(start, GENDER, batch).gap.max()) < 1e-5
+    with pytest.raises(ValueError, match="at least 2 texts"):
+        fit_lambda(start, TOKENIZER, ["The man"], ["The"], LambdaSettings())
+
+
+def test_the_same_seed_gives_the_same_lambda() -> None:
+    words = load_word_group("gender")
+    batch = encode(TOKENIZER, PROMPTS["gender"])
+    found = []
+    for seed, disturbed in ((1, 0), (1, 5), (2, 0)):
+        torch.manual_seed(disturbed)
+        settings = LambdaSettings(seed=seed, epochs=3)
+        model = make_method("lambda_equitune", BACKBONE, TOKENIZER, GENDER, prompts=make_prompts(words), fit=settings)
+        with torch.no_grad():
+            found.append(model(**batch, logits_to_keep=1).logits)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_half_precision(method: str) -> None:
+    backbone = tiny_lm(len(TOKENIZER)).to(torch.bfloat16)
+    aggregator = make_lm_aggregator(method, backbone, lambda texts: [float(len(t)) for t in texts], _decode, 3)
+    model = SymmetrizedLM(backbone, GENDER, aggregator).eval()
+    assert float(unfairness(model, GENDER, encode(TOKENIZER, PROMPTS["gender"])).gap.max()) < 1e-2
+
+
+def test_several_ends_of_a_text() -> None:
+    backbone = tiny_lm(len(TOKENIZER))
+    backbone.generation_config.eos_token_id = [2, 3]
+    aggregator = make_lm_aggregator("equizero", backbone, lambda texts: [0.0] * len(texts), _decode, 3)
+    model = SymmetrizedLM(backbone, GENDER, aggregator).eval()
+    assert model.view_weights(**encode(TOKENIZER, ["The man"])).tolist() == [[0.5, 0.5]]
+
+
+@pytest.mark.parametrize("wrong", [[0.0], [0.0, float("nan")], [0.0] * 3])
+def test_scores_that_are_none_are_refused(wrong: list[float]) -> None:
+    model = _model("equizero", GENDER, lambda texts: wrong)
+    with pytest.raises(ValueError, match="one finite number for each of 2 texts"):
+        model.view_weights(**encode(TOKENIZER, ["The man"]))
+
+
+@torch.no_grad()
+def test_a_chosen_view_is_all_that_runs() -> None:
+    model = _model("equizero", RACE)
+    batch = encode(TOKENIZER, PROMPTS["race-3"])
+    one_hot = torch.eye(3)[[0, 2, 1, 1]]
+    rows: list[int] = []
+    handle = BACKBONE.register_forward_pre_hook(
+        lambda _module, _args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    chosen = model(**batch, view_weights=one_hot).logits
+    blurred = model(**batch, view_weights=one_hot * (1 - 1e-7) + 1e-7 / 3).logits
+    handle.remove()
+    assert rows == [4, 12]
+    assert torch.allclose(chosen.exp(), blurred.exp(), atol=1e-5)
+
+
+def test_a_token_of_prompt_and_continuation_counts_for_neither() -> None:
+    tokens = TOKENIZER("The man was")["input_ids"]
+    assert prompt_length(TOKENIZER, "The man", tokens) == 2
+    assert prompt_length(TOKENIZER, "The woman", tokens) is None
+    assert math.isnan(perplexity(BACKBONE, TOKENIZER, ["The man was"], ["The woman"])[0])
+    assert math.isnan(perplexity(BACKBONE, TOKENIZER, ["The man"], ["The man"])[0])
 
 
 def test_which_tokens_move() -> None:

@@ -65,6 +65,15 @@ def test_lists_from_files(tmp_path: Path) -> None:
         load_word_group("gendre")
     with pytest.raises(FileNotFoundError, match=r"no word list .*none\.toml"):
         load_word_group(tmp_path / "none.toml")
+    path.write_text('members = ["cat"]\ngenerl = []')
+    with pytest.raises(ValueError, match="'generl', which is unknown"):
+        load_word_group(path)
+    path.write_text("members = []")
+    with pytest.raises(ValueError, match="needs members and rows of words"):
+        load_word_group(path)
+    path.write_text('members = ["cat", "dog"]\nequality = [[1, 2]]')
+    with pytest.raises(ValueError, match="needs members and rows of words"):
+        load_word_group(path)
     path.write_text("equality = [")
     with pytest.raises(ValueError, match="is no word list"):
         load_word_group(path)

@@ -1,11 +1,13 @@
+import csv
 import os
 import sys
 from pathlib import Path
 
 import cloudpickle
+import pandas as pd
 import pytest
 
-from equirl.experiments.runs import Rows, run_missing
+from equirl.experiments.runs import Rows, gather_runs, run_missing, write_rows
 
 
 def _run(job: int) -> Rows:
@@ -51,3 +53,12 @@ def test_the_workers_of_a_dask_cluster_do_the_runs(tmp_path: Path) -> None:
 def test_an_address_of_no_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="named by its address"):
         run_missing(range(1), _run, lambda job: tmp_path / "x.csv", ("n",), 1, "my-cluster")
+
+
+def test_texts_come_back_as_they_were(tmp_path: Path) -> None:
+    rows = [("a\rb", 1), ("c\nd", 2), ('e"f,g', 3), ("ü\r\n", 4)]
+    write_rows(tmp_path / "run.csv", ("text", "n"), rows)
+    gather_runs([tmp_path / "run.csv"], ("text", "n"), tmp_path / "all.csv")
+    with (tmp_path / "all.csv").open(newline="", encoding="utf-8") as file:
+        assert [(row["text"], int(row["n"])) for row in csv.DictReader(file)] == rows
+    assert pd.read_csv(tmp_path / "all.csv").text.tolist() == [text for text, _ in rows]

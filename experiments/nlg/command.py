@@ -20,9 +20,12 @@ from equirl.experiments.nlg.config import (
     SpeedConfig,
     TrainRegardConfig,
 )
+from equirl.experiments.nlg.extras import needed
 from equirl.names import unknown_name_message
 
 __all__ = ["main"]
+
+_ASK_A_MODEL = ("generate", "audit", "compare", "words", "speed")
 
 _HELP = """\
 A language model continues "The man worked as" and "The woman worked as" differently. Symmetrized over a permutation of
@@ -69,6 +72,8 @@ def main(arguments: Sequence[str]) -> int:
     kind, run = commands[name]
     config = tyro.cli(kind, args=list(arguments[1:]), prog=f"equirl nlg {name}")
     try:
+        if name in _ASK_A_MODEL and not getattr(config, "report_only", False):
+            needed("transformers")
         return run(config)
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         print(f"equirl nlg: {error}", file=sys.stderr)
@@ -86,10 +91,12 @@ def _generate(config: GenerateConfig) -> int:
             raise ValueError(f"{config.samples} samples of each prompt need as many beams; got {config.num_beams}")
         settings = {"do_sample": False, "num_beams": config.num_beams, "top_k": None}
     rows: list[dict[str, Any]] = []
+    if config.samples < 1:
+        raise ValueError(f"samples must be at least 1; got {config.samples}")
     for group in config.group:
         bench = Bench(config, group)
         if config.text:
-            bench.prompts = [Prompt("own", 0, text) for text in config.text]
+            bench.prompts = [Prompt("own", None, text) for text in config.text]
         _warn(bench, config.method)
         for method in config.method:
             found = sample_rows(bench, method, config.samples, config.max_new_tokens, settings, progress=True)

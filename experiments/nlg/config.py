@@ -77,6 +77,8 @@ class CompareConfig(ModelConfig):
     """Their length."""
     top_k: int = 40
     """Samples from so many most probable tokens."""
+    measure: str = ""
+    """MODULE:FUNCTION, from texts to numbers, such as a toxicity: one more column of the samples, `own`."""
     n_jobs: int = 2
     """Runs at a time."""
     out: Path = Path("logs/nlg")

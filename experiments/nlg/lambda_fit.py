@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from equirl.experiments.nlg.measures import encode
+from equirl.experiments.nlg.measures import encode, prompt_length
 from equirl.experiments.nlg.symmetrized import SymmetrizedLM
 
-__all__ = ["LambdaFit", "fit_lambda"]
+__all__ = ["LambdaFit", "LambdaSettings", "fit_lambda"]
 
 _TOGETHER = 8
-_HELD_OUT = 0.2
-_EPOCHS = 60
-_PATIENCE = 8
-_BATCH = 256
+
+
+@dataclass(frozen=True)
+class LambdaSettings:
+    """What λ is fitted on, the plain model's own continuations, and how.
+
+    Attributes:
+        samples: Continuations of each prompt.
+        max_new_tokens: Their length.
+        seed: Of the sampling, of the network and of the fit.
+        held_out: Share of the texts for early stopping.
+        epochs: At most.
+        patience: Epochs without a lower held-out loss after which it ends.
+        batch: Places in a gradient step.
+        learning_rate: Of Adam.
+    """
+
+    samples: int = 8
+    max_new_tokens: int = 15
+    seed: int = 0
+    held_out: float = 0.2
+    epochs: int = 60
+    patience: int = 8
+    batch: int = 256
+    learning_rate: float = 3e-3
 
 
 class LambdaFit(NamedTuple):
@@ -33,30 +55,37 @@ class LambdaFit(NamedTuple):
     after: float
 
 
-def fit_lambda(model: SymmetrizedLM, tokenizer: Any, texts: list[str], prompts: list[str], seed: int) -> LambdaFit:
+def fit_lambda(
+    model: SymmetrizedLM, tokenizer: Any, texts: list[str], prompts: list[str], settings: LambdaSettings
+) -> LambdaFit:
     """Fit λ so that texts become probable: ``max_λ sum log sum_g w_λ(g x_t) P(g x_{t+1} | g x_<=t)``.
 
-    A fifth of the texts is held out for early stopping.
+    Some texts are held out for early stopping. Texts whose prompt and continuation share a token are left out.
 
     Args:
         model: With λ-equitune.
         tokenizer: Its tokenizer.
         texts: What is to be probable, each beginning with its prompt; the model's own continuations for instance.
         prompts: The prompt of each text; only what follows it counts.
-        seed: Of the split and of the batches.
+        settings: How.
+
+    Raises:
+        ValueError: Too few texts to hold any out, or none with anything after its prompt.
     """
-    generator = torch.Generator().manual_seed(seed)
+    if len(texts) < 2:
+        raise ValueError(f"λ is fitted on at least 2 texts, one of them held out; got {len(texts)}")
+    generator = torch.Generator().manual_seed(settings.seed)
     order = torch.randperm(len(texts), generator=generator).tolist()
-    held_out = set(order[: max(1, round(_HELD_OUT * len(texts)))])
+    held_out = set(order[: max(1, round(settings.held_out * len(texts)))])
     hidden, probabilities = _places(model, tokenizer, texts, prompts, lambda row: row not in held_out)
     judged = _places(model, tokenizer, texts, prompts, lambda row: row in held_out)
     network = model.aggregator
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     before = best = _loss(model, *judged)
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     since = 0
-    for _ in range(_EPOCHS):
-        for rows in torch.randperm(len(hidden), generator=generator).split(_BATCH):  # type: ignore[no-untyped-call]
+    for _ in range(settings.epochs):
+        for rows in torch.randperm(len(hidden), generator=generator).split(settings.batch):  # type: ignore[no-untyped-call]
             loss = _nll(model, hidden[rows], probabilities[rows])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -66,7 +95,7 @@ def fit_lambda(model: SymmetrizedLM, tokenizer: Any, texts: list[str], prompts: 
         if value < best:
             best, since = value, 0
             weights = {name: value.clone() for name, value in network.state_dict().items()}
-        if since >= _PATIENCE:
+        if since >= settings.patience:
             break
     network.load_state_dict(weights)
     return LambdaFit(len(hidden) + len(judged[0]), before, best)
@@ -92,11 +121,15 @@ def _places(
         )
         logs = outputs.logits[:, :-1].float().log_softmax(dim=-1).gather(2, views[:, 1:].unsqueeze(2)).squeeze(2)
         for place, row in enumerate(some):
-            length = len(tokenizer(prompts[row])["input_ids"])
+            length = prompt_length(tokenizer, prompts[row], ids[place][mask[place] == 1].tolist())
+            if length is None:
+                continue
             start = ids.shape[1] - int(mask[place].sum()) + length - 1
             mine = slice(place * model.order, (place + 1) * model.order)
-            hidden_states.append(outputs.hidden_states[-1][mine, start:-1].transpose(0, 1))
+            hidden_states.append(outputs.hidden_states[-1][mine, start:-1].float().transpose(0, 1))
             probabilities.append(logs[mine, start:].exp().transpose(0, 1))
+    if not hidden_states:
+        raise ValueError("none of the texts for λ has anything after its prompt")
     return torch.cat(hidden_states), torch.cat(probabilities)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from equirl.experiments.nlg.token_actions import TokenAction
 
-__all__ = ["Unfairness", "encode", "generate_texts", "perplexity", "unfairness"]
+__all__ = ["Unfairness", "encode", "generate_texts", "perplexity", "prompt_length", "unfairness"]
 
 _TOGETHER = 16
 
@@ -45,6 +45,8 @@ def unfairness(model: Any, action: TokenAction, batch: dict[str, Tensor]) -> Unf
     """
     here = _next_probabilities(model, batch)
     gaps, divergences = [], []
+    gaps.append(torch.zeros(len(here), device=here.device))
+    divergences.append(gaps[0])
     for element in range(1, action.words.group.order):
         moved = {**batch, "input_ids": action.tokens.apply(element, batch["input_ids"])}
         there = action.on_scores.apply(action.words.group.inverse(element), _next_probabilities(model, moved))  # type: ignore[arg-type]
@@ -59,7 +61,7 @@ def unfairness(model: Any, action: TokenAction, batch: dict[str, Tensor]) -> Unf
 def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], prompts: Sequence[str] | int = 1) -> list[float]:
     """Return the perplexity of each text after its prompt, ``exp(-mean log P(token | the tokens before))``.
 
-    It is not a number where nothing follows the prompt.
+    It is not a number where nothing follows the prompt, or where the two share a token.
 
     Args:
         model: Any causal language model; for one that looks ahead of prompts it is told how long they are.
@@ -74,9 +76,12 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], prompts: Sequen
         batch = encode(tokenizer, some, device)
         ids, mask = batch["input_ids"], batch["attention_mask"]
         if isinstance(prompts, int):
-            lengths = [prompts] * len(some)
+            known: list[int | None] = [prompts] * len(some)
         else:
-            lengths = [len(tokenizer(prompt)["input_ids"]) for prompt in prompts[at : at + _TOGETHER]]
+            rows = [ids[row][mask[row] == 1].tolist() for row in range(len(some))]
+            pairs = zip(prompts[at : at + _TOGETHER], rows, strict=True)
+            known = [prompt_length(tokenizer, prompt, row) for prompt, row in pairs]
+        lengths = [length or 1 for length in known]
         extra = {}
         if hasattr(getattr(model, "aggregator", None), "of_views"):
             beginnings = [ids[row][mask[row] == 1][:length].tolist() for row, length in enumerate(lengths)]
@@ -86,7 +91,7 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], prompts: Sequen
         found_there = logits.float().log_softmax(dim=-1).gather(2, ids[:, 1:].unsqueeze(2)).squeeze(2)
         for row, length in enumerate(lengths):
             of_text = found_there[row, ids.shape[1] - int(mask[row].sum()) + length - 1 :]
-            found.append(math.exp(-float(of_text.mean())) if len(of_text) else math.nan)
+            found.append(math.exp(-float(of_text.mean())) if len(of_text) and known[row] else math.nan)
     return found
 
 
@@ -122,6 +127,18 @@ def generate_texts(
     )[:, batch["input_ids"].shape[1] :]
     texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
     return [texts[at : at + samples] for at in range(0, len(texts), samples)]
+
+
+def prompt_length(tokenizer: Any, prompt: str, tokens: list[int]) -> int | None:
+    """Return how many of a text's tokens are its prompt's; ``None`` where one token has a part in both.
+
+    Args:
+        tokenizer: The tokenizer.
+        prompt: What the text begins with.
+        tokens: The text's.
+    """
+    of_prompt = tokenizer(prompt)["input_ids"]
+    return len(of_prompt) if tokens[: len(of_prompt)] == of_prompt else None
 
 
 def _next_probabilities(model: Any, batch: dict[str, Tensor]) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
-from equirl.experiments.nlg.lambda_fit import fit_lambda
+import torch
+
+from equirl.experiments.nlg.lambda_fit import LambdaSettings, fit_lambda
 from equirl.experiments.nlg.measures import generate_texts
 from equirl.experiments.nlg.prompts import Prompt
 from equirl.experiments.nlg.scores import Score
@@ -14,7 +15,7 @@ from equirl.experiments.nlg.symmetrized import METHODS, SymmetrizedLM, make_lm_a
 from equirl.experiments.nlg.token_actions import TokenAction
 from equirl.names import unknown_name_message
 
-__all__ = ["ALL_METHODS", "LambdaSettings", "make_method", "split_method"]
+__all__ = ["ALL_METHODS", "make_method", "split_method"]
 
 ALL_METHODS = ("plain", *METHODS)
 
@@ -32,21 +33,6 @@ def split_method(method: str) -> tuple[str, bool]:
         known = [*ALL_METHODS, *(RELAXED + name for name in METHODS)]
         raise ValueError(unknown_name_message("method", method, known))
     return base, base != method
-
-
-@dataclass(frozen=True)
-class LambdaSettings:
-    """What λ is fitted on: the plain model's own continuations.
-
-    Attributes:
-        samples: Of each prompt.
-        max_new_tokens: Their length.
-        seed: Of the sampling and of the fit.
-    """
-
-    samples: int = 8
-    max_new_tokens: int = 15
-    seed: int = 0
 
 
 def make_method(
@@ -73,15 +59,15 @@ def make_method(
     """
     if method == "plain":
         return backbone
+    settings = fit or LambdaSettings()
+    torch.manual_seed(settings.seed)
     loss = None if score is None else (lambda texts: [-value for value in score(texts)])
     decode = functools.partial(tokenizer.batch_decode, skip_special_tokens=True)
-    model = SymmetrizedLM(backbone, action, make_lm_aggregator(method, backbone, loss, decode, look_ahead)).eval()
+    aggregator = make_lm_aggregator(method, backbone, loss, decode, look_ahead, tokenizer.pad_token_id)
+    model = SymmetrizedLM(backbone, action, aggregator).to(backbone.device).eval()
     if method == "lambda_equitune" and prompts:
-        settings = fit or LambdaSettings()
         beginnings = [prompt.text for prompt in prompts]
         ends = generate_texts(backbone, tokenizer, beginnings, settings.samples, settings.seed, settings.max_new_tokens)
-        pairs = [
-            (start, start + end) for start, some in zip(beginnings, ends, strict=True) for end in some if end.strip()
-        ]
-        fit_lambda(model, tokenizer, [text for _, text in pairs], [start for start, _ in pairs], settings.seed)
+        pairs = [(start, end) for start, some in zip(beginnings, ends, strict=True) for end in some if end.strip()]
+        fit_lambda(model, tokenizer, [start + end for start, end in pairs], [start for start, _ in pairs], settings)
     return model

@@ -17,12 +17,12 @@ class Prompt:
 
     Attributes:
         context: ``respect``, ``occupation``, or what the user's file calls it.
-        member: Number of the member of the group.
+        member: Number of the member of the group; ``None`` where that is not known.
         text: What is to be continued.
     """
 
     context: str
-    member: int
+    member: int | None
     text: str
 
 

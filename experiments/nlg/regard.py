@@ -123,7 +123,13 @@ def load_regard(name: str = "") -> Callable[[list[str]], np.ndarray]:
 
 
 def _of_transformers(name: str) -> Callable[[list[str]], np.ndarray]:
-    pipeline: Any = needed("transformers").pipeline("text-classification", model=name, top_k=None)
+    try:
+        pipeline: Any = needed("transformers").pipeline("text-classification", model=name, top_k=None)
+    except OSError as error:
+        raise ValueError(
+            f"the regard classifier {name!r} cannot be loaded: give a file of `equirl nlg train-regard`, or a text "
+            f"classifier on the Hugging Face hub or in a folder ({str(error).splitlines()[0]})"
+        ) from error
 
     def classify(texts: list[str]) -> np.ndarray:
         rows = []

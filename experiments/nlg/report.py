@@ -17,25 +17,23 @@ __all__ = ["report_compare", "summarise_audit"]
 
 _COLORS = {"negative": "tab:red", "neutral": "lightgray", "positive": "tab:green"}
 _SHOWN = 3
+_DEALS = 100
 
 
 def summarise_audit(audit: pd.DataFrame) -> str:
     """Return a Markdown table of an audit: gaps over prompts, and perplexities relative to the plain model's."""
     lines = [
-        "| group | method | gap, mean | gap, largest | perplexity of continuations | of neutral text | of mixed text |",
-        "|---|---|---|---|---|---|---|",
+        "| group | method | gap, mean | gap, largest | plain gap, mean | perplexity of continuations (to plain) "
+        "| of neutral text | of mixed text |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for group, of_group in audit.groupby("group", sort=False):
-        plain = of_group[of_group.method == "plain"]
-        for method, rows in of_group.groupby("method", sort=False):
-            prompts = rows[rows.prompt != ""]
-            gaps = prompts.gap.astype(float)
-            cells = [str(group), str(method), _small(gaps.mean()), _small(gaps.max())]
-            for context in ("", "neutral text", "mixed text"):
-                value = _perplexity(rows, context)
-                relative = f" ({value / _perplexity(plain, context):.4f})" if len(plain) else ""
-                cells.append(f"{value:.2f}{relative}")
-            lines.append(f"| {' | '.join(cells)} |")
+    for (group, method), rows in audit.groupby(["group", "method"], sort=False):
+        gaps = rows.gap.astype(float)
+        cells = [str(group), str(method), _small(gaps.mean()), _small(gaps.max()), _small(rows.plain_gap.mean())]
+        for column in ("perplexity", "neutral", "mixed"):
+            value, plain = _geometric_mean(rows[column]), _geometric_mean(rows[f"plain_{column}"])
+            cells.append(f"{value:.2f} ({value / plain:.4f})")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -46,7 +44,7 @@ def report_compare(folder: Path) -> str:
         FileNotFoundError: There are no samples in the folder.
     """
     samples = pd.read_csv(folder / "samples.csv", keep_default_na=False)
-    audit = pd.read_csv(folder / "audit.csv", keep_default_na=False)
+    audit = pd.read_csv(folder / "audit.csv")
     samples["regard"] = samples[list(LABELS)].astype(float).to_numpy().argmax(axis=1)
     text = f"{summarise_audit(audit)}\n\n{_summarise_samples(samples)}"
     with written_whole(folder / "summary.md") as temporary:
@@ -61,17 +59,19 @@ def report_compare(folder: Path) -> str:
 def _summarise_samples(samples: pd.DataFrame) -> str:
     lines = [
         "| group | method | member | samples | negative, 95 % interval | neutral | positive, 95 % interval | sentiment "
-        "| sentiment gap | seconds per sample |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| sentiment gap (by chance) | seconds per sample |" + (" own |" if "own" in samples else ""),
+        "|---|---|---|---|---|---|---|---|---|---|" + ("---|" if "own" in samples else ""),
     ]
     for (group, method), rows in samples.groupby(["group", "method"], sort=False):
-        gap = _sentiment_gap(rows)
+        gap, chance = _sentiment_gap(rows), _chance_gap(rows)
         for member, of_member in rows.groupby("member", sort=False):
             regard = of_member.regard.to_numpy()
             cells = [str(group), str(method), str(member), str(len(of_member))]
             cells += [_share(regard == 0), f"{100 * (regard == 1).mean():.0f}", _share(regard == 2)]
-            cells += [f"{of_member.sentiment.astype(float).mean():+.3f}", f"{gap:.3f}"]
+            cells += [f"{of_member.sentiment.astype(float).mean():+.3f}", f"{gap:.3f} ({chance:.3f})"]
             cells.append(f"{of_member.seconds.astype(float).mean():.3f}")
+            if "own" in samples:
+                cells.append(f"{of_member.own.astype(float).mean():.3f}")
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -83,15 +83,20 @@ def _sentiment_gap(rows: pd.DataFrame) -> float:
     return float(np.mean([stats.wasserstein_distance(a, b) for a, b in pairs])) if pairs else 0.0
 
 
+def _chance_gap(rows: pd.DataFrame) -> float:
+    """Return the sentiment gap where members are dealt at random: that of finite samples of one distribution, mean."""
+    generator = np.random.default_rng(0)
+    dealt = (rows.assign(member=generator.permutation(rows.member.to_numpy())) for _ in range(_DEALS))
+    return float(np.mean([_sentiment_gap(some) for some in dealt]))
+
+
 def _share(is_so: np.ndarray) -> str:
     interval = stats.binomtest(int(is_so.sum()), len(is_so)).proportion_ci(method="wilson")
     return f"{100 * is_so.mean():.0f} ({100 * interval.low:.0f} to {100 * interval.high:.0f})"
 
 
-def _perplexity(rows: pd.DataFrame, context: str) -> float:
-    """Return the geometric mean over prompts, or the figure of a text."""
-    chosen = rows[rows.prompt != ""] if context == "" else rows[rows.context == context]
-    return float(np.exp(np.log(chosen.perplexity.astype(float)).mean()))
+def _geometric_mean(values: pd.Series) -> float:
+    return float(np.exp(np.log(values.astype(float)).mean()))
 
 
 def _small(value: float) -> str:

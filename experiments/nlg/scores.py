@@ -10,7 +10,7 @@ from equirl.experiments.nlg.extras import needed
 from equirl.experiments.nlg.regard import load_regard
 from equirl.experiments.nlg.word_groups import WordGroup
 
-__all__ = ["Score", "make_score", "sentiment"]
+__all__ = ["Score", "make_score", "own_score", "sentiment"]
 
 Score = Callable[[list[str]], list[float]]
 """From texts to one number each."""
@@ -26,16 +26,18 @@ def make_score(name: str, words: WordGroup, regard: str = "") -> Score:
     """Return a score of texts, higher is better.
 
     Args:
-        name: ``"sentiment"``; ``"regard"``: the probability of positive minus that of negative, with the group hidden;
-            or ``"MODULE:FUNCTION"``, a function from a list of texts to a list of numbers, such as minus the toxicity.
-        words: What is hidden from the regard classifier.
+        name: ``"sentiment"``; ``"regard"``: the probability of positive minus that of negative; or
+            ``"MODULE:FUNCTION"``, a function from a list of texts to a list of numbers, such as minus the toxicity.
+            From the first two the group is hidden (VADER, for one, likes the word "straight").
+        words: What is hidden.
         regard: Which regard classifier; see ``load_regard``.
 
     Raises:
         ValueError: An unknown name, or a function that cannot be imported.
     """
     if name == "sentiment":
-        return sentiment()
+        feeling = sentiment()
+        return lambda texts: feeling([words.masked(text) for text in texts])
     if name == "regard":
         classify = load_regard(regard)
 
@@ -44,6 +46,15 @@ def make_score(name: str, words: WordGroup, regard: str = "") -> Score:
             return [float(row[2] - row[0]) for row in probabilities]
 
         return score
+    return own_score(name)
+
+
+def own_score(name: str) -> Score:
+    """Return a score of the user's own by ``"MODULE:FUNCTION"``.
+
+    Raises:
+        ValueError: Not of that form, or it cannot be imported.
+    """
     module, colon, function = name.partition(":")
     if not colon:
         raise ValueError(f"score {name!r} is unknown; known: sentiment, regard, or MODULE:FUNCTION of your own")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -13,13 +14,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from equirl.agents.files import written_whole
-from equirl.experiments.nlg.audit import AUDIT_COLUMNS, Bench, audit_rows
+from equirl.experiments.nlg.audit import AUDIT_COLUMNS, TEXTS, Bench, audit_rows
 from equirl.experiments.nlg.config import CompareConfig
+from equirl.experiments.nlg.lambda_fit import LambdaSettings
 from equirl.experiments.nlg.measures import encode, generate_texts
 from equirl.experiments.nlg.methods import split_method
 from equirl.experiments.nlg.regard import LABELS, load_regard
-from equirl.experiments.nlg.scores import sentiment
-from equirl.experiments.nlg.word_groups import load_word_group
+from equirl.experiments.nlg.scores import own_score, sentiment
+from equirl.experiments.nlg.word_groups import DATA, load_word_group
 from equirl.experiments.records import write_record
 from equirl.experiments.runs import Rows, gather_runs, run_file, run_missing
 
@@ -30,6 +32,7 @@ SAMPLE_COLUMNS = (
     *("sentiment", *LABELS, "view", "seconds"),
 )
 
+_OWN_COLUMN = "own"
 _PROMPTS_TOGETHER = 2
 
 _Job = tuple[CompareConfig, str, str]
@@ -43,12 +46,21 @@ def run_compare(config: CompareConfig) -> None:
     """
     for method in config.method:
         split_method(method)
-    for group in config.group:
-        load_word_group(group)
+    names = [load_word_group(group).name for group in config.group]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"two word groups are called {name!r}, and would be taken for one; rename one of the files"
+            )
+    if config.samples < 1:
+        raise ValueError(f"samples must be at least 1; got {config.samples}")
     jobs = [(config, group, method) for group in config.group for method in config.method]
-    run_missing(jobs, _samples, _sample_file, SAMPLE_COLUMNS, config.n_jobs)
+    if config.measure:
+        own_score(config.measure)  # a mistake in its name is met before the hours, not after them
+    columns = (*SAMPLE_COLUMNS, _OWN_COLUMN) if config.measure else SAMPLE_COLUMNS
+    run_missing(jobs, _samples, _sample_file, columns, config.n_jobs)
     run_missing(jobs, _audit, _audit_file, AUDIT_COLUMNS, config.n_jobs)
-    gather_runs([_sample_file(job) for job in jobs], SAMPLE_COLUMNS, config.out / "samples.csv")
+    gather_runs([_sample_file(job) for job in jobs], columns, config.out / "samples.csv")
     gather_runs([_audit_file(job) for job in jobs], AUDIT_COLUMNS, config.out / "audit.csv")
     samples = pd.read_csv(config.out / "samples.csv", keep_default_na=False)
     with written_whole(config.out / "samples.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -101,7 +113,7 @@ def sample_rows(
         for prompt, ends, view in zip(some, texts, chosen, strict=True):
             whole = [prompt.text + end for end in ends]
             values = [("",) * 4] * len(ends) if scored is None else scored(whole)
-            member = bench.words.members[prompt.member]
+            member = "" if prompt.member is None else bench.words.members[prompt.member]
             for number, (end, value) in enumerate(zip(ends, values, strict=True)):
                 about = (bench.words.name, method, prompt.context, member, prompt.text, number, end)
                 rows.append((*about, *value, view, round(seconds, 4)))
@@ -114,10 +126,10 @@ def _scorer(bench: Bench) -> Callable[[list[str]], list[tuple[float, ...]]]:
     feeling, classify = sentiment(), load_regard(bench.config.regard)
 
     def scored(texts: list[str]) -> list[tuple[float, ...]]:
-        regards = classify([bench.words.masked(text) for text in texts])
+        hidden = [bench.words.masked(text) for text in texts]
         return [
             (round(value, 4), *(round(float(p), 4) for p in row))
-            for value, row in zip(feeling(texts), regards, strict=True)
+            for value, row in zip(feeling(hidden), classify(hidden), strict=True)
         ]
 
     return scored
@@ -127,7 +139,12 @@ def _samples(job: _Job) -> Rows:
     config, group, method = job
     bench = Bench(config, group)
     settings = {"top_k": config.top_k}
-    return sample_rows(bench, method, config.samples, config.max_new_tokens, settings, _scorer(bench), progress=True)
+    rows = sample_rows(bench, method, config.samples, config.max_new_tokens, settings, _scorer(bench), progress=True)
+    if not config.measure:
+        return rows
+    start, end = SAMPLE_COLUMNS.index("prompt"), SAMPLE_COLUMNS.index("continuation")
+    values = own_score(config.measure)([row[start] + row[end] for row in rows])
+    return [(*row, value) for row, value in zip(rows, values, strict=True)]
 
 
 def _audit(job: _Job) -> Rows:
@@ -136,27 +153,29 @@ def _audit(job: _Job) -> Rows:
 
 
 def _decisive(job: _Job) -> list[Any]:
+    """Return all that changes a run, but for the code of scores and measures of the user's own."""
     config, group, method = job
-    prompts = None if config.prompts is None else config.prompts.read_text()
-    look = [config.score, config.look_ahead] if split_method(method)[0] == "equizero" else None
+    base, _ = split_method(method)
+    files = [DATA / name for name in ("prompts.toml", "regard.tsv", *(f"{text}.txt" for text in TEXTS))]
+    files += [path for path in (config.prompts, Path(config.regard or ".")) if path is not None and path.is_file()]
+    contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    folder = Path(config.model)
+    weights = (
+        [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.iterdir())] if folder.is_dir() else []
+    )
+    own = [config.score, config.look_ahead] if base == "equizero" else None
+    if base == "lambda_equitune":
+        own = [str(LambdaSettings(seed=config.seed))]
     words = replace(load_word_group(group), source="")
-    return [
-        config.model,
-        str(words),
-        method,
-        config.pieces,
-        prompts,
-        look,
-        config.regard,
-        config.seed,
-        config.max_new_tokens,
-    ]
+    settings = [config.model, config.pieces, config.regard, config.seed, config.max_new_tokens]
+    return [*settings, weights, str(words), method, contents, own]
 
 
 def _sample_file(job: _Job) -> Path:
     config, group, method = job
     name = f"samples-{Path(group).stem}-{method}"
-    return run_file(config.out, name, [*_decisive(job), config.samples, config.top_k])
+    own = [config.measure] if config.measure else []
+    return run_file(config.out, name, [*_decisive(job), config.samples, config.top_k, *own])
 
 
 def _audit_file(job: _Job) -> Path:

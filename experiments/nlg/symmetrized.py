@@ -30,15 +30,21 @@ class LookAhead(Select):
         loss: From texts (prompt and continuation, in the view's own words) to one number each; lower is better.
         decode: From tokens ``[N, T]`` to texts.
         tokens: How many to look ahead.
+        pad_token_id: What follows the end of a continuation.
     """
 
     def __init__(
-        self, loss: Callable[[list[str]], Sequence[float]], decode: Callable[[Tensor], list[str]], tokens: int
+        self,
+        loss: Callable[[list[str]], Sequence[float]],
+        decode: Callable[[Tensor], list[str]],
+        tokens: int,
+        pad_token_id: int = 0,
     ) -> None:
         super().__init__(lambda orbit: orbit.outputs)
         self.loss = loss
         self.decode = decode
         self.tokens = tokens
+        self.pad_token_id = pad_token_id
 
     @torch.no_grad()
     def of_views(self, backbone: Any, views: Tensor, attention_mask: Tensor, order: int) -> Tensor:
@@ -49,9 +55,15 @@ class LookAhead(Select):
             max_new_tokens=self.tokens,
             do_sample=False,
             num_beams=1,
-            pad_token_id=backbone.generation_config.eos_token_id or 0,
+            pad_token_id=self.pad_token_id,
         )
-        losses = torch.tensor(self.loss(self.decode(answers)), dtype=torch.float32, device=views.device).view(-1, order)
+        found = torch.tensor(list(self.loss(self.decode(answers))), dtype=torch.float32, device=views.device)
+        if len(found) != len(views) or not bool(found.isfinite().all()):
+            raise ValueError(
+                f"the score of texts must give one finite number for each of {len(views)} texts; it gave "
+                f"{found.tolist()[:5]}{' ...' if len(found) > 5 else ''} ({len(found)} of them)"
+            )
+        losses = found.view(-1, order)
         return self.weights(Orbit(losses, losses, losses, None))  # type: ignore[arg-type]
 
 
@@ -59,8 +71,8 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     """``P_G(v | x) = sum_g w(gx) P(gv | gx)``, mixed over the whole orbit in one batched call, key-value cache and all.
 
     Equitune weighs all views alike; λ-equitune by a network that reads the last hidden state of each place of each
-    view; equizero takes one view for each prompt (``view_weights``; ``generate`` chooses it). The logits are the
-    logarithms of the mixture.
+    view; equizero takes one view for each prompt (``view_weights``; ``generate`` chooses it), and runs no others unless
+    some prompt of the batch has ties. The logits are the logarithms of the mixture.
 
     Args:
         backbone: A causal language model of ``transformers``, used as it is.
@@ -79,6 +91,7 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         self.on_scores = action.on_scores
         self.aggregator = aggregator
         self.generation_config = backbone.generation_config
+        self._cached_rows = self.order  # rows that the cache holds for each sequence
 
     @property
     def order(self) -> int:
@@ -105,37 +118,52 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
                 ahead of the whole input then, so give them where the input holds more than the prompt.
             logits_to_keep: Only the logits of so many last places; 0: all.
             labels: Right tokens, ``[B, T]``, for ``loss``; -100 where there is none.
-            **kwargs: Handed through, the cache among them: it holds ``|G|`` rows for each sequence.
+            **kwargs: Handed through, the cache among them: it holds ``|G|`` rows for each sequence (one where a
+                view is chosen).
         """
-        views = self.views(input_ids)
-        mask = self._each_view(attention_mask)
         if view_weights is None and isinstance(self.aggregator, LookAhead):
             view_weights = self.view_weights(input_ids, attention_mask)
         read = view_weights is None and isinstance(self.aggregator, Weighted)
+        chosen = None
+        if view_weights is not None and bool(((view_weights > 0).sum(dim=1) == 1).all()):
+            chosen = view_weights.argmax(dim=1)
+        self._cached_rows = self.order if chosen is None else 1
+        views = self.views(input_ids) if chosen is None else cast(Tensor, self.tokens.apply_each(chosen, input_ids))
         kwargs.pop("return_dict", None)
         kwargs.pop("output_hidden_states", None)
         outputs = self.backbone(
             input_ids=views,
-            attention_mask=mask,
+            attention_mask=self._each_view(attention_mask),
             position_ids=self._each_view(position_ids),
             logits_to_keep=logits_to_keep,
             output_hidden_states=read,
             return_dict=True,
             **kwargs,
         )
-        by_place = self._by_place(outputs.logits).float().softmax(dim=-1)
-        weights = None
-        if view_weights is not None:
-            weights = view_weights.repeat_interleave(len(by_place) // len(input_ids), dim=0)
-        elif read:
-            hidden = self._by_place(outputs.hidden_states[-1][:, -outputs.logits.shape[1] :])
-            weights = self.place_weights(hidden)
-        mixed = self.on_scores.combine(by_place, weights)
-        outputs.logits = mixed.view(len(input_ids), -1, mixed.shape[-1]).clamp_min(_LEAST_PROBABILITY).log()
+        outputs.logits = self._mixed(outputs, len(input_ids), chosen, view_weights, read)
         outputs.hidden_states = None
         if labels is not None:
             outputs.loss = nn.functional.cross_entropy(outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
         return outputs
+
+    def _mixed(
+        self, outputs: Any, batch: int, chosen: Tensor | None, view_weights: Tensor | None, read: bool
+    ) -> Tensor:
+        """Return the logits ``[B, T, V]`` of the mixture from the backbone's outputs on all views, or on the chosen."""
+        if chosen is not None:
+            rows = outputs.logits.float().softmax(dim=-1)
+            elements = chosen.repeat_interleave(rows.shape[1])
+            mixed = cast(Tensor, self.on_scores.pull_back_each(elements, rows.flatten(0, 1)))
+            return mixed.view_as(rows).clamp_min(_LEAST_PROBABILITY).log()
+        by_place = self._by_place(outputs.logits).float().softmax(dim=-1)
+        weights = None
+        if view_weights is not None:
+            weights = view_weights.repeat_interleave(len(by_place) // batch, dim=0)
+        elif read:
+            hidden = self._by_place(outputs.hidden_states[-1][:, -outputs.logits.shape[1] :])
+            weights = self.place_weights(hidden.float())
+        mixed = self.on_scores.combine(by_place, weights)
+        return mixed.view(batch, -1, mixed.shape[-1]).clamp_min(_LEAST_PROBABILITY).log()
 
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """Generate as ``transformers`` does; equizero looks ahead of the prompts first."""
@@ -157,7 +185,7 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         if not isinstance(self.aggregator, LookAhead):
             raise TypeError(f"{type(self.aggregator).__name__} has no weights of whole sequences; LookAhead has")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        rows = cast(Tensor, self._each_view(mask))
+        rows = mask.repeat_interleave(self.order, dim=0)
         return self.aggregator.of_views(self.backbone, self.views(input_ids), rows, self.order)
 
     def place_weights(self, hidden: Tensor) -> Tensor:
@@ -165,15 +193,15 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         return self.aggregator.weights(Orbit(hidden, hidden, hidden, self.on_scores))
 
     def _each_view(self, rows: Tensor | None) -> Tensor | None:
-        return None if rows is None else rows.repeat_interleave(self.order, dim=0)
+        return None if rows is None else rows.repeat_interleave(self._cached_rows, dim=0)
 
     def _by_place(self, rows: Tensor) -> Tensor:
         """Bring ``[B |G|, T, ...]`` into the form ``[B T, |G|, ...]``."""
         return rows.view(-1, self.order, *rows.shape[1:]).transpose(1, 2).flatten(0, 1)
 
     def _reorder_cache(self, cache: Any, beam_idx: Tensor) -> Any:
-        """Reorder the cache's rows, ``|G|`` for each beam; ``generate`` asks for it."""
-        rows = beam_idx.unsqueeze(1) * self.order + torch.arange(self.order, device=beam_idx.device)
+        """Reorder the cache's rows, one or ``|G|`` for each beam; ``generate`` asks for it."""
+        rows = beam_idx.unsqueeze(1) * self._cached_rows + torch.arange(self._cached_rows, device=beam_idx.device)
         cache.reorder_cache(rows.flatten())
         return cache
 
@@ -184,6 +212,7 @@ def make_lm_aggregator(
     loss: Callable[[list[str]], Sequence[float]] | None = None,
     decode: Callable[[Tensor], list[str]] | None = None,
     look_ahead: int = 10,
+    pad_token_id: int = 0,
 ) -> Aggregator:
     """Return the aggregator of a method for a language model.
 
@@ -193,6 +222,7 @@ def make_lm_aggregator(
         loss: Of equizero; see ``LookAhead``.
         decode: Of equizero: the tokenizer's.
         look_ahead: Of equizero: tokens.
+        pad_token_id: Of equizero: the tokenizer's.
 
     Raises:
         ValueError: Unknown method, or equizero without what it needs.
@@ -205,4 +235,4 @@ def make_lm_aggregator(
         raise ValueError(unknown_name_message("method", method, METHODS))
     if loss is None or decode is None:
         raise ValueError("equizero needs a loss of texts and the tokenizer's decode")
-    return LookAhead(loss, decode, look_ahead)
+    return LookAhead(loss, decode, look_ahead, pad_token_id)

@@ -41,7 +41,9 @@ class TokenAction:
         """Return whether all words of the group in a text are tokens that move: then the swap of the text's words is
         the action on its tokens.
         """
-        tokens = torch.tensor([tokenizer.encode(text)])
+        if self.words.group.order == 1:
+            return True
+        tokens = torch.tensor([tokenizer.encode(text)], device=self.tokens.table.device)
         swapped = tokenizer.encode(self.words.swap(1, text, self.relaxed))
         moved: list[int] = cast(Tensor, self.tokens.apply(1, tokens))[0].tolist()
         return bool(moved == swapped)
@@ -104,6 +106,7 @@ def token_action(
     if not moved:
         raise ValueError(
             f"word group {words.name!r}: no row consists of single tokens of this tokenizer, so that nothing would move"
+            + ("; --pieces moves words without a space before them, of which there are some" if not_moved else "")
         )
     tokens = TokenRepresentation(words.group, table)
     return TokenAction(words, tokens, tokens.on_logits(), tuple(moved), tuple(left_out), tuple(not_moved), relaxed)

@@ -47,6 +47,8 @@ class WordGroup:
     source: str = ""
 
     def __post_init__(self) -> None:
+        if not self.members or not all(isinstance(word, str) for row in (self.members, *self.rows()) for word in row):
+            raise ValueError(f"word group {self.name!r} needs members and rows of words, as text")
         for row in (*self.equality, *self.general):
             if len(row) != len(self.members):
                 raise ValueError(
@@ -127,6 +129,9 @@ def load_word_group(name: str | Path) -> WordGroup:
         raise FileNotFoundError(f"there is no word list {path}")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
+        unknown = sorted(set(content) - {"members", "equality", "general", "source"})
+        if unknown:
+            raise ValueError(f"{path} has {unknown[0]!r}, which is unknown; known: members, equality, general, source")
         rows = {kind: tuple(tuple(row) for row in content.get(kind, [])) for kind in ("equality", "general")}
         members = tuple(content["members"])
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
