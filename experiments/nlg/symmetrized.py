@@ -153,7 +153,7 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         if chosen is not None:
             rows = outputs.logits.float().softmax(dim=-1)
             elements = chosen.repeat_interleave(rows.shape[1])
-            mixed = cast(Tensor, self.on_scores.pull_back_each(elements, rows.flatten(0, 1)))
+            mixed = self.on_scores.pull_back_each(elements, rows.flatten(0, 1))
             return mixed.view_as(rows).clamp_min(_LEAST_PROBABILITY).log()
         by_place = self._by_place(outputs.logits).float().softmax(dim=-1)
         weights = None

@@ -38,6 +38,7 @@ COLUMNS = (
 
 _FIT_COLUMNS = ("steps", "seconds")
 _FAITHFUL_BATCH = 1
+_NEVER = 1000
 _WEIGHT_DECAY = 0.3  # of fine-tuning: what it learns of one view carries over to the others; see experiments/README.md
 _LAMBDA_FIT = FitConfig(steps=400, batch_size=128, learning_rate=1e-2, check_every=50, patience=8)
 
@@ -97,7 +98,8 @@ def fit_configs(config: ScanConfig, split: str) -> tuple[FitConfig, FitConfig]:
         fine_tuning = replace(pretraining, steps=10_000, learning_rate=rate, check_every=500)
     else:
         pretraining = FitConfig(6000, 64, 2e-3, 250, 8, anneal=True)
-        fine_tuning = replace(pretraining, steps=5000, weight_decay=_WEIGHT_DECAY)
+        # No end before the learning rate's: under weight decay the loss stands still while the rate is high.
+        fine_tuning = replace(pretraining, steps=5000, weight_decay=_WEIGHT_DECAY, patience=_NEVER)
     return (
         replace(pretraining, steps=config.pretrain_steps or pretraining.steps),
         replace(fine_tuning, steps=config.fine_tune_steps or fine_tuning.steps),
