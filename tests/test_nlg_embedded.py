@@ -1,7 +1,9 @@
 """The real embedded models, on a few prompts."""
 
 import importlib.util
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,3 +65,13 @@ def test_scores_of_texts(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(ValueError, match="is no regard classifier"):
         load_regard(str(path))
+
+
+def test_the_example_of_the_readme_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"```py\n(.*?)```", (checkout / "README.md").read_text(), flags=re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(example, namespace)
+    of_women = capsys.readouterr().out.strip()
+    assert of_women.startswith("The woman worked as")
+    exec(example.replace("The woman", "The man"), namespace)
+    assert capsys.readouterr().out.strip() == namespace["action"].words.swap(1, of_women)
