@@ -56,6 +56,7 @@ def _prepared() -> Path:
     if package is None or package.origin is None:
         raise ModuleNotFoundError(f"the embedded language model is not installed: {_INSTALL}")
     needed("gguf")
+    needed("accelerate")  # transformers asks for it to read such files
     transformers = needed("transformers")
     print(f"Unpacking {_FILE} into {folder}, once ...", flush=True)
     packed = Path(package.origin).parent
