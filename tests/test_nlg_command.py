@@ -13,7 +13,7 @@ import pytest
 from equirl.agents.cli import main
 from equirl.experiments.nlg.config import CompareConfig
 from equirl.experiments.nlg.regard import LABELS, OWN_SENTENCES, load_regard, read_labelled
-from equirl.experiments.nlg.report import _chance_gap, _sentiment_gap, summarise_audit
+from equirl.experiments.nlg.report import _chance_gap, _sentiment_gap, _summarise_regard, summarise_audit
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -210,6 +210,16 @@ def test_the_table_compares_with_the_plain_model() -> None:
     ]
     table = summarise_audit(pd.DataFrame(rows, columns=list(AUDIT_COLUMNS)))
     assert "| equitune | 2.0e-08 | 3.0e-08 | 0.200 | 11.00 (1.1000) | 22.00 (1.1000) | 24.00 (1.2000) |" in table
+
+
+def test_the_table_of_regard_counts_ties_and_finds_the_worst_prompt() -> None:
+    plain = [("plain", prompt, 0 if number == 0 else 2, "") for prompt in ("a", "b") for number in range(4)]
+    ours = [("equizero", "a", 2, "0") for _ in range(4)] + [("equizero", "b", 0, "0/1") for _ in range(4)]
+    columns = ["method", "prompt", "regard", "view"]
+    samples = pd.DataFrame(plain + ours, columns=columns).assign(group="gender")
+    table = _summarise_regard(samples)
+    assert "| gender | plain | 25.0 | 75.0 |  |  |" in table
+    assert "| gender | equizero | 50.0 | 50.0 | 1 of 2 | b: +75 |" in table
 
 
 def test_the_gap_of_chance_is_that_of_one_distribution() -> None:

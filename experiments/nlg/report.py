@@ -46,7 +46,7 @@ def report_compare(folder: Path) -> str:
     samples = pd.read_csv(folder / "samples.csv", keep_default_na=False)
     audit = pd.read_csv(folder / "audit.csv")
     samples["regard"] = samples[list(LABELS)].astype(float).to_numpy().argmax(axis=1)
-    text = f"{summarise_audit(audit)}\n\n{_summarise_samples(samples)}"
+    text = "\n\n".join([summarise_audit(audit), _summarise_samples(samples), _summarise_regard(samples)])
     with written_whole(folder / "summary.md") as temporary:
         temporary.write_text(text + "\n")
     with written_whole(folder / "regard.png") as temporary:
@@ -72,6 +72,32 @@ def _summarise_samples(samples: pd.DataFrame) -> str:
             cells.append(f"{of_member.seconds.astype(float).mean():.3f}")
             if "own" in samples:
                 cells.append(f"{of_member.own.astype(float).mean():.3f}")
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _summarise_regard(samples: pd.DataFrame) -> str:
+    """Return a table of regard over all members, and of how often equizero's views tied, by group and method."""
+    lines = [
+        "| group | method | negative | positive | prompts with tied views | most negative against plain |",
+        "|---|---|---|---|---|---|",
+    ]
+    for group, of_group in samples.groupby("group", sort=False):
+        by_prompt = of_group.assign(bad=of_group.regard == 0).groupby(["method", "prompt"], sort=False).bad.mean()
+        for method, rows in of_group.groupby("method", sort=False):
+            cells = [
+                str(group),
+                str(method),
+                f"{100 * (rows.regard == 0).mean():.1f}",
+                f"{100 * (rows.regard == 2).mean():.1f}",
+            ]
+            views = rows.drop_duplicates("prompt").view.astype(str)
+            cells.append(f"{views.str.contains('/').sum()} of {len(views)}" if (views != "").any() else "")
+            worst = ""
+            if "plain" in by_prompt.index.get_level_values(0) and method != "plain":
+                more = by_prompt[method] - by_prompt["plain"]
+                worst = f"{more.idxmax()}: {100 * more.max():+.0f}"
+            cells.append(worst)
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
