@@ -19,7 +19,7 @@ from equirl.experiments.runs import Rows, gather_runs, run_file, run_missing
 from equirl.experiments.scan.batches import Examples
 from equirl.experiments.scan.config import ScanConfig, Variant, check_config, variants_of
 from equirl.experiments.scan.g_lstm import GLSTM
-from equirl.experiments.scan.models import EncoderDecoder, make_model
+from equirl.experiments.scan.models import EncoderDecoder, SequenceModel, make_model
 from equirl.experiments.scan.splits import Example, Split, differences, file_names, make_split, read_split
 from equirl.experiments.scan.symmetries import make_symmetry
 from equirl.experiments.scan.symmetrized import (
@@ -27,7 +27,7 @@ from equirl.experiments.scan.symmetrized import (
     ViewByView,
     make_sequence_aggregator,
 )
-from equirl.experiments.scan.training import FitConfig, accuracy, fit, hold_out, load_checkpoint, save_checkpoint
+from equirl.experiments.scan.training import Fit, FitConfig, accuracy, fit, hold_out, load_checkpoint, save_checkpoint
 
 __all__ = ["COLUMNS", "fit_configs", "run_scan"]
 
@@ -150,47 +150,43 @@ def _data(config: ScanConfig, split: str, seed: int) -> tuple[list[Example], Exa
 
 def _pretrain(job: _Job) -> Rows:
     config, split, cell, seed, _ = job
-    path = _pretrain_file(job)
     torch.set_num_threads(1)
-    train, held_out, _test = _data(config, split, seed)
     torch.manual_seed(seed)
     model = make_model(cell, config.hidden).to(config.device)
-    with _Curves(path) as curves:
-        result = fit(
-            model,
-            Examples(train, config.device),
-            held_out,
-            fit_configs(config, split)[0],
-            seed,
-            report=curves("pretraining"),
-            progress=f"{_title(job)}: pretraining",
-            resume=path.with_suffix(".part"),
-        )
-    save_checkpoint(path.with_suffix(".pt"), model, {**_about(job), "steps": result.steps})
+    result = _fit(job, _pretrain_file(job), model, fit_configs(config, split)[0], "pretraining")
+    save_checkpoint(_pretrain_file(job).with_suffix(".pt"), model, {**_about(job), "steps": result.steps})
     return [(result.steps, round(result.seconds, 1))]
 
 
 def _fine_tune_views(job: _Job) -> Rows:
-    config, split, _cell, seed, variant = job
-    path = _fine_tune_file(job)
+    config, split, _cell, _seed, variant = job
     torch.set_num_threads(1)
-    train, held_out, _test = _data(config, split, seed)
     model = ViewByView(_pretrained(job)[0], make_symmetry(variant.symmetry)).to(config.device)
+    settings = fit_configs(config, split)[1]
+    result = _fit(job, _fine_tune_file(job), model, settings, "fine-tuning", _mean_of_views(model))
+    about = {**_about(job), "symmetry": variant.symmetry, "steps": result.steps, "seconds": result.seconds}
+    save_checkpoint(_fine_tune_file(job).with_suffix(".pt"), model.model, about)
+    return [(result.steps, round(result.seconds, 1))]
+
+
+def _fit(
+    job: _Job, path: Path, model: SequenceModel, settings: FitConfig, phase: str, judged: SequenceModel | None = None
+) -> Fit:
+    """Fit a model on all training examples of a job, its state and curves beside the run's file."""
+    config, split, _cell, seed, _variant = job
+    train, held_out, _test = _data(config, split, seed)
     with _Curves(path) as curves:
-        result = fit(
+        return fit(
             model,
             Examples(train, config.device),
             held_out,
-            fit_configs(config, split)[1],
+            settings,
             seed,
-            report=curves("fine-tuning"),
-            progress=f"{_title(job)}: fine-tuning",
+            report=curves(phase),
+            progress=f"{_title(job) if path == _file_of(job) else path.stem}: {phase}",
             resume=path.with_suffix(".part"),
-            judged=_mean_of_views(model),
+            judged=judged,
         )
-    about = {**_about(job), "symmetry": variant.symmetry, "steps": result.steps, "seconds": result.seconds}
-    save_checkpoint(path.with_suffix(".pt"), model.model, about)
-    return [(result.steps, round(result.seconds, 1))]
 
 
 def _run(job: _Job) -> Rows:
@@ -198,46 +194,32 @@ def _run(job: _Job) -> Rows:
     torch.set_num_threads(1)
     train, held_out, test = _data(config, split, seed)
     path = _file_of(job)
-    title = f"{_title(job)}: {variant.method} {variant.name}".rstrip()
-    with _Curves(path) as curves:
-        if variant.method == "g_lstm":
-            return _run_designed(job, Examples(train, config.device), held_out, test, curves("training"))
-        backbone, pretrain_steps = _pretrained(job)
-        if variant.method == "plain":
-            return [_row(job, (accuracy(backbone, held_out), accuracy(backbone, test), ""), pretrain_steps, 0, 0.0)]
-        model, seconds = _symmetrized(job, backbone, train, held_out, curves("fitting λ"))
-        zero_shot, steps = accuracy(model, test), 0
-        if variant.loss == "views":
-            about = load_checkpoint(_fine_tune_file(job).with_suffix(".pt"), backbone)
-            model, seconds = _symmetrized(job, backbone, train, held_out, curves("fitting λ after fine-tuning"))
-            steps, seconds = about["steps"], seconds + about["seconds"]
-        elif variant.loss == "aggregate":
-            result = fit(
-                model,
-                Examples(train, config.device),
-                held_out,
-                fit_configs(config, split)[1],
-                seed,
-                report=curves("fine-tuning"),
-                progress=f"{title}, fine-tuning",
-                resume=path.with_suffix(".part"),
-                judged=_mean_of_views(model) if variant.method == "equizero" else None,
-            )
-            steps, seconds = result.steps, seconds + result.seconds
-        if variant.loss:
-            save_checkpoint(path.with_suffix(".pt"), model, {**_about(job), **vars(variant)})
-        scores = (accuracy(model, held_out), zero_shot, accuracy(model, test) if variant.loss else "")
-        return [_row(job, scores, pretrain_steps, steps, seconds)]
+    if variant.method == "g_lstm":
+        return _run_designed(job, held_out, test)
+    backbone, pretrain_steps = _pretrained(job)
+    if variant.method == "plain":
+        return [_row(job, (accuracy(backbone, held_out), accuracy(backbone, test), ""), pretrain_steps, 0, 0.0)]
+    model, seconds = _symmetrized(job, backbone, train, held_out, "fitting λ")
+    zero_shot, steps = accuracy(model, test), 0
+    if variant.loss == "views":
+        about = load_checkpoint(_fine_tune_file(job).with_suffix(".pt"), backbone)
+        model, seconds = _symmetrized(job, backbone, train, held_out, "fitting λ after fine-tuning")
+        steps, seconds = about["steps"], seconds + about["seconds"]
+    elif variant.loss == "aggregate":
+        judged = _mean_of_views(model) if variant.method == "equizero" else None
+        result = _fit(job, path, model, fit_configs(config, split)[1], "fine-tuning", judged)
+        steps, seconds = result.steps, seconds + result.seconds
+    if variant.loss:
+        save_checkpoint(path.with_suffix(".pt"), model, {**_about(job), **vars(variant)})
+    scores = (accuracy(model, held_out), zero_shot, accuracy(model, test) if variant.loss else "")
+    return [_row(job, scores, pretrain_steps, steps, seconds)]
 
 
-def _run_designed(
-    job: _Job, train: Examples, held_out: Examples, test: Examples, report: Callable[[int, float, float], None]
-) -> Rows:
+def _run_designed(job: _Job, held_out: Examples, test: Examples) -> Rows:
     config, split, _cell, seed, variant = job
-    part = _file_of(job).with_suffix(".part")
     torch.manual_seed(seed)
     model = GLSTM(make_symmetry(variant.symmetry), config.hidden).to(config.device)
-    result = fit(model, train, held_out, fit_configs(config, split)[0], seed, None, report, _title(job), part)
+    result = _fit(job, _file_of(job), model, fit_configs(config, split)[0], "training")
     return [_row(job, (accuracy(model, held_out), "", accuracy(model, test)), 0, result.steps, result.seconds)]
 
 
@@ -253,7 +235,7 @@ def _symmetrized(
     backbone: EncoderDecoder,
     train: list[Example],
     held_out: Examples,
-    report: Callable[[int, float, float], None],
+    phase: str,
 ) -> tuple[SymmetrizedSequenceModel, float]:
     """Return the symmetrized model, with its λ fitted where it has one, and the seconds that took."""
     config, _, _, seed, variant = job
@@ -264,8 +246,9 @@ def _symmetrized(
         return model, 0.0
     few = Examples(_share(train, variant.lambda_data, seed), config.device)
     weights = list(cast(nn.Module, model.aggregator).parameters())
-    title = f"{_title(job)}: {variant.method} {variant.name}, λ"
-    return model, fit(model, few, held_out, _LAMBDA_FIT, seed, weights, report, title).seconds
+    title = f"{_title(job)}: {phase}"
+    with _Curves(_file_of(job)) as curves:
+        return model, fit(model, few, held_out, _LAMBDA_FIT, seed, weights, curves(phase), title).seconds
 
 
 def _mean_of_views(model: SymmetrizedSequenceModel) -> SymmetrizedSequenceModel:
@@ -274,7 +257,8 @@ def _mean_of_views(model: SymmetrizedSequenceModel) -> SymmetrizedSequenceModel:
 
 
 def _title(job: _Job) -> str:
-    return f"{job[1]} {job[2]} seed {job[3]}"
+    _, split, cell, seed, variant = job
+    return " ".join(part for part in (split, cell, f"seed {seed}", variant.method, variant.name) if part)
 
 
 def _about(job: _Job) -> dict[str, Any]:
