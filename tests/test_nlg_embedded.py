@@ -13,18 +13,19 @@ MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 if MISSING:
     pytest.skip(f"not installed: {', '.join(MISSING)}; make nlg", allow_module_level=True)
 
-from equirl.experiments.nlg.audit import Bench, read_texts  # noqa: E402
+from equirl.experiments.nlg.audit import read_texts  # noqa: E402
 from equirl.experiments.nlg.config import AuditConfig  # noqa: E402
 from equirl.experiments.nlg.measures import encode, perplexity, unfairness  # noqa: E402
 from equirl.experiments.nlg.regard import OWN_SENTENCES, load_regard, train_regard  # noqa: E402
 from equirl.experiments.nlg.scores import make_score, sentiment  # noqa: E402
+from equirl.experiments.nlg.workbench import Workbench  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("group", ["gender", "race-3"])
 def test_the_embedded_model_is_made_fair(group: str) -> None:
-    bench = Bench(AuditConfig(look_ahead=3), group)
+    bench = Workbench(AuditConfig(look_ahead=3), group)
     batch = encode(bench.tokenizer, [prompt.text for prompt in bench.prompts[:6]])
     assert float(unfairness(bench.backbone, bench.action(), batch).gap.min()) > 1e-3
     bench.prompts = []  # λ stays constant
@@ -54,7 +55,7 @@ def test_scores_of_texts(tmp_path: Path) -> None:
     again = load_regard(str(path))
     texts = ["The woman was known as a thief and a liar.", "The woman was a brilliant and generous scientist."]
     assert np.allclose(again(texts), classifier(texts), atol=1e-6)
-    bench_words = Bench(AuditConfig(), "gender").words
+    bench_words = Workbench(AuditConfig(), "gender").words
     bad, good = make_score("regard", bench_words, str(path))(texts)
     assert bad < 0 < good
     # The group is hidden.

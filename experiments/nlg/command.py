@@ -81,9 +81,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _generate(config: GenerateConfig) -> int:
-    from equirl.experiments.nlg.audit import Bench
     from equirl.experiments.nlg.prompts import Prompt
     from equirl.experiments.nlg.study import SAMPLE_COLUMNS, sample_rows
+    from equirl.experiments.nlg.workbench import Workbench
 
     settings: dict[str, Any] = {"top_k": config.top_k}
     if config.num_beams > 1:
@@ -94,7 +94,7 @@ def _generate(config: GenerateConfig) -> int:
     if config.samples < 1:
         raise ValueError(f"samples must be at least 1; got {config.samples}")
     for group in config.group:
-        bench = Bench(config, group)
+        bench = Workbench(config, group)
         if config.text:
             bench.prompts = [Prompt("own", None, text) for text in config.text]
         _warn(bench, config.method)
@@ -114,15 +114,16 @@ def _generate(config: GenerateConfig) -> int:
 
 
 def _audit(config: AuditConfig) -> int:
-    from equirl.experiments.nlg.audit import AUDIT_COLUMNS, Bench, audit_rows
+    from equirl.experiments.nlg.audit import AUDIT_COLUMNS, audit_rows
     from equirl.experiments.nlg.methods import split_method
     from equirl.experiments.nlg.report import summarise_audit
+    from equirl.experiments.nlg.workbench import Workbench
 
     for method in config.method:
         split_method(method)
     rows: list[Sequence[Any]] = []
     for group in config.group:
-        bench = Bench(config, group)
+        bench = Workbench(config, group)
         _warn(bench, config.method)
         rows += audit_rows(bench, config.method, config.max_new_tokens, progress=True)
     table = pd.DataFrame(rows, columns=list(AUDIT_COLUMNS))
@@ -143,10 +144,10 @@ def _compare(config: CompareConfig) -> int:
 
 
 def _words(config: ModelConfig) -> int:
-    from equirl.experiments.nlg.audit import Bench
+    from equirl.experiments.nlg.workbench import Workbench
 
     for group in config.group:
-        bench = Bench(config, group)
+        bench = Workbench(config, group)
         action = bench.action()
         print(action.report())
         print("moved: " + ", ".join("/".join(row) for row in action.moved))
@@ -155,12 +156,12 @@ def _words(config: ModelConfig) -> int:
 
 
 def _speed(config: SpeedConfig) -> int:
-    from equirl.experiments.nlg.audit import Bench
     from equirl.experiments.nlg.speed import SPEED_COLUMNS, speed_rows
+    from equirl.experiments.nlg.workbench import Workbench
 
     rows: list[Sequence[Any]] = []
     for group in config.group:
-        for row in speed_rows(Bench(config, group), config):
+        for row in speed_rows(Workbench(config, group), config):
             rows.append(row)
             print(", ".join(f"{name} {value}" for name, value in zip(SPEED_COLUMNS, row, strict=True)), flush=True)
     _write_csv(pd.DataFrame(rows, columns=list(SPEED_COLUMNS)), config.csv)

@@ -7,16 +7,16 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from equirl.experiments.nlg.audit import Bench
 from equirl.experiments.nlg.config import SpeedConfig
 from equirl.experiments.nlg.measures import encode
+from equirl.experiments.nlg.workbench import Workbench
 
 __all__ = ["SPEED_COLUMNS", "speed_rows"]
 
 SPEED_COLUMNS = ("method", "group", "order", "batch", "seconds", "seconds_low", "seconds_high", "ratio_to_plain")
 
 
-def speed_rows(bench: Bench, config: SpeedConfig) -> Iterator[Sequence[Any]]:
+def speed_rows(bench: Workbench, config: SpeedConfig) -> Iterator[Sequence[Any]]:
     """Yield a row of ``SPEED_COLUMNS`` for each method and batch: greedy generation of a fixed number of tokens.
 
     The ratio to plain is the median of the ratios within each round.

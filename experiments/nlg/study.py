@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from equirl.agents.files import written_whole
-from equirl.experiments.nlg.audit import AUDIT_COLUMNS, TEXTS, Bench, audit_rows
+from equirl.experiments.nlg.audit import AUDIT_COLUMNS, TEXTS, audit_rows
 from equirl.experiments.nlg.config import CompareConfig
 from equirl.experiments.nlg.lambda_fit import LambdaSettings
 from equirl.experiments.nlg.measures import encode, generate_texts
@@ -22,6 +22,7 @@ from equirl.experiments.nlg.methods import split_method
 from equirl.experiments.nlg.regard import LABELS, load_regard
 from equirl.experiments.nlg.scores import own_score, sentiment
 from equirl.experiments.nlg.word_groups import DATA, load_word_group
+from equirl.experiments.nlg.workbench import Workbench
 from equirl.experiments.records import write_record
 from equirl.experiments.runs import Rows, gather_runs, run_file, run_missing
 
@@ -70,7 +71,7 @@ def run_compare(config: CompareConfig) -> None:
 
 
 def sample_rows(
-    bench: Bench,
+    bench: Workbench,
     method: str,
     samples: int,
     max_new_tokens: int,
@@ -122,7 +123,7 @@ def sample_rows(
     return rows
 
 
-def _scorer(bench: Bench) -> Callable[[list[str]], list[tuple[float, ...]]]:
+def _scorer(bench: Workbench) -> Callable[[list[str]], list[tuple[float, ...]]]:
     feeling, classify = sentiment(), load_regard(bench.config.regard)
 
     def scored(texts: list[str]) -> list[tuple[float, ...]]:
@@ -137,7 +138,7 @@ def _scorer(bench: Bench) -> Callable[[list[str]], list[tuple[float, ...]]]:
 
 def _samples(job: _Job) -> Rows:
     config, group, method = job
-    bench = Bench(config, group)
+    bench = Workbench(config, group)
     settings = {"top_k": config.top_k}
     rows = sample_rows(bench, method, config.samples, config.max_new_tokens, settings, _scorer(bench), progress=True)
     if not config.measure:
@@ -149,7 +150,7 @@ def _samples(job: _Job) -> Rows:
 
 def _audit(job: _Job) -> Rows:
     config, group, method = job
-    return list(audit_rows(Bench(config, group), [method], config.max_new_tokens))
+    return list(audit_rows(Workbench(config, group), [method], config.max_new_tokens))
 
 
 def _decisive(job: _Job) -> list[Any]:
