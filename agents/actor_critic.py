@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from equirl.agents.features_extractors import resolve_features_extractor
 from equirl.agents.orbit_network import OrbitNetwork
 from equirl.agents.symmetric_policy import SymmetricPolicy, with_fused_adam
+from equirl.constructions import direct_sum, trivial_representation
 from equirl.orbit import Orbit
-from equirl.representations import MonomialRepresentation, Tree, direct_sum, trivial_representation
+from equirl.representations import MonomialRepresentation, Tree
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["EquivariantActorCriticPolicy"]

@@ -16,8 +16,9 @@ from equirl.agents.features_extractors import resolve_features_extractor
 from equirl.agents.orbit_network import OrbitNetwork
 from equirl.agents.spaces import resolve_symmetry
 from equirl.agents.symmetric_policy import SymmetricPolicy, with_fused_adam
+from equirl.constructions import tensor_product, trivial_representation
 from equirl.orbit import Orbit
-from equirl.representations import MonomialRepresentation, Tree, tensor_product, trivial_representation
+from equirl.representations import MonomialRepresentation, Tree
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["EquivariantQRDQNPolicy", "EquivariantQuantileNetwork"]

@@ -8,8 +8,8 @@ import torch
 from minigrid.core.grid import Grid
 from minigrid.minigrid_env import MiniGridEnv
 
+from equirl.constructions import image_representation
 from equirl.groups import FiniteGroup
-from equirl.representations import image_representation
 
 __all__ = ["facing", "facing_action", "transform_minigrid"]
 

@@ -6,16 +6,16 @@ from functools import partial
 
 import torch
 
-from equirl.envs.grid_planes import FACING_PLANES
-from equirl.envs.minigrid_state import facing_action
-from equirl.groups import FiniteGroup, cyclic_group, dihedral_group
-from equirl.representations import (
-    MonomialRepresentation,
+from equirl.constructions import (
     channel_representation,
     image_representation,
     permutation_representation,
     signed_permutation_representation,
 )
+from equirl.envs.grid_planes import FACING_PLANES
+from equirl.envs.minigrid_state import facing_action
+from equirl.groups import FiniteGroup, cyclic_group, dihedral_group
+from equirl.representations import MonomialRepresentation
 from equirl.symmetry import MDPSymmetry, ObservationShape, register_symmetry
 
 __all__ = ["egocentric_symmetry", "full_view_symmetry", "grid_symmetry", "mirror_symmetry"]

@@ -3,6 +3,17 @@
 from equirl.aggregators import Aggregator, Mean, Select, Weighted, weight_network
 from equirl.canonical import MinimalFrame
 from equirl.chunking import Chunking
+from equirl.constructions import (
+    channel_representation,
+    direct_sum,
+    image_representation,
+    permutation_representation,
+    regular_representation,
+    representation_from_generators,
+    signed_permutation_representation,
+    tensor_product,
+    trivial_representation,
+)
 from equirl.groups import (
     FiniteGroup,
     cyclic_group,
@@ -19,15 +30,6 @@ from equirl.representations import (
     Representation,
     TokenRepresentation,
     Tree,
-    channel_representation,
-    direct_sum,
-    image_representation,
-    permutation_representation,
-    regular_representation,
-    representation_from_generators,
-    signed_permutation_representation,
-    tensor_product,
-    trivial_representation,
 )
 from equirl.symmetrization import (
     Canonical,
