@@ -175,3 +175,12 @@ def test_files_that_are_not_there_or_no_text(tmp_path: Path) -> None:
 def test_unknown_split() -> None:
     with pytest.raises(ValueError, match="split 'add_jump' is unknown"):
         make_split("add_jump")
+
+
+def test_what_no_view_of_a_training_command_has() -> None:
+    """The commands that are left zero-shot; experiments/README.md counts them."""
+    jump = make_split("addprim_jump").test
+    assert sum({"jump", "run"} <= set(example.command.split()) for example in jump) == 1_764
+    around = make_split("template_around_right").test
+    assert sum("around left" in example.command for example in around) == 720
+    assert round(100 * (1 - 720 / len(around)), 1) == 83.9
