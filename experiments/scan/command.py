@@ -23,7 +23,7 @@ on a split, symmetrizes it over verbs or directions, and fine-tunes it. Finished
 after a stop.
 
 examples:
-  equirl scan                                                     add-jump, LSTM, all methods (10 minutes)
+  equirl scan                                                     add-jump, LSTM, all methods (6 minutes)
   equirl scan --split template_around_right --method plain equitune
   equirl scan --split addprim_jump --cell lstm --method equizero --seeds 3
   equirl scan --symmetry verbs-c4 --no-fine-tune                  another group, zero-shot only
