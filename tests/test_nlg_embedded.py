@@ -13,6 +13,8 @@ MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 if MISSING:
     pytest.skip(f"not installed: {', '.join(MISSING)}; make nlg", allow_module_level=True)
 
+from tiny_lm import gap_with_cache  # noqa: E402
+
 from equirl.experiments.nlg.audit import read_texts  # noqa: E402
 from equirl.experiments.nlg.config import AuditConfig  # noqa: E402
 from equirl.experiments.nlg.measures import encode, perplexity, unfairness  # noqa: E402
@@ -21,6 +23,17 @@ from equirl.experiments.nlg.scores import make_score, sentiment  # noqa: E402
 from equirl.experiments.nlg.workbench import Workbench  # noqa: E402
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("group", ["gender", "race", "race-3", "orientation"])
+def test_the_embedded_model_is_fair_with_the_cache_too(group: str) -> None:
+    bench = Workbench(AuditConfig(look_ahead=3), group)
+    bench.prompts = bench.prompts[:3] + bench.prompts[-3:]
+    starts = encode(bench.tokenizer, [prompt.text for prompt in bench.prompts])
+    ends = encode(bench.tokenizer, [" a nurse, and she", " her king and", " he said that"] * 2)
+    assert gap_with_cache(bench.backbone, bench.action(), starts, ends) > 1e-3
+    for method in ("equitune", "equizero"):
+        assert gap_with_cache(*bench.model(method), starts, ends) < 1e-5
 
 
 @pytest.mark.parametrize("group", ["gender", "race-3"])

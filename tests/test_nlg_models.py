@@ -8,7 +8,7 @@ from torch import Tensor
 
 transformers = pytest.importorskip("transformers", reason="the extra nlg is not installed: make nlg")
 
-from tiny_lm import save_tiny, tiny_lm, tiny_tokenizer  # noqa: E402
+from tiny_lm import gap_with_cache, save_tiny, tiny_lm, tiny_tokenizer  # noqa: E402
 
 from equirl.experiments.nlg.lambda_fit import LambdaSettings, fit_lambda  # noqa: E402
 from equirl.experiments.nlg.language_models import load_language_model  # noqa: E402
@@ -65,29 +65,12 @@ def test_a_symmetrized_model_is_fair_in_batches_of_unequal_length(group: str, me
 
 @pytest.mark.parametrize("group", ACTIONS)
 @pytest.mark.parametrize("method", METHODS)
-@torch.no_grad()
 def test_fair_with_the_cache_too(group: str, method: str) -> None:
     action, model = ACTIONS[group], _model(method, ACTIONS[group])
-    batch = encode(TOKENIZER, PROMPTS[group])
-    ends = encode(TOKENIZER, [" said that he was kind", " was not a good king", " had her man in", " was Black of"])
-    weights = model.view_weights(**batch) if method == "equizero" else None
-    for element in range(1, action.words.group.order):
-        moved, moved_ends = _moved(action, element, batch), _moved(action, element, ends)
-        moved_weights = model.view_weights(**moved) if method == "equizero" else None
-        places: list[list[Tensor]] = [[], []]
-        for number, (start, end, w) in enumerate(((batch, ends, weights), (moved, moved_ends, moved_weights))):
-            cache = transformers.DynamicCache()
-            mask = start["attention_mask"]
-            tokens = [start["input_ids"], *end["input_ids"][:, :, None].unbind(1)]
-            for token in tokens:
-                if token is not tokens[0]:
-                    mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-                positions = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, -token.shape[1] :]
-                outputs = model(token, attention_mask=mask, position_ids=positions, view_weights=w, cache=cache)
-                places[number].append(outputs.logits[:, -1].softmax(dim=-1))
-        for here, there in zip(*places, strict=True):
-            back = action.on_scores.apply(action.words.group.inverse(element), there)
-            assert float((here - back).abs().sum(dim=1).max()) / 2 < 1e-5
+    ends = [" said that he was kind", " was not a good king", " had her man in", " was Black of"]
+    batches = encode(TOKENIZER, PROMPTS[group]), encode(TOKENIZER, ends)
+    assert gap_with_cache(model, action, *batches) < 1e-5
+    assert gap_with_cache(BACKBONE, action, *batches) > 1e-3
 
 
 @pytest.mark.parametrize("group", ACTIONS)

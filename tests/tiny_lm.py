@@ -1,4 +1,4 @@
-"""A language model without training, and a tokenizer of whole words, for the tests of `equirl nlg`."""
+"""A language model without training, a tokenizer of whole words, and a check, for the tests of `equirl nlg`."""
 
 from __future__ import annotations
 
@@ -59,3 +59,31 @@ def save_tiny(folder: Path) -> Path:
     tokenizer.save_pretrained(folder)
     tiny_lm(len(tokenizer)).save_pretrained(folder)
     return folder
+
+
+@torch.no_grad()
+def gap_with_cache(model: Any, action: Any, starts: dict[str, torch.Tensor], ends: dict[str, torch.Tensor]) -> float:
+    """Return the largest gap over the group while texts are read token by token, prompts first, with the cache."""
+    here, worst = _read_with_cache(model, starts, ends["input_ids"]), 0.0
+    for element in range(1, action.words.group.order):
+        moved = {**starts, "input_ids": action.tokens.apply(element, starts["input_ids"])}
+        there = _read_with_cache(model, moved, action.tokens.apply(element, ends["input_ids"]))
+        for ours, theirs in zip(here, there, strict=True):
+            back = action.on_scores.apply(action.words.group.inverse(element), theirs)
+            worst = max(worst, float((ours - back).abs().sum(dim=1).max()) / 2)
+    return worst
+
+
+def _read_with_cache(model: Any, starts: dict[str, torch.Tensor], ends: torch.Tensor) -> list[torch.Tensor]:
+    from transformers import DynamicCache
+
+    cache, mask, found = DynamicCache(), starts["attention_mask"], []
+    looks_ahead = hasattr(getattr(model, "aggregator", None), "of_views")
+    extra = {"view_weights": model.view_weights(**starts)} if looks_ahead else {}
+    for number, tokens in enumerate([starts["input_ids"], *ends[:, :, None].unbind(1)]):
+        if number:
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        positions = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, -tokens.shape[1] :]
+        outputs = model(tokens, attention_mask=mask, position_ids=positions, cache=cache, **extra)
+        found.append(outputs.logits[:, -1].softmax(dim=-1))
+    return found
