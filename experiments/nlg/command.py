@@ -90,9 +90,9 @@ def _generate(config: GenerateConfig) -> int:
         if config.samples > config.num_beams:
             raise ValueError(f"{config.samples} samples of each prompt need as many beams; got {config.num_beams}")
         settings = {"do_sample": False, "num_beams": config.num_beams, "top_k": None}
-    rows: list[dict[str, Any]] = []
     if config.samples < 1:
         raise ValueError(f"samples must be at least 1; got {config.samples}")
+    rows: list[dict[str, Any]] = []
     for group in config.group:
         bench = Workbench(config, group)
         if config.text:

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from equirl.experiments.devices import check_device
 from equirl.experiments.nlg.extras import needed
 from equirl.experiments.nlg.model_cache import cache_folder, moved_whole
 
@@ -29,8 +30,9 @@ def load_language_model(name: str = EMBEDDED, device: str = "cpu") -> tuple[Any,
 
     Raises:
         ModuleNotFoundError: What it needs is not installed; the message says what to type.
-        ValueError: There is no such model, or it cannot be reached.
+        ValueError: There is no such model, it cannot be reached, or the device cannot be used.
     """
+    check_device(device)
     transformers = needed("transformers")
     transformers.utils.logging.disable_progress_bar()
     source = _prepared() if name == EMBEDDED else name

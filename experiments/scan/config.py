@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from equirl.experiments.devices import check_device
 from equirl.experiments.scan.models import CELLS
 from equirl.experiments.scan.proxy_losses import SEQUENCE_PROXY_LOSSES
 from equirl.experiments.scan.splits import SPLITS
@@ -133,5 +134,6 @@ def check_config(config: ScanConfig) -> None:
     for share in config.lambda_data:
         if not 0 < share <= 1:
             raise ValueError(f"lambda-data are shares of the training data, above 0 and up to 1; got {share}")
+    check_device(config.device)
     if config.seeds < 1 or config.n_jobs < 1:
         raise ValueError(f"seeds and n-jobs must be at least 1; got {config.seeds} and {config.n_jobs}")

@@ -1,0 +1,23 @@
+"""Torch devices as they are named on the command line."""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["check_device"]
+
+
+def check_device(name: str) -> None:
+    """Check that a device can be used here.
+
+    Raises:
+        ValueError: No such device, or this machine or this build of torch has none.
+    """
+    try:
+        torch.empty(0, device=name)
+    # AssertionError: how a torch without CUDA says so.
+    except (RuntimeError, AssertionError) as error:
+        known = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        raise ValueError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); there are: {', '.join(known)}"
+        ) from error
