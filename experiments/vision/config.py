@@ -1,0 +1,249 @@
+"""Settings of ``equirl vision``, and the variants of the methods that they stand for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from equirl.experiments.devices import check_device
+from equirl.experiments.vision.lambda_networks import LAMBDA_NETWORKS
+from equirl.experiments.vision.rotations import IMAGE_GROUPS
+from equirl.experiments.vision.symmetrized import LEVELS, METHODS, PROXY_LOSSES, READS
+from equirl.experiments.vision.zero_shot import TEMPLATES
+from equirl.names import unknown_name_message
+
+__all__ = [
+    "FinetuneConfig",
+    "PlotConfig",
+    "SpeedConfig",
+    "Variant",
+    "VisionConfig",
+    "ZeroShotConfig",
+    "check_config",
+    "proxy_loss_of",
+    "variants_of",
+]
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """What all studies of images have in common."""
+
+    data: str
+    """digits, mnist, fashion-mnist, cifar10:FOLDER, cifar100:FOLDER, folder:FOLDER, imagenetv2:FOLDER, hub:NAME."""
+    model: str
+    """Which network."""
+    method: tuple[str, ...] = ("plain", "equitune", "equizero", "lambda_equitune")
+    """plain, equitune, equizero, lambda_equitune."""
+    group: tuple[str, ...] = ("c4",)
+    """c4 (quarter turns), d4 (and mirrors), flip (the mirror alone), c8, c16 (finer turns, interpolated)."""
+    level: tuple[str, ...] = ("output",)
+    """Where the views are combined: output (logits) or maps (feature maps, moved back)."""
+    proxy_loss: tuple[str, ...] = ("similarity",)
+    """Of equizero: similarity (the largest logit), confidence, entropy, or MODULE:FUNCTION, from an orbit to a number
+    for each view, lower is better."""
+    lambda_network: tuple[str, ...] = ("two-layer",)
+    """Of λ-equitune: linear, two-layer, attention (over the orbit)."""
+    reads: tuple[str, ...] = ("features",)
+    """What λ reads of a view: features, or inputs (the image, shrunk)."""
+    labels: tuple[int, ...] = (1000,)
+    """Labelled images that λ, or the whole network, learns from."""
+    test_images: int = 1000
+    """Images that accuracies are measured on; 0: all there are."""
+    any_angle: bool = False
+    """Whether to measure images turned by any angle from 0 to 360 degrees as well."""
+    invert: bool = False
+    """Whether the network sees negatives; suits white drawings on black."""
+    on_corrupt: str = "refuse"
+    """A file that is no image is an error (refuse), or named and left out (skip)."""
+    seeds: int = 1
+    """Seeds 0 .. seeds - 1 of all that is trained."""
+    cache: Path | None = None
+    """Folder of the features; by default `equirl/features` in the user's cache."""
+    csv: Path | None = None
+    """CSV file of the accuracies, one row for each method and angle."""
+    n_jobs: int = 2
+    """Runs at a time."""
+    device: str = "cpu"
+    """Torch device."""
+    threads: int = 1
+    """Torch threads of each run."""
+
+
+@dataclass(frozen=True)
+class ZeroShotConfig(VisionConfig):
+    """Classifies images by the names of the classes."""
+
+    data: str = "fashion-mnist"
+    """digits, mnist, fashion-mnist, cifar10:FOLDER, cifar100:FOLDER, folder:FOLDER, imagenetv2:FOLDER, hub:NAME."""
+    model: str = "bridge"
+    """bridge (embedded: EfficientNet-Lite0 to MiniLM), clip:NAME (of transformers, a name or a folder),
+    open_clip:NAME/WEIGHTS."""
+    class_names: Path | None = None
+    """File with a name for each class, a line each; by default those of the data."""
+    templates: tuple[str, ...] = TEMPLATES
+    """Texts with {} for a class name; their vectors are averaged."""
+    out: Path = Path("logs/vision/zero_shot")
+    """Folder of tables, plots and TensorBoard's files."""
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(VisionConfig):
+    """Makes a pretrained network symmetric, and trains λ, or all of it."""
+
+    data: str = "mnist"
+    """digits, mnist, fashion-mnist, cifar10:FOLDER, cifar100:FOLDER, folder:FOLDER, imagenetv2:FOLDER, hub:NAME."""
+    model: str = "efficientnet-lite0"
+    """efficientnet-lite0 (embedded), small-cnn (trained here, upright, in a minute), timm:NAME, torchvision:NAME."""
+    head_images: int = 2000
+    """Upright labelled images that the new last layer, or the small CNN, is trained on first."""
+    pretrain_steps: int = 1500
+    """Gradient steps of the small CNN."""
+    whole_steps: int = 0
+    """Gradient steps of the whole network through each method, after λ; 0: the network stays as it is."""
+    learning_rate: float = 3e-4
+    """Of the whole network."""
+    batch_size: int = 64
+    """Images in a batch."""
+    accumulate: int = 1
+    """Batches in a gradient step."""
+    mixed_precision: str = "no"
+    """no, fp16 or bf16; of the whole network's training."""
+    out: Path = Path("logs/vision/finetune")
+    """Folder of tables, plots, networks and TensorBoard's files."""
+
+
+@dataclass(frozen=True)
+class PlotConfig:
+    """Draws the figures of a study again."""
+
+    folder: Path
+    """Folder of the study."""
+    method: tuple[str, ...] = ()
+    """Methods to draw; by default all."""
+    csv: Path | None = None
+    """CSV file of the accuracies drawn, one row for each method and angle."""
+
+
+@dataclass(frozen=True)
+class SpeedConfig:
+    """Measures time and peak memory of each method beside the plain network."""
+
+    model: str = "efficientnet-lite0"
+    """efficientnet-lite0, small-cnn, timm:NAME or torchvision:NAME."""
+    method: tuple[str, ...] = ("equitune", "equizero", "lambda_equitune")
+    """equitune, equizero, lambda_equitune."""
+    group: tuple[str, ...] = ("c4", "d4", "c8")
+    """c4, d4, flip, c8, c16."""
+    level: tuple[str, ...] = ("output", "maps")
+    """output, maps."""
+    batch: tuple[int, ...] = (1, 16)
+    """Images at once."""
+    rounds: int = 5
+    """Repeats, in turns; medians are shown."""
+    csv: Path | None = None
+    """CSV file with one row for each measurement."""
+    device: str = "cpu"
+    """Torch device."""
+    threads: int = 1
+    """Torch threads."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to make a classifier symmetric, and what of it is trained.
+
+    Attributes:
+        method: ``"plain"`` or one of ``METHODS``.
+        group: Under which the images move.
+        level: ``"output"`` or ``"maps"``; ``"-"`` for the plain one.
+        kind: Proxy loss or λ-network; ``"-"`` for the others.
+        reads: What λ reads; ``"-"`` for the others.
+        trained: ``"nothing"``, ``"lambda"``, or ``"whole"``, after λ.
+        labels: Labelled images that it is trained on; 0 for none.
+    """
+
+    method: str
+    group: str
+    level: str = "-"
+    kind: str = "-"
+    reads: str = "-"
+    trained: str = "nothing"
+    labels: int = 0
+
+    @property
+    def name(self) -> str:
+        """What tells it apart from the others, for a file's name."""
+        kind = self.kind.replace(":", ".")
+        return f"{self.method}-{self.group}-{self.level}-{kind}-{self.reads}-{self.trained}-{self.labels}"
+
+
+def variants_of(config: VisionConfig) -> list[Variant]:
+    """Return the variants of a study, in the order of its tables."""
+    found = []
+    whole = config.whole_steps > 0 if isinstance(config, FinetuneConfig) else False
+    for group in config.group:
+        for method in config.method:
+            levels = ("-",) if method == "plain" else config.level
+            kinds = {"equizero": config.proxy_loss, "lambda_equitune": config.lambda_network}.get(method, ("-",))
+            reads = config.reads if method == "lambda_equitune" else ("-",)
+            frozen = [("lambda", n) for n in config.labels] if method == "lambda_equitune" else [("nothing", 0)]
+            for trained, labels in [*frozen, *([("whole", n) for n in config.labels] if whole else [])]:
+                found += [
+                    Variant(method, group, level, kind, read, trained, labels)
+                    for level in levels
+                    for kind in kinds
+                    for read in reads
+                ]
+    return found
+
+
+def check_config(config: VisionConfig) -> None:
+    """Check what can be checked before anything is loaded.
+
+    Raises:
+        ValueError: An unknown name, or a number out of its range.
+    """
+    for kind, given, known in (
+        ("method", config.method, ("plain", *METHODS)),
+        ("group of images", config.group, IMAGE_GROUPS),
+        ("level", config.level, LEVELS),
+        ("λ-network", config.lambda_network, LAMBDA_NETWORKS),
+        ("thing for λ to read", config.reads, READS),
+        ("way with corrupt images", (config.on_corrupt,), ("refuse", "skip")),
+    ):
+        for name in given:
+            if name not in known:
+                raise ValueError(unknown_name_message(kind, name, known))
+    for name in config.proxy_loss:
+        proxy_loss_of(name)
+    numbers = {"labels": min(config.labels, default=0), "seeds": config.seeds, "n_jobs": config.n_jobs}
+    if isinstance(config, FinetuneConfig):
+        numbers |= {"head_images": config.head_images, "pretrain_steps": config.pretrain_steps}
+        numbers |= {"batch_size": config.batch_size, "accumulate": config.accumulate}
+        if config.mixed_precision not in ("no", "fp16", "bf16"):
+            raise ValueError(unknown_name_message("mixed precision", config.mixed_precision, ("no", "fp16", "bf16")))
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1; got {number}")
+    check_device(config.device)
+
+
+def proxy_loss_of(name: str) -> str | Callable[[Any], Any]:
+    """Return a proxy loss by name, or the user's own by ``"MODULE:FUNCTION"``.
+
+    Raises:
+        ValueError: An unknown name, or a function that cannot be imported.
+    """
+    if name in PROXY_LOSSES:
+        return name
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise ValueError(unknown_name_message("proxy loss", name, [*PROXY_LOSSES, "MODULE:FUNCTION"]))
+    try:
+        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"proxy loss {name!r}: {error}; it is imported from where Python finds modules") from error

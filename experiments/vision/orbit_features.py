@@ -1,0 +1,179 @@
+"""Features of all views of all images, kept on disk in pieces: asked for again, or after a stop, they are read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from torch import Tensor
+from tqdm import tqdm
+
+from equirl.agents.files import written_whole
+from equirl.experiments.vision.classifiers import Classifier, preprocess
+from equirl.experiments.vision.image_sets import CorruptImageError, ImageSet
+from equirl.experiments.vision.lambda_networks import shrink
+from equirl.experiments.vision.rotations import make_view, rotate
+
+__all__ = ["PARTS", "PIECE", "Source", "ViewFeatures", "compute_missing", "read_images", "readable"]
+
+PARTS = ("pooled", "maps", "inputs")
+"""Pooled features, feature maps, or shrunk images."""
+
+PIECE = 256
+"""Images in a file."""
+
+_PIXELS_TOGETHER = 16 * 224 * 224  # so that the activations of one call stay in the cache
+_LARGE = 100  # rows of an image from which on the channels come last in memory: twice as fast, measured
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images as one network sees them, upright or turned.
+
+    Attributes:
+        images: The images.
+        degrees: The angle by which each is turned first, ``[N]``; ``None``: as they are.
+    """
+
+    images: ImageSet
+    degrees: np.ndarray | None = None
+
+    @property
+    def key(self) -> str:
+        """A digest of the images and the angles."""
+        turned = "" if self.degrees is None else hashlib.sha256(self.degrees.tobytes()).hexdigest()
+        return f"{self.images.key} {turned}"
+
+    def read(self, rows: range, size: int) -> Tensor:
+        """Return preprocessed images, ``[n, 3, size, size]``."""
+        images = read_images(self.images, rows, size)
+        if self.degrees is None:
+            return images
+        return rotate(images, torch.from_numpy(self.degrees[rows.start : rows.stop]).double())
+
+
+@dataclass(frozen=True)
+class ViewFeatures:
+    """Features of some views of some images, a file for each view and each ``PIECE`` images.
+
+    Attributes:
+        classifier: The network; its last layer plays no part.
+        source: The images.
+        views: See ``view_names``.
+        part: One of ``PARTS``.
+        folder: Where the files are. Their names change when the network, the preprocessing or the images do.
+        device: Torch device.
+    """
+
+    classifier: Classifier
+    source: Source
+    views: tuple[str, ...]
+    part: str
+    folder: Path
+    device: str = "cpu"
+
+    def __len__(self) -> int:
+        return len(self.source.images)
+
+    def missing(self) -> list[tuple[int, str]]:
+        """Return the pieces and views that are not on disk."""
+        n_pieces = -(-len(self) // PIECE)
+        return [
+            (piece, view) for piece in range(n_pieces) for view in self.views if not self._file(piece, view).exists()
+        ]
+
+    @torch.no_grad()
+    def compute(self, piece: int, view: str) -> None:
+        """Compute and write one file."""
+        rows = range(piece * PIECE, min((piece + 1) * PIECE, len(self)))
+        size = self.classifier.size
+        found = []
+        for images in self.source.read(rows, size).split(max(1, _PIXELS_TOGETHER // size**2)):  # type: ignore[no-untyped-call]
+            found.append(self._seen(make_view(view, images.to(self.device))).float().cpu())
+        with written_whole(self._file(piece, view)) as temporary, temporary.open("wb") as file:
+            np.save(file, torch.cat(found).contiguous().numpy())
+
+    def pieces(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the rows of each piece and its features, ``float32 [n, len(views), ...]``; one in memory at a time."""
+        for piece, at in enumerate(range(0, len(self), PIECE)):
+            arrays = [np.load(self._file(piece, view)) for view in self.views]
+            yield slice(at, at + len(arrays[0])), torch.from_numpy(np.stack(arrays, axis=1))
+
+    def load(self) -> Tensor:
+        """Return all of them, ``float32 [N, len(views), ...]``."""
+        return torch.cat([features for _, features in self.pieces()])
+
+    def _seen(self, images: Tensor) -> Tensor:
+        if self.part == "inputs":
+            return shrink(images)
+        maps = self.classifier.maps(images)
+        return maps if self.part == "maps" else self.classifier.pooled(maps)
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of all that changes the features of a view."""
+        about = f"{self.part} {self.classifier.size} {self.source.key}"
+        if self.part != "inputs":
+            about += f" {self.classifier.trunk_digest()}"
+        return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+    def _file(self, piece: int, view: str) -> Path:
+        return self.folder / self.key / f"{piece:05d}-{view.replace(' ', '-')}.npy"
+
+
+def compute_missing(wanted: Sequence[ViewFeatures], n_jobs: int, progress: bool = True) -> None:
+    """Compute what is not on disk yet, some files at a time; a stop loses only those begun.
+
+    Args:
+        wanted: What is needed.
+        n_jobs: Threads, each with torch's own number of them.
+        progress: Whether to show a bar.
+    """
+    tasks = {(features.key, *task): (features, *task) for features in wanted for task in features.missing()}
+    if not tasks:
+        return
+    for features in wanted:
+        features.classifier.to(features.device).eval()
+        if features.classifier.size >= _LARGE:
+            features.classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # Threads: torch lets go of the interpreter, and neither network nor images are copied.
+    parallel = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator_unordered")
+    made = parallel(delayed(features.compute)(piece, view) for features, piece, view in tasks.values())
+    for _ in tqdm(made, total=len(tasks), desc="features", unit="file", disable=None if progress else True):
+        pass
+    for features in wanted:
+        features.classifier.cpu()
+
+
+def readable(images: ImageSet, on_corrupt: str, say: Callable[[str], None] = print) -> ImageSet:
+    """Return the images that can be read.
+
+    Args:
+        images: The images; each is opened.
+        on_corrupt: ``"refuse"``: an image that cannot be read is an error; ``"skip"``: it is named and left out.
+        say: Where that goes.
+
+    Raises:
+        CorruptImageError: An image cannot be read, and is not to be skipped.
+    """
+    rows = []
+    for row in range(len(images)):
+        try:
+            images.read(row)
+            rows.append(row)
+        except CorruptImageError as error:
+            if on_corrupt != "skip":
+                raise CorruptImageError(f"{error}; --on-corrupt skip leaves such images out") from error
+            say(f"left out: {error}")
+    return images if len(rows) == len(images) else images.subset(rows)
+
+
+def read_images(images: ImageSet, rows: Sequence[int], size: int) -> Tensor:
+    """Return preprocessed images, ``[n, 3, size, size]``."""
+    return torch.stack([preprocess(images.read(row), size) for row in rows])

@@ -1,0 +1,184 @@
+"""From the CSVs of a study of images to its tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from equirl.agents.files import written_whole
+from equirl.names import unknown_name_message
+
+__all__ = ["report_study"]
+
+_VARIANT = ["group", "method", "level", "kind", "reads", "trained", "labels"]
+_NAMES = {
+    "plain": "plain",
+    "equitune": "equitune",
+    "equizero": "equizero",
+    "lambda_equitune": "λ-equitune",
+}
+
+
+def report_study(folder: Path, methods: Sequence[str] = ()) -> tuple[str, pd.DataFrame]:
+    """Write ``summary.md``, ``accuracy.png``, ``weights.png`` and ``reliability.png``, of some methods or all.
+
+    Returns:
+        The summary, and the accuracies that it is made from.
+
+    Raises:
+        FileNotFoundError: There is no study in the folder.
+        ValueError: A method that the study has not.
+    """
+    if not (folder / "study.csv").exists():
+        raise FileNotFoundError(f"{folder} has no study.csv; `equirl vision zero-shot` or `finetune` writes one")
+    study = _read(folder / "study.csv")
+    for method in methods:
+        if method not in set(study.method):
+            raise ValueError(unknown_name_message(f"method in {folder}", method, set(study.method)))
+    study, weights, reliability = (
+        _of(table, methods) for table in (study, _read(folder / "weights.csv"), _read(folder / "reliability.csv"))
+    )
+    text = "\n\n".join(filter(None, [_table(study), _choices(weights, reliability)]))
+    with written_whole(folder / "summary.md") as temporary:
+        temporary.write_text(text + "\n")
+    figures = {"accuracy": _draw_accuracy(study)}
+    if len(weights):
+        figures["weights"] = _draw_weights(weights)
+    if len(reliability):
+        figures["reliability"] = _draw_reliability(reliability)
+    for name, figure in figures.items():
+        with written_whole(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, dpi=150, format="png")
+    return text, study
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"angle": str, "view": str})
+
+
+def _of(table: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    return table[table.method.isin(methods)] if methods else table
+
+
+def _label(key: Sequence[object]) -> str:
+    """Return what a variant is called in a figure."""
+    _, method, level, kind, reads, trained, labels = (str(part) for part in key)
+    parts = [_NAMES[method], "" if kind == "-" else kind, "on maps" if level == "maps" else ""]
+    parts += ["reading inputs" if reads == "inputs" else "", "whole" if trained == "whole" else ""]
+    parts += [f"{labels} labels" if trained != "nothing" else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def _table(study: pd.DataFrame) -> str:
+    """Return accuracies in per cent: mean over seeds, and their range."""
+    angles = [angle for angle in ("0", "uniform", "any") if angle in set(study.angle)]
+    heads = {"0": "upright", "uniform": "uniformly turned", "any": "turned by any angle"}
+    lines = [
+        "| group | method | level | kind | reads | trained | labels | seeds | "
+        + " | ".join(heads[angle] for angle in angles)
+        + " | worst orientation |",
+        "|---" * (9 + len(angles)) + "|",
+    ]
+    for key, rows in study.groupby(_VARIANT, sort=False):
+        cells = [*map(str, key), str(rows.seed.nunique())]
+        cells += [_spread(rows[rows.angle == angle].accuracy) for angle in angles]
+        worst = rows[~rows.angle.isin(["uniform", "any"])].groupby("angle").accuracy.mean()
+        cells.append(f"{100 * worst.min():.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _spread(values: pd.Series) -> str:
+    if not len(values):
+        return ""
+    text = f"{100 * values.mean():.1f}"
+    return text if len(values) == 1 else f"{text} ({100 * values.min():.1f} to {100 * values.max():.1f})"
+
+
+def _choices(weights: pd.DataFrame, reliability: pd.DataFrame) -> str:
+    """Return how much the upright view weighs on upright images, over the whole test set, and what margins say."""
+    if not len(weights):
+        return ""
+    lines = [
+        "| group | method | level | kind | reads | trained | labels | weight of the upright view, mean "
+        "| it is the heaviest | by chance | it is chosen: least, greatest tenth of margins | accuracy there |",
+        "|---" * 12 + "|",
+    ]
+    for key, rows in weights.groupby(_VARIANT, sort=False):
+        upright = rows[rows["view"] == "0"]
+        cells = [*map(str, key), f"{upright['mean'].mean():.3f}", f"{100 * upright.largest.mean():.1f}"]
+        cells.append(f"{100 / rows['view'].nunique():.1f}")
+        of_choice = reliability[(reliability[_VARIANT] == list(key)).all(axis=1)] if len(reliability) else reliability
+        for column in ("upright", "accuracy"):
+            tenths = of_choice.groupby("tenth")[column].mean() if len(of_choice) else []
+            cells.append(f"{100 * tenths.iloc[0]:.0f}, {100 * tenths.iloc[-1]:.0f}" if len(tenths) else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _draw_accuracy(study: pd.DataFrame) -> Figure:
+    """Draw accuracy by angle, a panel for each group, a line for each variant; bands are the range over seeds."""
+    groups = list(dict.fromkeys(study.group))
+    figure = Figure(figsize=(8.5, 0.5 + 3.2 * len(groups)), layout="constrained")
+    panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
+    for axes, group in zip(panels, groups, strict=True):
+        of_group = study[study.group == group]
+        angles = list(dict.fromkeys(of_group.angle))
+        for key, rows in of_group.groupby(_VARIANT, sort=False):
+            by_angle = rows.groupby("angle").accuracy.agg(["mean", "min", "max"])
+            there = [angle for angle in angles if angle in by_angle.index]
+            at = [angles.index(angle) for angle in there]
+            values = 100 * by_angle.loc[there]
+            errors = np.abs(values[["min", "max"]].to_numpy().T - values["mean"].to_numpy())
+            axes.errorbar(at, values["mean"], yerr=errors, marker="o", capsize=2, label=_label(key))
+        axes.set_xticks(range(len(angles)), angles)
+        axes.set_ylabel("accuracy in %")
+        axes.set_title(f"{group}: images turned by", fontsize=9)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _draw_weights(weights: pd.DataFrame) -> Figure:
+    """Draw the weight of each view of upright images: mean, and the middle nine tenths, over the whole test set."""
+    groups = list(dict.fromkeys(weights.group))
+    figure = Figure(figsize=(8.5, 0.5 + 3 * len(groups)), layout="constrained")
+    panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
+    for axes, group in zip(panels, groups, strict=True):
+        of_group = weights[weights.group == group]
+        views = list(dict.fromkeys(of_group["view"]))
+        variants = list(of_group.groupby(_VARIANT, sort=False))
+        for number, (key, rows) in enumerate(variants):
+            values = rows.groupby("view")[["mean", "low", "high"]].mean().loc[views]
+            places = np.arange(len(views)) + 0.8 * (number + 0.5) / len(variants) - 0.4
+            errors = np.stack([values["mean"] - values.low, values.high - values["mean"]]).clip(min=0)
+            axes.bar(places, values["mean"], 0.8 / len(variants), yerr=errors, capsize=1, label=_label(key))
+        axes.axhline(1 / len(views), color="gray", linestyle=":")
+        axes.set_xticks(range(len(views)), views)
+        axes.set_ylabel("weight of a view")
+        axes.set_title(f"{group}: views of upright images, mean and 5 to 95 % over the test set", fontsize=9)
+        axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _draw_reliability(reliability: pd.DataFrame) -> Figure:
+    """Draw equizero's choice by the margin between its best and its second view, in tenths of the test set."""
+    groups = list(dict.fromkeys(reliability.group))
+    figure = Figure(figsize=(8.5, 0.5 + 3 * len(groups)), layout="constrained")
+    panels = figure.subplots(len(groups), 2, squeeze=False)
+    for row, group in zip(panels, groups, strict=True):
+        for axes, column, title in zip(row, ("upright", "accuracy"), ("upright view chosen", "accuracy"), strict=True):
+            for key, rows in reliability[reliability.group == group].groupby(_VARIANT, sort=False):
+                shares = 100 * rows.groupby("tenth")[column].mean()
+                axes.plot(shares.index, shares, marker="o", label=_label(key))
+            axes.set_xlabel("tenth of upright test images, by margin")
+            axes.set_ylabel(f"{title}, %", fontsize=8)
+            axes.set_ylim(0, 102)
+            axes.set_title(str(group), fontsize=9)
+            axes.grid(alpha=0.3)
+        row[-1].legend(fontsize=6)
+    return figure

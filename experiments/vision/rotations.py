@@ -1,0 +1,146 @@
+"""How a group moves images: exactly by quarter turns and mirrors, or by finer turns with interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from equirl import Representation, cyclic_group, dihedral_group, image_representation
+from equirl.names import unknown_name_message
+from equirl.representations import Tree
+
+__all__ = ["IMAGE_GROUPS", "InterpolatedRotations", "image_action", "make_view", "rotate", "view_names"]
+
+IMAGE_GROUPS = ("c4", "d4", "flip", "c8", "c16")
+"""Quarter turns, with mirrors, the mirror alone; eighth and sixteenth turns are interpolated."""
+
+
+class InterpolatedRotations(Representation):
+    """Turns by ``360 / n`` degrees around the centre, bilinear, black outside: a representation up to interpolation.
+
+    Turning forth and back does not give the same pixels, so what is built on it is equivariant approximately; quarter
+    turns among them are exact. ``homomorphism_error`` states how far off it is.
+
+    Args:
+        n: Order of the cyclic group, a multiple of 4.
+        shape: ``(channels, size, size)``.
+
+    Raises:
+        ValueError: An image that is not square, or another order.
+    """
+
+    def __init__(self, n: int, shape: Sequence[int]) -> None:
+        super().__init__()
+        if n % 4:
+            raise ValueError(f"interpolated rotations come in multiples of 4, so that quarter turns are exact; got {n}")
+        if len(shape) != 3 or shape[1] != shape[2]:
+            raise ValueError(f"rotations need square images [channels, size, size], not {list(shape)}")
+        self.group = cyclic_group(n)
+        self.shape = tuple(shape)
+
+    def orbit(self, x: Tree) -> Tensor:  # noqa: D102
+        images = self._checked(x)
+        return torch.stack([rotate(images, 360 * g / self.group.order) for g in range(self.group.order)], dim=1)
+
+    def pull_back(self, y: Tree) -> Tensor:  # noqa: D102
+        views = cast(Tensor, y)
+        order = self.group.order
+        return torch.stack([rotate(views[:, g], -360 * g / order) for g in range(order)], dim=1)
+
+    def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tensor:
+        images = self._checked(x)
+        if not isinstance(g, Tensor):
+            return rotate(images, 360 * self.group.index(g) / self.group.order)
+        moved = images.clone()
+        for element in g.unique().tolist():
+            rows = g == element
+            moved[rows] = rotate(images[rows], 360 * element / self.group.order)
+        return moved
+
+    def same_as(self, other: Representation) -> bool:  # noqa: D102
+        return isinstance(other, InterpolatedRotations) and (self.group, self.shape) == (other.group, other.shape)
+
+    def homomorphism_error(self, images: Tensor) -> float:
+        """Return the largest ``|rho(g) rho(h) x - rho(gh) x| / |x|`` over the group, for images ``[B, *shape]``."""
+        order = self.group.order
+        turned = self.orbit(images)
+        worst = 0.0
+        for g in range(order):
+            twice = self.orbit(turned[:, g])
+            once = turned[:, [(g + h) % order for h in range(order)]]
+            error = (twice - once).flatten(2).norm(dim=2) / images.flatten(1).norm(dim=1).unsqueeze(1)
+            worst = max(worst, float(error.max()))
+        return worst
+
+    def _checked(self, x: Tree) -> Tensor:
+        if not isinstance(x, Tensor) or tuple(x.shape[1:]) != self.shape:
+            shape = list(x.shape[1:]) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"this representation moves images {list(self.shape)}, not {shape}")
+        return x
+
+
+def image_action(name: str, shape: Sequence[int]) -> Representation:
+    """Return how a group moves images or feature maps.
+
+    Args:
+        name: One of ``IMAGE_GROUPS``.
+        shape: ``(channels, size, size)``.
+
+    Raises:
+        ValueError: An unknown name, or an image that is not square.
+    """
+    if name == "c4":
+        return image_representation(cyclic_group(4), shape)
+    if name == "d4":
+        return image_representation(dihedral_group(4), shape)
+    if name == "flip":
+        return image_representation(dihedral_group(1), shape)
+    if name in IMAGE_GROUPS:
+        return InterpolatedRotations(int(name[1:]), shape)
+    raise ValueError(unknown_name_message("group of images", name, IMAGE_GROUPS))
+
+
+def view_names(name: str) -> tuple[str, ...]:
+    """Return what each element of a group does, in its order: ``"90"``, or ``"mirror 90"`` where it mirrors first."""
+    if name == "flip":
+        return "0", "mirror 0"
+    if name == "d4":
+        return (*view_names("c4"), *(f"mirror {degrees}" for degrees in view_names("c4")))
+    order = image_action(name, (1, 1, 1)).group.order
+    return tuple(f"{360 * g / order:g}" for g in range(order))
+
+
+def make_view(name: str, images: Tensor) -> Tensor:
+    """Return images ``[B, C, S, S]`` moved as ``view_names`` says."""
+    mirror, _, degrees = name.rpartition(" ")
+    return rotate(images.flip(3) if mirror else images, float(degrees))
+
+
+def rotate(images: Tensor, degrees: float | Tensor) -> Tensor:
+    """Return images turned against the clock; multiples of 90 degrees exactly, others bilinear, black outside.
+
+    Args:
+        images: ``[B, C, S, S]``.
+        degrees: One angle, or one for each image, ``[B]``.
+    """
+    if not isinstance(degrees, Tensor):
+        quarters, rest = divmod(degrees, 90)
+        if rest == 0:
+            return torch.rot90(images, int(quarters) % 4, (2, 3))
+        degrees = torch.full((len(images),), float(degrees))
+    moved = torch.empty_like(images)
+    oblique = degrees % 90 != 0
+    for quarters in range(4):
+        rows = ~oblique & (degrees % 360 == 90 * quarters)
+        moved[rows] = torch.rot90(images[rows], quarters, (2, 3))
+    if oblique.any():
+        some = images[oblique]
+        angles = torch.deg2rad(degrees[oblique].double())
+        cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
+        theta = torch.stack([cosine, -sine, zero, sine, cosine, zero], dim=1).view(-1, 2, 3).to(images)
+        grid = nn.functional.affine_grid(theta, list(some.shape), align_corners=False)
+        moved[oblique] = nn.functional.grid_sample(some, grid, align_corners=False)
+    return moved

@@ -1,0 +1,176 @@
+"""Image classifiers whose answer does not depend on how an image is turned."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from equirl import Aggregator, Chunking, Mean, Orbit, Select, trivial_representation
+from equirl.experiments.vision.classifiers import Classifier
+from equirl.experiments.vision.lambda_networks import SHRUNK, make_lambda, shrink
+from equirl.experiments.vision.rotations import image_action
+from equirl.names import unknown_name_message
+from equirl.proxy_losses import ProxyLoss
+from equirl.symmetrization import symmetrize
+
+__all__ = ["LEVELS", "METHODS", "PROXY_LOSSES", "READS", "SymmetrizedClassifier", "make_image_aggregator"]
+
+METHODS = ("equitune", "equizero", "lambda_equitune")
+LEVELS = ("output", "maps")
+READS = ("features", "inputs")
+PROXY_LOSSES = {"similarity": "max_value", "confidence": "confidence", "entropy": "entropy"}
+"""Names here, and the core's: the largest logit or similarity, the largest probability, the entropy."""
+
+
+class SymmetrizedClassifier(nn.Module):
+    """An invariant classifier, ``M_G(gx) = M_G(x)``.
+
+    At the output: ``sum_g w(gx) M(gx)``. On feature maps: ``classifier(head(sum_g w(gx) g^-1 maps(gx)))``: equivariant
+    maps under a head that takes a mean over places, and so does not see how they are turned.
+
+    Args:
+        classifier: The backbone, used as it is.
+        group: One of ``IMAGE_GROUPS``.
+        aggregator: See ``make_image_aggregator``.
+        level: ``"output"`` or ``"maps"``.
+        reads: What a learned λ reads of a view: ``"features"``, pooled, or ``"inputs"``, the image itself, shrunk.
+
+    Raises:
+        ValueError: An unknown group, level or thing to read; or, on feature maps, a head that sees how they are turned.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        group: str,
+        aggregator: Aggregator,
+        level: str = "output",
+        reads: str = "features",
+    ) -> None:
+        super().__init__()
+        if level not in LEVELS:
+            raise ValueError(unknown_name_message("level", level, LEVELS))
+        if reads not in READS:
+            raise ValueError(unknown_name_message("thing for λ to read", reads, READS))
+        shape = (3, classifier.size, classifier.size)
+        self.classifier = classifier
+        self.aggregator = aggregator
+        self.level = level
+        self.reads = reads
+        self.images = image_action(group, shape)
+        with torch.no_grad():
+            training = classifier.training
+            maps = classifier.eval().maps(torch.zeros(1, *shape, device=classifier.mean.device))
+            n_classes = classifier.logits_of_maps(maps).shape[1]
+            classifier.train(training)
+        self.logits = trivial_representation(self.images.group, (n_classes,))
+        self.on_maps = image_action(group, maps.shape[1:]) if level == "maps" else None
+        if self.on_maps is not None:
+            _check_head(classifier, torch.rand_like(maps))
+        self._chunking = Chunking([classifier])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits of images ``[N, 3, S, S]``, ``[N, K]``."""
+        if self.on_maps is not None:
+            return self.classifier.logits_of_maps(self.equivariant_maps(images))
+        last, pooled = self.classifier.classifier, self._pooled
+        shown = self._shown if self.reads == "inputs" else None
+        return symmetrize(last, images, self.images, self.logits, self.aggregator, pooled, self._chunking, shown)  # type: ignore[arg-type]
+
+    def equivariant_maps(self, images: Tensor) -> Tensor:
+        """Return ``sum_g w(gx) g^-1 maps(gx)``, ``[N, C, h, h]``: turned images have turned maps.
+
+        Raises:
+            ValueError: The group does not act on feature maps here.
+        """
+        if self.on_maps is None:
+            raise ValueError('at level "output" the group does not act on feature maps; give level="maps"')
+        maps = self.classifier.maps
+        return symmetrize(
+            maps, images, self.images, self.on_maps, self.aggregator, chunking=self._chunking, shown=self._shown
+        )
+
+    def orbit(self, seen: Tensor, small: Tensor | None = None) -> Orbit:
+        """Return what the aggregator sees, of what has been computed of all views before.
+
+        Args:
+            seen: Pooled features ``[N, |G|, F]``; at level ``"maps"`` the maps, ``[N, |G|, C, h, h]``.
+            small: Shrunk images ``[N, |G|, 256]``, where λ reads the inputs.
+        """
+        plain = Orbit(seen, seen, seen, self.logits if self.on_maps is None else self.on_maps)
+        if self.on_maps is None:
+            plain = dataclasses.replace(plain, outputs=self.classifier.classifier(seen))
+        return self._with_small(plain if self.on_maps is None else self._of_maps(plain), small)
+
+    def logits_of_orbit(self, orbit: Orbit) -> Tensor:
+        """Return logits ``[N, K]`` from what ``orbit`` returned."""
+        combined = cast(Tensor, self.aggregator(orbit))
+        return combined if self.on_maps is None else self.classifier.logits_of_maps(combined)
+
+    def _pooled(self, images: Tensor) -> Tensor:
+        return self.classifier.pooled(self.classifier.maps(images))
+
+    def _shown(self, orbit: Orbit) -> Orbit:
+        small = None
+        if self.reads == "inputs":
+            views = cast(Tensor, orbit.inputs)
+            small = shrink(views.flatten(0, 1)).view(*views.shape[:2], -1)
+        return self._with_small(orbit if self.on_maps is None else self._of_maps(orbit), small)
+
+    def _with_small(self, orbit: Orbit, small: Tensor | None) -> Orbit:
+        return orbit if small is None else dataclasses.replace(orbit, features=small)
+
+    def _of_maps(self, orbit: Orbit) -> Orbit:
+        """Show what the head makes of each view's maps; combined are the maps."""
+        pooled = self.classifier.pooled(orbit.outputs.flatten(0, 1)).view(*orbit.outputs.shape[:2], -1)
+        logits = cast(Tensor, self.classifier.classifier(pooled))
+        return dataclasses.replace(orbit, features=pooled, outputs=logits, combined=orbit.outputs)
+
+
+def make_image_aggregator(
+    method: str,
+    inputs: int,
+    proxy_loss: str | ProxyLoss = "similarity",
+    lambda_network: str = "two-layer",
+    reads: str = "features",
+) -> Aggregator:
+    """Return the aggregator of a method.
+
+    Args:
+        method: One of ``METHODS``.
+        inputs: Length of the pooled features, which λ reads.
+        proxy_loss: Of equizero: one of ``PROXY_LOSSES``, or a callable ``Orbit -> [B, |G|]``.
+        lambda_network: Of λ-equitune; see ``make_lambda``.
+        reads: ``"features"``, or ``"inputs"``: λ reads shrunk images.
+
+    Raises:
+        ValueError: An unknown name.
+    """
+    if method == "equitune":
+        return Mean()
+    if method == "equizero":
+        if isinstance(proxy_loss, str):
+            if proxy_loss not in PROXY_LOSSES:
+                raise ValueError(unknown_name_message("proxy loss", proxy_loss, list(PROXY_LOSSES)))
+            proxy_loss = PROXY_LOSSES[proxy_loss]
+        return Select(proxy_loss)
+    if method != "lambda_equitune":
+        raise ValueError(unknown_name_message("method", method, METHODS))
+    return make_lambda(lambda_network, inputs if reads == "features" else SHRUNK**2)
+
+
+@torch.no_grad()
+def _check_head(classifier: Classifier, maps: Tensor) -> None:
+    """Check that the head makes the same of maps and of turned and mirrored maps."""
+    training = classifier.training
+    pooled = classifier.eval().pooled(maps)
+    for moved in (maps.rot90(1, (2, 3)), maps.flip(3)):
+        if not torch.allclose(classifier.pooled(moved), pooled, atol=1e-4, rtol=1e-3):
+            raise ValueError(
+                'level "maps" needs a head that does not see how maps are turned: a mean over places, and convolutions '
+                "of 1x1 at most; move the others to the feature maps"
+            )
+    classifier.train(training)

@@ -1,0 +1,202 @@
+"""Training image classifiers: plain ones, λ on features of all views, and whole symmetrized networks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from equirl.agents.files import written_whole
+from equirl.experiments.vision.extras import needed
+from equirl.experiments.vision.symmetrized import SymmetrizedClassifier
+
+__all__ = ["fit_lambda", "random_turns", "take_views", "train_images"]
+
+_HELD_OUT = 0.2
+
+
+def random_turns(n: int, cayley: Tensor, generator: torch.Generator) -> Tensor:
+    """Return for each of ``n`` images where its views stand if it is turned by a random ``h``: ``g h`` for all ``g``.
+
+    Args:
+        n: Number of images.
+        cayley: The group's multiplication table, ``[|G|, |G|]``.
+        generator: Draws ``h``.
+
+    Returns:
+        Group elements, ``[n, |G|]``.
+    """
+    return cayley[:, torch.randint(len(cayley), (n,), generator=generator)].T
+
+
+def take_views(features: Tensor, elements: Tensor) -> Tensor:
+    """Return the views ``elements [N, |G|]`` of features ``[N, |G|, ...]``."""
+    return features[torch.arange(len(features)).unsqueeze(1), elements]
+
+
+def fit_lambda(
+    model: SymmetrizedClassifier,
+    seen: Tensor,
+    labels: Tensor,
+    seed: int,
+    small: Tensor | None = None,
+    epochs: int = 100,
+    learning_rate: float = 1e-3,
+    batch_size: int = 128,
+    patience: int = 15,
+    report: Callable[[int, float, float], None] | None = None,
+) -> float:
+    """Fit λ alone, the network untouched: cross-entropy of the logits of images turned at random.
+
+    A fifth is held out for early stopping, at least one image; the weights that did best there are kept. One image is
+    held out and learned from.
+
+    Args:
+        model: With λ-equitune.
+        seen: What ``model.orbit`` takes, of upright images.
+        labels: Integers ``[N]``.
+        seed: Of the split, the turns and the batches.
+        small: What ``model.orbit`` takes, where λ reads the inputs.
+        epochs: At most.
+        learning_rate: Of Adam.
+        batch_size: Images in a gradient step.
+        patience: Epochs without a lower held-out loss after which it ends.
+        report: Called after each epoch with its number, the training loss and the held-out loss.
+
+    Returns:
+        The least held-out loss.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    cayley = model.images.group.cayley.cpu()
+    order = torch.randperm(len(seen), generator=generator)
+    n_held_out = max(1, round(_HELD_OUT * len(seen)))
+    judged, fits = order[:n_held_out], order[n_held_out:]
+    if len(fits) == 0:
+        fits = judged
+    fixed = random_turns(len(judged), cayley, generator)
+    network = model.aggregator
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    resting = list(model.classifier.parameters())
+    for parameter in resting:
+        parameter.requires_grad_(False)
+
+    def loss_of(rows: Tensor, elements: Tensor) -> Tensor:
+        orbit = model.orbit(
+            take_views(seen[rows], elements), None if small is None else take_views(small[rows], elements)
+        )
+        return nn.functional.cross_entropy(model.logits_of_orbit(orbit), labels[rows])
+
+    best, since = float("inf"), 0
+    weights = copy.deepcopy(network.state_dict())
+    for epoch in range(epochs):
+        losses = []
+        for rows in fits[torch.randperm(len(fits), generator=generator)].split(batch_size):  # type: ignore[no-untyped-call]
+            loss = loss_of(rows, random_turns(len(rows), cayley, generator))
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            losses.append(loss.detach())
+        with torch.no_grad():
+            value = float(loss_of(judged, fixed))
+        if report is not None:
+            report(epoch, float(torch.stack(losses).mean()), value)
+        since += 1
+        if value < best:
+            best, since, weights = value, 0, copy.deepcopy(network.state_dict())
+        if since >= patience:
+            break
+    network.load_state_dict(weights)
+    for parameter in resting:
+        parameter.requires_grad_(True)
+    return best
+
+
+def train_images(
+    model: nn.Module,
+    read: Callable[[Tensor], Tensor],
+    labels: Tensor,
+    seed: int,
+    steps: int,
+    learning_rate: float,
+    batch_size: int = 64,
+    accumulate: int = 1,
+    turned: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    progress: str | None = None,
+    mixed_precision: str = "no",
+    device: str = "cpu",
+    resume: Path | None = None,
+    report: Callable[[int, float], None] | None = None,
+) -> None:
+    """Train all parameters of a network on images, cross-entropy of its logits, with ``accelerate``.
+
+    Args:
+        model: ``[N, 3, S, S] -> [N, K]``; λ, where there is one, is trained along.
+        read: Numbers of images ``[n]`` to the images, ``[n, 3, S, S]``.
+        labels: Integers ``[N]``.
+        seed: Of batches and turns.
+        steps: Gradient steps.
+        learning_rate: Of AdamW, falling to zero along a half cosine.
+        batch_size: Images on each device at once.
+        accumulate: Batches in a gradient step.
+        turned: Turns a batch at random; ``None``: as they are.
+        progress: What the bar says; ``None``: no bar.
+        mixed_precision: ``"no"``, ``"fp16"`` or ``"bf16"``.
+        device: ``"cpu"``, or anything else: what ``accelerate`` finds, one or many.
+        resume: File of the state; a training that was stopped goes on from it. To be removed by who keeps the result.
+        report: Called every 50 steps with the step and the mean loss since.
+    """
+    accelerate = needed("accelerate")
+    accelerator = accelerate.Accelerator(
+        cpu=device == "cpu", mixed_precision=mixed_precision, gradient_accumulation_steps=accumulate
+    )
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    rates: Any = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    done = 0
+    if resume is not None and resume.exists():
+        state = torch.load(resume, map_location="cpu", weights_only=True)
+        model.load_state_dict(state["weights"])
+        optimizer.load_state_dict(state["optimizer"])
+        rates.load_state_dict(state["rates"])
+        generator.set_state(state["generator"])
+        done = state["done"]
+    wrapped, prepared = accelerator.prepare(model, optimizer)
+    wrapped.train()
+    losses: list[Tensor] = []
+    for step in tqdm(range(done, steps), initial=done, total=steps, desc=progress, disable=progress is None or None):
+        for _ in range(accumulate):
+            rows = torch.randint(len(labels), (batch_size * accelerator.num_processes,), generator=generator)
+            rows = rows[accelerator.process_index :: accelerator.num_processes]
+            batch = read(rows) if turned is None else turned(read(rows), generator)
+            with accelerator.accumulate(wrapped):
+                loss = nn.functional.cross_entropy(
+                    wrapped(batch.to(accelerator.device)), labels[rows].to(accelerator.device)
+                )
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(wrapped.parameters(), 5.0)
+                prepared.step()
+                prepared.zero_grad()
+            losses.append(loss.detach())
+        rates.step()
+        if (step + 1) % 50 == 0:
+            if report is not None:
+                report(step + 1, float(torch.stack(losses).mean()))
+            losses.clear()
+            if resume is not None and accelerator.is_main_process:
+                state = {
+                    "weights": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "rates": rates.state_dict(),
+                    "generator": generator.get_state(),
+                    "done": step + 1,
+                }
+                with written_whole(resume) as temporary:
+                    torch.save(state, temporary)
+    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False).eval()

