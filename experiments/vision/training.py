@@ -165,6 +165,7 @@ def train_images(
         optimizer.load_state_dict(state["optimizer"])
         rates.load_state_dict(state["rates"])
         generator.set_state(state["generator"])
+        torch.set_rng_state(state["dropout"])
         done = state["done"]
     wrapped, prepared = accelerator.prepare(model, optimizer)
     wrapped.train()
@@ -186,8 +187,7 @@ def train_images(
             losses.append(loss.detach())
         rates.step()
         if (step + 1) % 50 == 0:
-            if report is not None:
-                report(step + 1, float(torch.stack(losses).mean()))
+            mean = float(torch.stack(losses).mean())
             losses.clear()
             if resume is not None and accelerator.is_main_process:
                 state = {
@@ -195,8 +195,11 @@ def train_images(
                     "optimizer": optimizer.state_dict(),
                     "rates": rates.state_dict(),
                     "generator": generator.get_state(),
+                    "dropout": torch.get_rng_state(),
                     "done": step + 1,
                 }
                 with written_whole(resume) as temporary:
                     torch.save(state, temporary)
+            if report is not None:
+                report(step + 1, mean)
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False).eval()

@@ -17,6 +17,7 @@ from equirl.experiments.vision.classifiers import Classifier, LinearHead, invert
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
 from equirl.experiments.vision.image_sets import ImageSet, load_images
 from equirl.experiments.vision.orbit_features import Source, ViewFeatures, compute_missing, read_images, readable
+from equirl.experiments.vision.processes import main_process_first
 from equirl.experiments.vision.rotations import InterpolatedRotations, image_action, view_names
 from equirl.experiments.vision.training import train_images
 from equirl.experiments.vision.zero_shot import Bridge, load_zero_shot, read_class_names
@@ -117,7 +118,8 @@ class Workbench:
 
     def _upright(self, classifier: Classifier, images: ImageSet) -> np.ndarray:
         features = ViewFeatures(classifier, Source(images), ("0",), "pooled", self._folder, self.config.device)
-        compute_missing([features], self.config.n_jobs)
+        with main_process_first(self.config.device):
+            compute_missing([features], self.config.n_jobs)
         found: np.ndarray = features.load()[:, 0].numpy()
         return found
 

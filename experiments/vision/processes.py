@@ -1,0 +1,34 @@
+"""One study in several processes, as ``accelerate launch`` starts them: who goes first, and who waits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from equirl.experiments.vision.extras import needed
+
+__all__ = ["in_several_processes", "main_process_first"]
+
+_LONGEST_WAIT = timedelta(days=7)
+
+
+def in_several_processes() -> bool:
+    """Return whether this process is one of several that train one network together."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def main_process_first(device: str) -> Iterator[None]:
+    """Let the main process do what follows, then the others, who find it done; alone, do it.
+
+    Args:
+        device: Torch device of the study.
+    """
+    if not in_several_processes():
+        yield
+        return
+    state = needed("accelerate").PartialState(cpu=device == "cpu", timeout=_LONGEST_WAIT)
+    with state.main_process_first():
+        yield

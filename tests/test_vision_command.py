@@ -1,0 +1,233 @@
+"""`equirl vision` from the command line: studies that go on, figures, costs, and clear exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from tiny_images import save_tiny_clip
+
+from equirl.experiments.vision import main
+from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig, variants_of
+
+pytest.importorskip("accelerate", reason="the extra vision is not installed")
+pytest.importorskip("sklearn", reason="the extra vision is not installed")
+
+SMALL = ["--model", "small-cnn", "--data", "digits", "--labels", "60", "--head-images", "900", "--test-images", "150"]
+SMALL += ["--pretrain-steps", "150", "--n-jobs", "1"]
+
+
+def _run(*arguments: str, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("equirl")), "vision", *arguments]
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=400, env={**os.environ, **environment}
+    )
+    assert run.returncode == expect, run.stdout[-3000:] + run.stderr[-3000:]
+    return run
+
+
+def test_finetuning_a_small_network(tmp_path: Path) -> None:
+    out, csv = tmp_path / "study", tmp_path / "accuracy.csv"
+    options = [*SMALL, "--group", "c4", "flip", "--out", str(out), "--cache", str(tmp_path / "cache"), "--any-angle"]
+    run = _run("finetune", *options, "--csv", str(csv))
+    assert "small CNN, seed 0" not in run.stdout
+    table = pd.read_csv(csv, dtype={"angle": str})
+    assert list(table.columns[:6]) == ["method", "group", "angle", "accuracy", "n", "seed"]
+    assert set(table.method) == {"plain", "equitune", "equizero", "lambda_equitune"}
+    assert set(table[table.group == "c4"].angle) == {"0", "90", "180", "270", "uniform", "any"}
+    assert set(table[table.group == "flip"].angle) == {"0", "mirror 0", "uniform", "any"}
+    assert (table.n == 150).all()
+
+    by = table[table.group == "c4"].pivot_table(index="method", columns="angle", values="accuracy")
+    assert by.loc["plain", "0"] > 0.7  # it has learned
+    assert by.loc["plain", "180"] < by.loc["plain", "0"] - 0.2  # upright digits only
+    exact = by[["0", "90", "180", "270", "uniform"]].drop("plain")
+    assert (exact.max(axis=1) == exact.min(axis=1)).all()  # every orientation gets the same answers
+
+    weights = pd.read_csv(out / "weights.csv")
+    assert (weights.n == 150).all()  # the whole test set, not an example
+    sums = weights.groupby(["group", "method"])["mean"].sum()
+    assert np.allclose(sums, 1, atol=1e-4)
+    reliability = pd.read_csv(out / "reliability.csv")
+    assert reliability.groupby("group").n.sum().eq(150).all()
+    assert json.loads((out / "record.json").read_text())["config"]["model"] == "small-cnn"
+    for name in ("accuracy.png", "weights.png", "reliability.png", "summary.md"):
+        assert (out / name).stat().st_size > 500
+    assert list((out / "tb").rglob("events.*"))
+
+    again = _run("finetune", *options)
+    assert "8 runs, 0 to do" in again.stdout
+    (next((out / "runs").glob("study-equitune-c4*"))).unlink()
+    assert "8 runs, 1 to do" in _run("finetune", *options, "--csv", str(csv)).stdout
+    assert pd.read_csv(csv, dtype={"angle": str}).equals(table)
+
+    drawn = tmp_path / "drawn.csv"
+    _run("plot", "--folder", str(out), "--method", "plain", "equizero", "--csv", str(drawn))
+    assert set(pd.read_csv(drawn).method) == {"plain", "equizero"}
+    assert "lambda_equitune" not in (out / "summary.md").read_text()
+    failed = _run("plot", "--folder", str(out), "--method", "equizer", expect=2)
+    assert "is unknown; known: equitune, equizero, lambda_equitune, plain. Did you mean 'equizero'?" in failed.stderr
+
+
+def test_the_whole_network_is_trained_through_each_method(tmp_path: Path) -> None:
+    options = [*SMALL, "--whole-steps", "60", "--out", str(tmp_path), "--cache", str(tmp_path / "cache")]
+    options += ["--level", "maps", "--method", "plain", "lambda_equitune", "--batch-size", "16", "--accumulate", "2"]
+    _run("finetune", *options)
+    table = pd.read_csv(tmp_path / "study.csv", dtype={"angle": str})
+    uniform = table[table.angle == "uniform"].set_index(["method", "trained"]).accuracy
+    assert set(uniform.index) == {
+        ("plain", "nothing"),
+        ("plain", "whole"),
+        ("lambda_equitune", "lambda"),
+        ("lambda_equitune", "whole"),
+    }
+    assert uniform["plain", "whole"] > uniform["plain", "nothing"]
+    whole = table[(table.method == "lambda_equitune") & (table.trained == "whole")]
+    assert whole.accuracy.max() - whole.accuracy.min() < 0.01
+    assert not list((tmp_path / "runs").glob("*.part"))
+
+
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    options = [*SMALL, "--whole-steps", "50", "--out", str(tmp_path), "--cache", str(tmp_path / "cache")]
+    options += ["--method", "plain", "equitune", "--batch-size", "8"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command += ["--no_python", str(Path(sys.executable).with_name("equirl")), "vision", "finetune", *options]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    table = pd.read_csv(tmp_path / "study.csv")
+    assert set(zip(table.method, table.trained, strict=True)) == {
+        (method, trained) for method in ("plain", "equitune") for trained in ("nothing", "whole")
+    }
+
+
+def test_zero_shot_with_a_clip_of_a_folder(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the extra vision is not installed")
+    clip = save_tiny_clip(tmp_path / "clip")
+    options = ["--model", f"clip:{clip}", "--data", "digits", "--labels", "40", "--test-images", "60", "--group", "d4"]
+    options += ["--proxy-loss", "similarity", "entropy", "--lambda-network", "attention", "--reads", "inputs"]
+    options += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--n-jobs", "1"]
+    _run("zero-shot", *options)
+    table = pd.read_csv(tmp_path / "out" / "study.csv", dtype={"angle": str})
+    symmetric = table[table.method != "plain"].groupby(["method", "kind"]).accuracy
+    assert (symmetric.max() == symmetric.min()).all()
+    assert set(table[table.method == "equizero"].kind) == {"similarity", "entropy"}
+    missing = _run("zero-shot", "--model", f"clip:{tmp_path / 'nothing'}", "--data", "digits", expect=2)
+    assert "cannot be loaded: give a name on the Hugging Face hub or a folder, or take `bridge`" in missing.stderr
+
+
+def test_corrupt_images_are_refused_or_skipped(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for label in range(2):
+        folder = tmp_path / "images" / str(label)
+        folder.mkdir(parents=True)
+        for number in range(40):
+            pixels = generator.integers(60, size=(12, 12, 3)).astype(np.uint8)
+            pixels[:5] += 150 * np.uint8(label)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    (tmp_path / "images" / "1" / "7.png").write_text("no image")
+    options = [
+        "--data",
+        f"folder:{tmp_path / 'images'}",
+        "--model",
+        "small-cnn",
+        "--labels",
+        "10",
+        "--head-images",
+        "30",
+    ]
+    options += ["--pretrain-steps", "20", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    refused = _run("finetune", *options, "--method", "plain", expect=2)
+    assert "7.png is no image that can be read" in refused.stderr
+    skipped = _run("finetune", *options, "--method", "plain", "--on-corrupt", "skip")
+    assert "left out:" in skipped.stdout
+    assert "7.png" in skipped.stdout
+
+
+def test_costs(tmp_path: Path) -> None:
+    csv = tmp_path / "speed.csv"
+    options = ["--model", "small-cnn", "--group", "c4", "--batch", "4", "--rounds", "1", "--csv", str(csv)]
+    _run("speed", *options)
+    table = pd.read_csv(csv, keep_default_na=False)
+    assert len(table) == 1 + 3 * 2
+    assert (table.seconds > 0).all()
+    peaks = table.set_index(["method", "level"]).peak_ratio_to_plain
+    assert peaks["plain", "-"] == 1
+    assert (peaks.drop(("plain", "-")) > 1).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["finetun"],
+            "command 'finetun' is unknown; known: data, finetune, plot, speed, zero-shot. Did you mean 'fine",
+        ),
+        (["finetune", "--group", "c6"], "group of images 'c6' is unknown; known: c16, c4, c8, d4, flip"),
+        (["finetune", "--method", "lambda"], "method 'lambda' is unknown"),
+        (["finetune", "--proxy-loss", "no_module:loss"], "proxy loss 'no_module:loss': No module named 'no_module'"),
+        (["finetune", "--proxy-loss", "certainty"], "proxy loss 'certainty' is unknown"),
+        (["finetune", "--labels", "0"], "labels must be at least 1; got 0"),
+        (["finetune", "--mixed-precision", "fp8"], "mixed precision 'fp8' is unknown"),
+        (["finetune", "--device", "tpu"], "device 'tpu' cannot be used here"),
+        (["finetune", "--on-corrupt", "ignore"], "way with corrupt images 'ignore' is unknown; known: refuse, skip"),
+        (["finetune", "--data", "digits"], "digits has 1078 images to learn from, too few: 1000 for --labels and 2000"),
+        (["finetune", "--data", "digits", "--model", "resnet", "--head-images", "50"], "model 'resnet' is unknown"),
+        (["zero-shot", "--data", "digits", "--templates", "a photo"], "has no {} for the class name"),
+        (["zero-shot", "--data", "digits", "--class-names", "missing.txt"], "no file of class names missing.txt"),
+        (["plot", "--folder", "missing"], "missing has no study.csv"),
+        (["speed", "--rounds", "0"], "rounds and batch must be at least 1"),
+    ],
+)
+def test_mistakes_are_named(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_installed_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["finetune", "--data", "digits", "--labels", "60", "--head-images", "100"]
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    assert main(options) == 2
+    assert "pip install --no-deps efficientnet-lite-pytorch==0.1.0" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    assert main([*options, "--model", "small-cnn"]) == 2
+    assert "needs accelerate, which is not installed: pip install 'equirl[vision]'" in capsys.readouterr().err
+
+
+def test_help_and_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert main(["--help"]) == 0
+    assert "equirl vision zero-shot --invert" in capsys.readouterr().out
+    assert main(["data"]) == 0
+    assert "imagenetv2:FOLDER" in capsys.readouterr().out
+
+
+def test_variants_are_each_told_apart() -> None:
+    config = FinetuneConfig(
+        group=("c4", "d4"),
+        level=("output", "maps"),
+        proxy_loss=("similarity", "entropy"),
+        lambda_network=("linear", "attention"),
+        reads=("features", "inputs"),
+        labels=(100, 10),
+        whole_steps=5,
+    )
+    variants = variants_of(config)
+    assert len({variant.name for variant in variants}) == len(variants) == len(set(variants))
+    # plain, equitune, equizero, λ: as it is, and trained as a whole with each number of labels
+    assert len(variants) == 2 * (1 + 2 + 2 + 4 + 4 + 8 + 16 + 16)
+    assert len(variants_of(ZeroShotConfig())) == 4

