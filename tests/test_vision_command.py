@@ -97,15 +97,15 @@ def test_the_whole_network_is_trained_through_each_method(tmp_path: Path) -> Non
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
     options = [*SMALL, "--whole-steps", "50", "--out", str(tmp_path), "--cache", str(tmp_path / "cache")]
     options += ["--method", "plain", "equitune", "--batch-size", "8"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command += ["--no_python", str(Path(sys.executable).with_name("equirl")), "vision", "finetune", *options]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no-python"]
+    command += [str(Path(sys.executable).with_name("equirl")), "vision", "finetune", *options]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     table = pd.read_csv(tmp_path / "study.csv")
     assert set(zip(table.method, table.trained, strict=True)) == {
         (method, trained) for method in ("plain", "equitune") for trained in ("nothing", "whole")
     }
+    assert run.stdout.count("Written to") == 1
 
 
 def test_zero_shot_with_a_clip_of_a_folder(tmp_path: Path) -> None:

@@ -245,6 +245,36 @@ def test_accumulated_batches_are_one_large_batch() -> None:
         assert torch.allclose(many.state_dict()[name], value, atol=1e-5), name
 
 
+def test_two_processes_share_a_batch(tmp_path: Path) -> None:
+    """Each takes half of it, and both end up with the network that one process makes of the whole."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch
+from tiny_images import tiny_classifier
+from test_vision_training import _train
+torch.set_num_threads(1)
+model = tiny_classifier()
+_train(model, 5, batch_size=8)
+import torch.distributed as together
+assert together.get_world_size() == 2
+torch.save(model.state_dict(), {str(tmp_path)!r} + f"/{{together.get_rank()}}.pt")
+together.destroy_process_group()
+"""
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert run.returncode == 0, run.stderr[-3000:]
+    expected = tiny_classifier()
+    _train(expected, 5, batch_size=16)
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name, value in expected.state_dict().items():
+            assert torch.allclose(found[name], value, atol=1e-5), name
+
+
 def test_the_whole_network_learns_through_the_method() -> None:
     """Brightness in one corner tells the class, wherever the image is turned."""
     generator = torch.Generator().manual_seed(0)

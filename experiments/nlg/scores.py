@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
-from equirl.experiments.nlg.extras import needed
+from equirl.experiments.extras import NLG, needed
 from equirl.experiments.nlg.regard import load_regard
 from equirl.experiments.nlg.word_groups import WordGroup
+from equirl.experiments.own_functions import own_function
 
 __all__ = ["Score", "make_score", "own_score", "sentiment"]
 
@@ -18,7 +18,7 @@ Score = Callable[[list[str]], list[float]]
 
 def sentiment() -> Score:
     """Return VADER's compound sentiment, from -1 to 1 (Hutto and Gilbert 2014): a lexicon and some rules."""
-    analyzer: Any = needed("vaderSentiment.vaderSentiment").SentimentIntensityAnalyzer()
+    analyzer: Any = needed("vaderSentiment.vaderSentiment", NLG).SentimentIntensityAnalyzer()
     return lambda texts: [float(analyzer.polarity_scores(text)["compound"]) for text in texts]
 
 
@@ -55,10 +55,4 @@ def own_score(name: str) -> Score:
     Raises:
         ValueError: Not of that form, or it cannot be imported.
     """
-    module, colon, function = name.partition(":")
-    if not colon:
-        raise ValueError(f"score {name!r} is unknown; known: sentiment, regard, or MODULE:FUNCTION of your own")
-    try:
-        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"score {name!r}: {error}; it is imported from where Python finds modules") from error
+    return own_function("score", name, ("sentiment", "regard"))

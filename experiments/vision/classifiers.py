@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from equirl.experiments.extras import VISION, needed
 from equirl.experiments.vision import efficientnet
-from equirl.experiments.vision.extras import needed
 from equirl.names import unknown_name_message
 
 __all__ = ["MODELS", "Classifier", "LinearHead", "SmallCNN", "inverted", "load_backbone", "preprocess"]
@@ -85,7 +85,7 @@ class LinearHead(nn.Linear):
 
     def fit(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Fit to features ``[N, F]`` and integer labels ``[N]``, standardised first, with scikit-learn's solver."""
-        linear_model = needed("sklearn.linear_model")
+        linear_model = needed("sklearn.linear_model", VISION)
         mean, std = features.mean(axis=0), features.std(axis=0) + 1e-6
         model = linear_model.LogisticRegression(C=0.05, max_iter=300)
         model.fit((features - mean) / std, labels)

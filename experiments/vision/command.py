@@ -68,15 +68,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _study(config: ZeroShotConfig | FinetuneConfig) -> int:
+    from equirl.experiments.vision.processes import is_main_process
     from equirl.experiments.vision.report import report_study
     from equirl.experiments.vision.study import run_study
 
     table = run_study(config)
+    if not is_main_process():
+        return 0
     text, _ = report_study(config.out)
     print(text)
-    print(
-        f"\nWritten to {config.out}: study.csv, weights.csv, reliability.csv, summary.md, figures; tensorboard --logdir"
-    )
+    print(f"\nWritten to {config.out}: study.csv, weights.csv, reliability.csv, summary.md, figures, tb (TensorBoard)")
     _write_csv(table, config.csv)
     return 0
 

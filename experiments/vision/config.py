@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from equirl.experiments.devices import check_device
+from equirl.experiments.own_functions import own_function
 from equirl.experiments.vision.lambda_networks import LAMBDA_NETWORKS
 from equirl.experiments.vision.rotations import IMAGE_GROUPS
 from equirl.experiments.vision.symmetrized import LEVELS, METHODS, PROXY_LOSSES, READS
@@ -240,10 +240,4 @@ def proxy_loss_of(name: str) -> str | Callable[[Any], Any]:
     """
     if name in PROXY_LOSSES:
         return name
-    module, colon, function = name.partition(":")
-    if not colon:
-        raise ValueError(unknown_name_message("proxy loss", name, [*PROXY_LOSSES, "MODULE:FUNCTION"]))
-    try:
-        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"proxy loss {name!r}: {error}; it is imported from where Python finds modules") from error
+    return own_function("proxy loss", name, PROXY_LOSSES)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from equirl.experiments.vision.extras import needed, package_folder
+from equirl.experiments.extras import needed, package_folder
 
 __all__ = ["MEAN", "SIZE", "STD", "LiteHead", "LiteMaps", "load_efficientnet"]
 

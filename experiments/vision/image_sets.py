@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from equirl.experiments.vision.extras import needed, package_folder
+from equirl.experiments.extras import VISION, needed, package_folder
 from equirl.names import unknown_name_message
 
 __all__ = ["CorruptImageError", "ImageSet", "image_sets", "load_images"]
@@ -55,7 +55,7 @@ class ImageSet:
         """A digest of the content."""
         return hashlib.sha256(f"{self.name} {self.content} {self.labels.tobytes().hex()}".encode()).hexdigest()[:16]
 
-    def subset(self, rows: Sequence[int]) -> ImageSet:
+    def subset(self, rows: Sequence[int] | np.ndarray) -> ImageSet:
         """Return some of the images, in the order given."""
         chosen, read = np.asarray(rows, dtype=int), self.read
         content = f"{self.content} {hashlib.sha256(chosen.tobytes()).hexdigest()}"
@@ -131,7 +131,7 @@ def _gray(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tuple[str,
 
 
 def _digits() -> ImageSet:
-    datasets = needed("sklearn.datasets")
+    datasets = needed("sklearn.datasets", VISION)
     digits = datasets.load_digits()
     return _gray("digits", (digits.images * 255 / 16).round().astype(np.uint8), digits.target, _DIGITS)
 

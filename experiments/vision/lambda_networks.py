@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -72,4 +72,4 @@ def make_lambda(name: str, inputs: int) -> Aggregator:
 def shrink(images: Tensor) -> Tensor:
     """Return images ``[N, C, S, S]`` in grey and small, as vectors ``[N, 256]``; quarter turns and mirrors commute."""
     small = nn.functional.adaptive_avg_pool2d(images.mean(dim=1, keepdim=True), SHRUNK)
-    return cast(Tensor, small.flatten(1))
+    return small.flatten(1)

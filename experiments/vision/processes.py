@@ -1,4 +1,4 @@
-"""One study in several processes, as ``accelerate launch`` starts them: who goes first, and who waits."""
+"""One study in several processes, as ``accelerate launch`` or ``torchrun`` starts them: who goes first, who waits."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from equirl.experiments.vision.extras import needed
+from equirl.experiments.extras import VISION, needed
 
-__all__ = ["in_several_processes", "main_process_first"]
+__all__ = ["in_several_processes", "is_main_process", "main_process_first"]
 
 _LONGEST_WAIT = timedelta(days=7)
 
@@ -17,6 +17,11 @@ _LONGEST_WAIT = timedelta(days=7)
 def in_several_processes() -> bool:
     """Return whether this process is one of several that train one network together."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_main_process() -> bool:
+    """Return whether this is the process that reports, the only one or the first of several."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager
@@ -29,6 +34,6 @@ def main_process_first(device: str) -> Iterator[None]:
     if not in_several_processes():
         yield
         return
-    state = needed("accelerate").PartialState(cpu=device == "cpu", timeout=_LONGEST_WAIT)
+    state = needed("accelerate", VISION).PartialState(cpu=device == "cpu", timeout=_LONGEST_WAIT)
     with state.main_process_first():
         yield

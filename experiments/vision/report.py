@@ -114,8 +114,8 @@ def _choices(weights: pd.DataFrame, reliability: pd.DataFrame) -> str:
         cells.append(f"{100 / rows['view'].nunique():.1f}")
         of_choice = reliability[(reliability[_VARIANT] == list(key)).all(axis=1)] if len(reliability) else reliability
         for column in ("upright", "accuracy"):
-            tenths = of_choice.groupby("tenth")[column].mean() if len(of_choice) else []
-            cells.append(f"{100 * tenths.iloc[0]:.0f}, {100 * tenths.iloc[-1]:.0f}" if len(tenths) else "")
+            shares = 100 * of_choice.groupby("tenth")[column].mean()
+            cells.append(f"{shares.iloc[0]:.0f}, {shares.iloc[-1]:.0f}" if len(shares) else "")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

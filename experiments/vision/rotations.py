@@ -55,7 +55,7 @@ class InterpolatedRotations(Representation):
         if not isinstance(g, Tensor):
             return rotate(images, 360 * self.group.index(g) / self.group.order)
         moved = images.clone()
-        for element in g.unique().tolist():
+        for element in set(g.tolist()):
             rows = g == element
             moved[rows] = rotate(images[rows], 360 * element / self.group.order)
         return moved

@@ -58,7 +58,7 @@ def speed_rows(config: SpeedConfig) -> Iterator[Sequence[Any]]:
         for key, model in models.items():
             ratios = [ours / theirs for ours, theirs in zip(times[key][1:], times[plain][1:], strict=True)]
             seconds = statistics.median(times[key][1:]), min(times[key][1:]), max(times[key][1:])
-            order = 1 if key == plain else model.images.group.order
+            order = model.images.group.order if isinstance(model, SymmetrizedClassifier) else 1
             yield (
                 *(config.model, *key, order, batch),
                 *(round(value, 5) for value in seconds),

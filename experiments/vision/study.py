@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -72,12 +72,13 @@ def run_study(config: _Config) -> pd.DataFrame:
     frozen = [job for job in jobs if job[1].trained != "whole"]
     weighed = [job for job in frozen if job[1].method in ("equizero", "lambda_equitune")]
     picked = [job for job in weighed if job[1].method == "equizero"]
+    n_jobs = 1 if in_several_processes() else config.n_jobs  # 1: in this process, one of those that go together
     with main_process_first(config.device):
-        run_missing(frozen, _accuracies, _accuracy_file, COLUMNS, config.n_jobs)
-        run_missing(weighed, _weights, _weights_file, WEIGHT_COLUMNS, config.n_jobs)
-        run_missing(picked, _reliability, _reliability_file, RELIABILITY_COLUMNS, config.n_jobs)
+        run_missing(frozen, _accuracies, _accuracy_file, COLUMNS, n_jobs)
+        run_missing(weighed, _weights, _weights_file, WEIGHT_COLUMNS, n_jobs)
+        run_missing(picked, _reliability, _reliability_file, RELIABILITY_COLUMNS, n_jobs)
     if whole:
-        run_missing(whole, _accuracies, _accuracy_file, COLUMNS, 1 if in_several_processes() else config.n_jobs)
+        run_missing(whole, _accuracies, _accuracy_file, COLUMNS, n_jobs)
     with main_process_first(config.device):
         gather_runs([_accuracy_file(job) for job in jobs], COLUMNS, config.out / "study.csv")
         gather_runs([_weights_file(job) for job in weighed], WEIGHT_COLUMNS, config.out / "weights.csv")
@@ -90,14 +91,14 @@ def _prepared(config: _Config) -> list[Workbench]:
     """Return the workbench of every network; small CNNs are trained some at a time."""
     if config.model == "small-cnn" and config.seeds > 1 and config.n_jobs > 1 and not in_several_processes():
         Parallel(n_jobs=config.n_jobs)(delayed(_train)(config, seed) for seed in range(config.seeds))
-    return [Workbench(config, seed) for seed in range(config.seeds if config.model == "small-cnn" else 1)]
+    return [_workbench(config, seed) for seed in range(config.seeds if config.model == "small-cnn" else 1)]
 
 
 def _train(config: _Config, seed: int) -> None:
     Workbench(config, seed)
 
 
-@lru_cache(maxsize=4)
+@cache
 def _workbench(config: _Config, seed: int) -> Workbench:
     return Workbench(config, seed)
 
@@ -306,12 +307,12 @@ def _whole_accuracies(job: _Job) -> Iterator[tuple[str, Tensor]]:
         )
     exact = not isinstance(action, InterpolatedRotations)
     for view in view_names(variant.group) if exact or variant.method == "plain" else ("0",):
-        yield view, _right_of_images(bench, model, lambda some, rows, v=view: make_view(v, some))  # type: ignore[misc]
+        yield view, _right_of_images(bench, model, lambda some, rows, v=view: make_view(v, some))
     turns = bench.turns(variant.group)
     yield "uniform", _right_of_images(bench, model, lambda some, rows: cast(Tensor, action.apply(turns[rows], some)))
     if config.any_angle:
-        degrees = bench.test_source(variant.group, "any").degrees
-        yield "any", _right_of_images(bench, model, lambda some, rows: rotate(some, torch.from_numpy(degrees[rows])))
+        degrees = torch.from_numpy(bench.any_degrees())
+        yield "any", _right_of_images(bench, model, lambda some, rows: rotate(some, degrees[rows]))
     path.unlink(missing_ok=True)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from equirl.agents.files import written_whole
-from equirl.experiments.vision.extras import needed
+from equirl.experiments.extras import VISION, needed
 from equirl.experiments.vision.symmetrized import SymmetrizedClassifier
 
 __all__ = ["fit_lambda", "random_turns", "take_views", "train_images"]
@@ -150,7 +150,7 @@ def train_images(
         resume: File of the state; a training that was stopped goes on from it. To be removed by who keeps the result.
         report: Called every 50 steps with the step and the mean loss since.
     """
-    accelerate = needed("accelerate")
+    accelerate = needed("accelerate", VISION)
     accelerator = accelerate.Accelerator(
         cpu=device == "cpu", mixed_precision=mixed_precision, gradient_accumulation_steps=accumulate
     )

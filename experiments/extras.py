@@ -1,4 +1,4 @@
-"""What images need beyond equirl itself, and what to type where it is missing."""
+"""What the experiments need beyond equirl itself, and what to type where it is missing."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-__all__ = ["needed", "package_folder"]
+__all__ = ["NLG", "VISION", "needed", "package_folder"]
+
+NLG = "'equirl[nlg]' (from a checkout: make nlg)"
+VISION = "'equirl[vision]' (from a checkout: make vision)"
 
 
-def needed(module: str, package: str | None = None) -> Any:
+def needed(module: str, install: str) -> Any:
     """Return an imported module.
 
     Args:
         module: What is imported.
-        package: What pip installs it by; ``None``: it comes with the extra ``vision``.
+        install: What pip is to install where it is missing; ``NLG`` or ``VISION``, if it comes with that extra.
 
     Raises:
         ModuleNotFoundError: It is not installed; the message says what to type.
@@ -23,21 +26,22 @@ def needed(module: str, package: str | None = None) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        install = "'equirl[vision]' (from a checkout: make vision)" if package is None else package
         raise ModuleNotFoundError(
             f"this needs {module.split('.')[0]}, which is not installed: pip install {install}", name=error.name
         ) from error
 
 
-def package_folder(module: str, package: str) -> Path:
+def package_folder(module: str, install: str) -> Path:
     """Return the folder of an installed package that holds data, without running any of it.
+
+    Args:
+        module: Its name.
+        install: What pip is to install, without what the package asks for, where it is missing.
 
     Raises:
         ModuleNotFoundError: It is not installed; the message says what to type.
     """
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:
-        raise ModuleNotFoundError(
-            f"{module} is not installed: pip install --no-deps {package} (from a checkout: make vision)", name=module
-        )
+        raise ModuleNotFoundError(f"{module} is not installed: pip install --no-deps {install}", name=module)
     return Path(found.origin).parent

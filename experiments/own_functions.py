@@ -1,0 +1,32 @@
+"""Functions of the user's own, named on the command line."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from equirl.names import unknown_name_message
+
+__all__ = ["own_function"]
+
+
+def own_function(kind: str, name: str, known: Iterable[str] = ()) -> Callable[..., Any]:
+    """Return a function by ``"MODULE:FUNCTION"``.
+
+    Args:
+        kind: What it is taken for, such as ``"score"``.
+        name: What the user wrote.
+        known: What could have been written instead.
+
+    Raises:
+        ValueError: Not of that form, or it cannot be imported.
+    """
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise ValueError(unknown_name_message(kind, name, [*known, "MODULE:FUNCTION"]))
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{kind} {name!r}: {error}; it is imported from where Python finds modules") from error
+    return found

