@@ -70,6 +70,15 @@ class Classifier(nn.Module):
         """Return logits of images, ``[N, K]``."""
         return self.logits_of_maps(self.maps(images))
 
+    @torch.no_grad()
+    def pooled_length(self) -> int:
+        """Return ``F``, the length of the pooled features."""
+        training = self.training
+        blank = torch.zeros(1, 3, self.size, self.size, device=self.mean.device)
+        length = self.eval().pooled(self.maps(blank)).shape[1]
+        self.train(training)
+        return length
+
     def trunk_digest(self) -> str:
         """Return a digest of all weights but the last layer's, and of the preprocessing."""
         total = hashlib.sha256(f"{self.size} {self.mean.flatten().tolist()} {self.std.flatten().tolist()}".encode())

@@ -175,6 +175,11 @@ class Variant:
     labels: int = 0
 
     @property
+    def part(self) -> str:
+        """What of the network's work on the views it combines: ``"pooled"`` features or ``"maps"``."""
+        return "maps" if self.level == "maps" else "pooled"
+
+    @property
     def name(self) -> str:
         """What tells it apart from the others, for a file's name."""
         kind = self.kind.replace(":", ".")

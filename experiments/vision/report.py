@@ -42,7 +42,8 @@ def report_study(folder: Path, methods: Sequence[str] = ()) -> tuple[str, pd.Dat
     study, weights, reliability = (
         _of(table, methods) for table in (study, _read(folder / "weights.csv"), _read(folder / "reliability.csv"))
     )
-    text = "\n\n".join(filter(None, [_table(study), _choices(weights, reliability)]))
+    errors = pd.read_csv(folder / "errors.csv")
+    text = "\n\n".join(filter(None, [_table(study), _choices(weights, reliability), _errors(errors)]))
     with written_whole(folder / "summary.md") as temporary:
         temporary.write_text(text + "\n")
     figures = {"accuracy": _draw_accuracy(study)}
@@ -80,14 +81,15 @@ def _table(study: pd.DataFrame) -> str:
     lines = [
         "| group | method | level | kind | reads | trained | labels | seeds | "
         + " | ".join(heads[angle] for angle in angles)
-        + " | worst orientation |",
-        "|---" * (9 + len(angles)) + "|",
+        + " | worst orientation | same answer when turned |",
+        "|---" * (10 + len(angles)) + "|",
     ]
     for key, rows in study.groupby(_VARIANT, sort=False):
         cells = [*map(str, key), str(rows.seed.nunique())]
         cells += [_spread(rows[rows.angle == angle].accuracy) for angle in angles]
         worst = rows[~rows.angle.isin(["uniform", "any"])].groupby("angle").accuracy.mean()
         cells.append(f"{100 * worst.min():.1f}")
+        cells.append(f"{100 * rows[rows.angle == 'uniform'].same.mean():.1f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -118,6 +120,15 @@ def _choices(weights: pd.DataFrame, reliability: pd.DataFrame) -> str:
             cells.append(f"{shares.iloc[0]:.0f}, {shares.iloc[-1]:.0f}" if len(shares) else "")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _errors(errors: pd.DataFrame) -> str:
+    """Return how far interpolated rotations are from a group."""
+    return "\n".join(
+        f"{row.group} is interpolated: turning twice is not turning once by the sum, |ρ(g)ρ(h)x - ρ(gh)x| / |x| is "
+        f"{row.mean:.3f} on average and at most {row.largest:.3f} ({row.n} test images, all pairs)."
+        for row in errors.itertuples()
+    )
 
 
 def _draw_accuracy(study: pd.DataFrame) -> Figure:

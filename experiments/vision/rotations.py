@@ -22,7 +22,7 @@ class InterpolatedRotations(Representation):
     """Turns by ``360 / n`` degrees around the centre, bilinear, black outside: a representation up to interpolation.
 
     Turning forth and back does not give the same pixels, so what is built on it is equivariant approximately; quarter
-    turns among them are exact. ``homomorphism_error`` states how far off it is.
+    turns among them are exact. ``homomorphism_errors`` state how far off it is.
 
     Args:
         n: Order of the cyclic group, a multiple of 4.
@@ -63,17 +63,16 @@ class InterpolatedRotations(Representation):
     def same_as(self, other: Representation) -> bool:  # noqa: D102
         return isinstance(other, InterpolatedRotations) and (self.group, self.shape) == (other.group, other.shape)
 
-    def homomorphism_error(self, images: Tensor) -> float:
-        """Return the largest ``|rho(g) rho(h) x - rho(gh) x| / |x|`` over the group, for images ``[B, *shape]``."""
+    def homomorphism_errors(self, images: Tensor) -> Tensor:
+        """Return ``|rho(g) rho(h) x - rho(gh) x| / |x|`` for images ``[B, *shape]``, all pairs, ``[B, |G|, |G|]``."""
         order = self.group.order
         turned = self.orbit(images)
-        worst = 0.0
+        found = []
         for g in range(order):
             twice = self.orbit(turned[:, g])
             once = turned[:, [(g + h) % order for h in range(order)]]
-            error = (twice - once).flatten(2).norm(dim=2) / images.flatten(1).norm(dim=1).unsqueeze(1)
-            worst = max(worst, float(error.max()))
-        return worst
+            found.append((twice - once).flatten(2).norm(dim=2) / images.flatten(1).norm(dim=1).unsqueeze(1))
+        return torch.stack(found, dim=1)
 
     def _checked(self, x: Tree) -> Tensor:
         if not isinstance(x, Tensor) or tuple(x.shape[1:]) != self.shape:

@@ -37,14 +37,11 @@ def speed_rows(config: SpeedConfig) -> Iterator[Sequence[Any]]:
     check_device(config.device)
     torch.set_num_threads(config.threads)
     classifier = load_backbone(config.model, _CLASSES).to(config.device).eval()
-    with torch.no_grad():
-        blank = torch.zeros(1, 3, classifier.size, classifier.size, device=config.device)
-        inputs = classifier.pooled(classifier.maps(blank)).shape[1]
     models: dict[tuple[str, str, str], Any] = {("plain", "-", "-"): classifier}
     for group in config.group:
         for method in config.method:
             for level in config.level:
-                aggregator = make_image_aggregator(method, inputs)
+                aggregator = make_image_aggregator(method, classifier.pooled_length())
                 model: nn.Module = SymmetrizedClassifier(classifier, group, aggregator, level)
                 models[method, group, level] = model.to(config.device).eval()
     for batch in config.batch:

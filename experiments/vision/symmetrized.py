@@ -57,6 +57,8 @@ class SymmetrizedClassifier(nn.Module):
             raise ValueError(unknown_name_message("thing for λ to read", reads, READS))
         shape = (3, classifier.size, classifier.size)
         self.classifier = classifier
+        self.group = group
+        self.part = "maps" if level == "maps" else "pooled"
         self.aggregator = aggregator
         self.level = level
         self.reads = reads
