@@ -72,6 +72,8 @@ def test_finetuning_a_small_network(tmp_path: Path) -> None:
     _run("plot", "--folder", str(out), "--method", "plain", "equizero", "--csv", str(drawn))
     assert set(pd.read_csv(drawn).method) == {"plain", "equizero"}
     assert "lambda_equitune" not in (out / "summary.md").read_text()
+    assert "reliability.png" not in _run("plot", "--folder", str(out), "--method", "plain").stdout
+    assert not (out / "reliability.png").exists()
     failed = _run("plot", "--folder", str(out), "--method", "equizer", expect=2)
     assert "is unknown; known: equitune, equizero, lambda_equitune, plain. Did you mean 'equizero'?" in failed.stderr
 
@@ -79,6 +81,7 @@ def test_finetuning_a_small_network(tmp_path: Path) -> None:
 def test_the_whole_network_is_trained_through_each_method(tmp_path: Path) -> None:
     options = [*SMALL, "--whole-steps", "60", "--out", str(tmp_path), "--cache", str(tmp_path / "cache")]
     options += ["--level", "maps", "--method", "plain", "lambda_equitune", "--batch-size", "16", "--accumulate", "2"]
+    options += ["--mixed-precision", "bf16"]
     _run("finetune", *options)
     table = pd.read_csv(tmp_path / "study.csv", dtype={"angle": str})
     uniform = table[table.angle == "uniform"].set_index(["method", "trained"]).accuracy
@@ -92,6 +95,7 @@ def test_the_whole_network_is_trained_through_each_method(tmp_path: Path) -> Non
     whole = table[(table.method == "lambda_equitune") & (table.trained == "whole")]
     assert whole.accuracy.max() - whole.accuracy.min() < 0.01
     assert not list((tmp_path / "runs").glob("*.part"))
+    assert len(list((tmp_path / "runs").glob("network-*.pt"))) == 2  # what has been trained is kept
 
 
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
@@ -151,6 +155,25 @@ def test_corrupt_images_are_refused_or_skipped(tmp_path: Path) -> None:
     assert "7.png" in skipped.stdout
 
 
+def test_what_is_not_trained_needs_no_labels(tmp_path: Path) -> None:
+    options = ["--data", "digits", "--model", "small-cnn", "--pretrain-steps", "60", "--head-images", "1000"]
+    options += [
+        "--method",
+        "plain",
+        "equizero",
+        "--test-images",
+        "100",
+        "--n-jobs",
+        "1",
+        "--cache",
+        str(tmp_path / "c"),
+    ]
+    _run("finetune", *options, "--out", str(tmp_path / "a"))
+    _run("finetune", *options, "--out", str(tmp_path / "b"), "--labels", "7")
+    tables = [pd.read_csv(tmp_path / name / "study.csv") for name in "ab"]
+    assert tables[0].equals(tables[1])
+
+
 def test_costs(tmp_path: Path) -> None:
     csv = tmp_path / "speed.csv"
     options = ["--model", "small-cnn", "--group", "c4", "--batch", "4", "--rounds", "1", "--csv", str(csv)]
@@ -174,6 +197,8 @@ def test_costs(tmp_path: Path) -> None:
         (["finetune", "--method", "lambda"], "method 'lambda' is unknown"),
         (["finetune", "--proxy-loss", "no_module:loss"], "proxy loss 'no_module:loss': No module named 'no_module'"),
         (["finetune", "--proxy-loss", "certainty"], "proxy loss 'certainty' is unknown"),
+        (["finetune", "--test-images", "-5"], "test_images must be 0 (all) or more; got -5"),
+        (["finetune", "--threads", "0"], "threads must be at least 1; got 0"),
         (["finetune", "--labels", "0"], "labels must be at least 1; got 0"),
         (["finetune", "--mixed-precision", "fp8"], "mixed precision 'fp8' is unknown"),
         (["finetune", "--device", "tpu"], "device 'tpu' cannot be used here"),
@@ -230,4 +255,4 @@ def test_variants_are_each_told_apart() -> None:
     assert len({variant.name for variant in variants}) == len(variants) == len(set(variants))
     # plain, equitune, equizero, λ: as it is, and trained as a whole with each number of labels
     assert len(variants) == 2 * (1 + 2 + 2 + 4 + 4 + 8 + 16 + 16)
-    assert len(variants_of(ZeroShotConfig())) == 4
+    assert len(variants_of(ZeroShotConfig(group=("c4", "c4")))) == 4

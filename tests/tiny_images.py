@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from equirl.experiments.vision.classifiers import Classifier, LinearHead
-from equirl.experiments.vision.image_sets import ImageSet
+from equirl.experiments.vision.labelled_images import ImageSet
 
 
 def tiny_classifier(size: int = 8, classes: int = 4, width: int = 6, seed: int = 0) -> Classifier:

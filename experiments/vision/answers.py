@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from equirl import Orbit
 from equirl.experiments.vision.jobs import Job
-from equirl.experiments.vision.models import fitted_model, forget_training, trained_network
+from equirl.experiments.vision.models import fitted_model, trained_network
 from equirl.experiments.vision.orbit_features import PIECE, Source, read_images
 from equirl.experiments.vision.rotations import InterpolatedRotations, image_action, make_view, rotate, view_names
 from equirl.experiments.vision.symmetrized import SymmetrizedClassifier
@@ -62,19 +62,19 @@ def _orbit_of(model: SymmetrizedClassifier, seen: Tensor, small: Tensor | None) 
 
 
 def _of_plain(bench: Workbench, group: str) -> Iterator[tuple[str, Tensor]]:
-    views = view_names(group)
-    logits = _plain_logits(bench, bench.test_source(group, "0"), group)
-    for g, view in enumerate(views):
-        yield view, logits[:, g].argmax(dim=1)
-    yield "uniform", logits[torch.arange(len(logits)), bench.turns(group)].argmax(dim=1)
+    found = _plain_answers(bench, bench.test_source(group, "0"), group)
+    for g, view in enumerate(view_names(group)):
+        yield view, found[:, g]
+    yield "uniform", found[torch.arange(len(found)), bench.turns(group)]
     if bench.config.any_angle:
-        yield "any", _plain_logits(bench, bench.test_source(group, "any"), group)[:, 0].argmax(dim=1)
+        yield "any", _plain_answers(bench, bench.test_source(group, "any"), group)[:, 0]
 
 
 @torch.no_grad()
-def _plain_logits(bench: Workbench, source: Source, group: str) -> Tensor:
+def _plain_answers(bench: Workbench, source: Source, group: str) -> Tensor:
+    """Return the plain network's answers to all views, ``[N, |G|]``."""
     features = bench.features(source, group, "pooled")
-    return torch.cat([bench.classifier.classifier(piece) for _, piece in features.pieces()])
+    return torch.cat([bench.classifier.classifier(piece).argmax(dim=2) for _, piece in features.pieces()])
 
 
 def _of_symmetrized(bench: Workbench, model: SymmetrizedClassifier) -> Iterator[tuple[str, Tensor]]:
@@ -112,7 +112,6 @@ def _of_trained(job: Job) -> Iterator[tuple[str, Tensor]]:
     if bench.config.any_angle:
         degrees = torch.from_numpy(bench.any_degrees())
         yield "any", _from_images(bench, model, lambda some, rows: rotate(some, degrees[rows]))
-    forget_training(job)
 
 
 def _viewed(view: str, images: Tensor, rows: slice) -> Tensor:
@@ -121,10 +120,11 @@ def _viewed(view: str, images: Tensor, rows: slice) -> Tensor:
 
 @torch.no_grad()
 def _from_images(bench: Workbench, model: nn.Module, moved: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    device = next(model.parameters()).device
     found = []
     for at in range(0, len(bench.test), PIECE):
         rows = range(at, min(at + PIECE, len(bench.test)))
         images = moved(read_images(bench.test, rows, bench.classifier.size), slice(rows.start, rows.stop))
         for some in images.split(_TOGETHER):  # type: ignore[no-untyped-call]
-            found.append(model(some.to(bench.config.device)).argmax(dim=1).cpu())
+            found.append(model(some.to(device)).argmax(dim=1).cpu())
     return torch.cat(found)

@@ -65,7 +65,7 @@ def reliability_rows(job: Job) -> Rows:
         losses = cast(Select, model.aggregator).proxy_loss(orbit)
         least = losses.sort(dim=1).values
         margins.append(least[:, 1] - least[:, 0])
-        upright.append(losses.argmin(dim=1) == 0)
+        upright.append(model.aggregator.weights(orbit)[:, 0])  # a tie counts for its part
         right.append(model.logits_of_orbit(orbit).argmax(dim=1) == labels[rows])
     margin, is_upright, is_right = torch.cat(margins), torch.cat(upright), torch.cat(right)
     found = []

@@ -133,7 +133,8 @@ def load_backbone(name: str, classes: int, seed: int = 0) -> Classifier:
 
     Args:
         name: ``"small-cnn"`` (not trained yet), ``"efficientnet-lite0"`` (trained on ImageNet, embedded),
-            ``"timm:NAME"`` or ``"torchvision:NAME"`` with pretrained weights, where these packages are installed.
+            ``"timm:NAME"`` or ``"torchvision:NAME"`` with pretrained weights, where these packages are installed:
+            what comes before the mean over places.
         classes: Number of classes.
         seed: Of new weights.
 
@@ -163,9 +164,7 @@ def _timm(which: str, classes: int) -> Classifier:
     except (RuntimeError, OSError, ValueError) as error:
         raise ValueError(f"timm cannot make {which!r} with its weights: {error}") from error
     told = timm.data.resolve_model_data_config(network)
-    head = nn.AdaptiveAvgPool2d(1)
-    new = LinearHead(network.num_features, classes)
-    return _checked(Classifier(network, head, new, told["input_size"][-1], told["mean"], told["std"]), f"timm:{which}")
+    return _of_maps(network, f"timm:{which}", classes, told["input_size"][-1], told["mean"], told["std"])
 
 
 def _torchvision(which: str, classes: int) -> Classifier:
@@ -177,19 +176,18 @@ def _torchvision(which: str, classes: int) -> Classifier:
     pools = [at for at, child in enumerate(children) if isinstance(child, nn.AdaptiveAvgPool2d)]
     if not pools:
         raise ValueError(f"torchvision:{which} has no average over places after its feature maps; take a CNN")
-    maps = nn.Sequential(*children[: pools[0]])
-    with torch.no_grad():
-        width = maps.eval()(torch.zeros(1, 3, 224, 224)).shape[1]
-    head = nn.AdaptiveAvgPool2d(1)
-    return _checked(Classifier(maps, head, LinearHead(width, classes), 224, *_IMAGENET), f"torchvision:{which}")
+    return _of_maps(nn.Sequential(*children[: pools[0]]), f"torchvision:{which}", classes, 224, *_IMAGENET)
 
 
-def _checked(classifier: Classifier, name: str) -> Classifier:
+def _of_maps(
+    maps: nn.Module, name: str, classes: int, size: int, mean: Sequence[float], std: Sequence[float]
+) -> Classifier:
+    """Return a classifier of the mean over the places of feature maps, with a new last layer."""
     with torch.no_grad():
-        maps = classifier.eval().maps(torch.zeros(1, 3, classifier.size, classifier.size))
-    if maps.ndim != 4:
-        raise ValueError(f"{name} makes no feature maps [N, C, h, h] but {list(maps.shape)}; take a CNN")
-    return classifier
+        shape = maps.eval()(torch.zeros(1, 3, size, size)).shape
+    if len(shape) != 4 or shape[2] != shape[3]:
+        raise ValueError(f"{name} makes no feature maps [N, C, h, h] but {list(shape)}; take a CNN")
+    return Classifier(maps, nn.AdaptiveAvgPool2d(1), LinearHead(shape[1], classes), size, mean, std)
 
 
 def inverted(classifier: Classifier) -> Classifier:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,12 +74,14 @@ def _study(config: ZeroShotConfig | FinetuneConfig) -> int:
     from equirl.experiments.vision.report import report_study
     from equirl.experiments.vision.study import run_study
 
-    table = run_study(config)
     if not is_main_process():
+        with contextlib.redirect_stdout(io.StringIO()):
+            run_study(config)
         return 0
-    text, _ = report_study(config.out)
+    table = run_study(config)
+    text, _, written = report_study(config.out)
     print(text)
-    print(f"\nWritten to {config.out}: study.csv, weights.csv, reliability.csv, summary.md, figures, tb (TensorBoard)")
+    print(f"\nWritten to {config.out}: study.csv, {', '.join(written)}; tensorboard --logdir {config.out / 'tb'}")
     _write_csv(table, config.csv)
     return 0
 
@@ -85,9 +89,9 @@ def _study(config: ZeroShotConfig | FinetuneConfig) -> int:
 def _plot(config: PlotConfig) -> int:
     from equirl.experiments.vision.report import report_study
 
-    text, table = report_study(config.folder, config.method)
+    text, table, written = report_study(config.folder, config.method)
     print(text)
-    print(f"\nWritten to {config.folder}: summary.md, accuracy.png, weights.png, reliability.png")
+    print(f"\nWritten to {config.folder}: {', '.join(written)}")
     _write_csv(table, config.csv)
     return 0
 

@@ -33,7 +33,8 @@ class VisionConfig:
     """What all studies of images have in common."""
 
     data: str
-    """digits, mnist, fashion-mnist, cifar10:FOLDER, cifar100:FOLDER, folder:FOLDER, imagenetv2:FOLDER, hub:NAME."""
+    """digits, mnist, fashion-mnist, cifar10:FOLDER, cifar100:FOLDER, folder:FOLDER, imagenetv2:FOLDER, hub:NAME,
+    torchvision:NAME:FOLDER (`equirl vision data` says more)."""
     model: str
     """Which network."""
     method: tuple[str, ...] = ("plain", "equitune", "equizero", "lambda_equitune")
@@ -41,10 +42,10 @@ class VisionConfig:
     group: tuple[str, ...] = ("c4",)
     """c4 (quarter turns), d4 (and mirrors), flip (the mirror alone), c8, c16 (finer turns, interpolated)."""
     level: tuple[str, ...] = ("output",)
-    """Where the views are combined: output (logits) or maps (feature maps, moved back)."""
+    """Where the views are combined: output (logits) or maps (feature maps, moved back; of a CLIP, image vectors)."""
     proxy_loss: tuple[str, ...] = ("similarity",)
-    """Of equizero: similarity (the largest logit), confidence, entropy, or MODULE:FUNCTION, from an orbit to a number
-    for each view, lower is better."""
+    """Of equizero: similarity (the largest logit), confidence, entropy, or MODULE:FUNCTION, from an orbit
+    (its features and outputs) to a number for each view, lower is better."""
     lambda_network: tuple[str, ...] = ("two-layer",)
     """Of λ-equitune: linear, two-layer, attention (over the orbit)."""
     reads: tuple[str, ...] = ("features",)
@@ -78,14 +79,17 @@ class ZeroShotConfig(VisionConfig):
     """Classifies images by the names of the classes."""
 
     data: str = "fashion-mnist"
-    """digits, mnist, fashion-mnist, cifar10:FOLDER, cifar100:FOLDER, folder:FOLDER, imagenetv2:FOLDER, hub:NAME."""
+    """digits, mnist, fashion-mnist, cifar10:FOLDER, cifar100:FOLDER, folder:FOLDER, imagenetv2:FOLDER, hub:NAME,
+    torchvision:NAME:FOLDER (`equirl vision data` says more)."""
     model: str = "bridge"
     """bridge (embedded: EfficientNet-Lite0 to MiniLM), clip:NAME (of transformers, a name or a folder),
-    open_clip:NAME/WEIGHTS."""
+    open_clip:NAME/WEIGHTS, open_clip:hf-hub:NAME."""
     class_names: Path | None = None
     """File with a name for each class, a line each; by default those of the data."""
     templates: tuple[str, ...] = TEMPLATES
     """Texts with {} for a class name; their vectors are averaged."""
+    centre_images: int = 1000
+    """Images without labels whose mean feature the bridge takes for the origin."""
     out: Path = Path("logs/vision/zero_shot")
     """Folder of tables, plots and TensorBoard's files."""
 
@@ -95,7 +99,8 @@ class FinetuneConfig(VisionConfig):
     """Makes a pretrained network symmetric, and trains λ, or all of it."""
 
     data: str = "mnist"
-    """digits, mnist, fashion-mnist, cifar10:FOLDER, cifar100:FOLDER, folder:FOLDER, imagenetv2:FOLDER, hub:NAME."""
+    """digits, mnist, fashion-mnist, cifar10:FOLDER, cifar100:FOLDER, folder:FOLDER, imagenetv2:FOLDER, hub:NAME,
+    torchvision:NAME:FOLDER (`equirl vision data` says more)."""
     model: str = "efficientnet-lite0"
     """efficientnet-lite0 (embedded), small-cnn (trained here, upright, in a minute), timm:NAME, torchvision:NAME."""
     head_images: int = 2000
@@ -203,7 +208,7 @@ def variants_of(config: VisionConfig) -> list[Variant]:
                     for kind in kinds
                     for read in reads
                 ]
-    return found
+    return list(dict.fromkeys(found))
 
 
 def check_config(config: VisionConfig) -> None:
@@ -226,6 +231,9 @@ def check_config(config: VisionConfig) -> None:
     for name in config.proxy_loss:
         proxy_loss_of(name)
     numbers = {"labels": min(config.labels, default=0), "seeds": config.seeds, "n_jobs": config.n_jobs}
+    numbers |= {"threads": config.threads}
+    if isinstance(config, ZeroShotConfig):
+        numbers |= {"centre_images": config.centre_images}
     if isinstance(config, FinetuneConfig):
         numbers |= {"head_images": config.head_images, "pretrain_steps": config.pretrain_steps}
         numbers |= {"batch_size": config.batch_size, "accumulate": config.accumulate}
@@ -234,6 +242,8 @@ def check_config(config: VisionConfig) -> None:
     for name, number in numbers.items():
         if number < 1:
             raise ValueError(f"{name} must be at least 1; got {number}")
+    if config.test_images < 0:
+        raise ValueError(f"test_images must be 0 (all) or more; got {config.test_images}")
     check_device(config.device)
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from equirl.experiments.runs import run_file
 from equirl.experiments.vision.config import FinetuneConfig, Variant, ZeroShotConfig
+from equirl.experiments.vision.processes import n_processes
 from equirl.experiments.vision.workbench import Workbench
 
 __all__ = ["Job", "StudyConfig", "workbench"]
@@ -41,7 +42,7 @@ class Job(NamedTuple):
         if self.variant.trained == "whole" and isinstance(self.config, FinetuneConfig):
             config = self.config
             decisive.append([config.whole_steps, config.learning_rate, config.batch_size, config.accumulate])
-            decisive.append(config.mixed_precision)
+            decisive.append([config.mixed_precision, n_processes()])
         return run_file(self.config.out, f"{kind}-{self.variant.name}-{self.seed}", decisive)
 
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from equirl import Aggregator
 from equirl.agents.files import written_whole
 from equirl.experiments.runs import run_file
+from equirl.experiments.vision.board import board
 from equirl.experiments.vision.config import FinetuneConfig, Variant, proxy_loss_of
 from equirl.experiments.vision.jobs import Job
-from equirl.experiments.vision.orbit_features import Source, read_images
+from equirl.experiments.vision.orbit_features import read_images
 from equirl.experiments.vision.rotations import image_action
 from equirl.experiments.vision.symmetrized import SymmetrizedClassifier, make_image_aggregator
 from equirl.experiments.vision.training import fit_lambda, train_images
-from equirl.experiments.vision.workbench import say_in
 
-__all__ = ["fitted_model", "forget_training", "trained_network"]
+__all__ = ["fitted_model", "trained_network"]
 
 
 def fitted_model(job: Job) -> SymmetrizedClassifier:
@@ -37,17 +37,16 @@ def fitted_model(job: Job) -> SymmetrizedClassifier:
     if path.exists():
         aggregator.load_state_dict(torch.load(path, weights_only=True))
         return model
-    seen = bench.features(Source(bench.labelled), variant.group, variant.part).load()[: variant.labels]
-    small = None
-    if reads == "inputs":
-        small = bench.features(Source(bench.labelled), variant.group, "inputs").load()[: variant.labels]
-    labels = bench.labels_of(bench.labelled)[: variant.labels]
-    with SummaryWriter(str(config.out / "tb" / f"{variant.name}-{seed}")) as writer:
-        train, held_out = say_in(writer, "lambda/train"), say_in(writer, "lambda/held_out")
+    rows = bench.labelled_rows(variant.labels, seed)
+    source = bench.labelled_source(variant.group)
+    seen = bench.features(source, variant.group, variant.part).load(rows)
+    small = bench.features(source, variant.group, "inputs").load(rows) if reads == "inputs" else None
+    labels = bench.labels_of(bench.labelled)[rows]
+    with board(config.out / "tb" / f"{variant.name}-{seed}") as note:
 
-        def report(epoch: int, of_train: float, of_held_out: float) -> None:
-            train(epoch, of_train)
-            held_out(epoch, of_held_out)
+        def report(epoch: int, train: float, held_out: float) -> None:
+            note("lambda/train", epoch, train)
+            note("lambda/held_out", epoch, held_out)
 
         fit_lambda(model, seen, labels, seed, small, report=report)
     with written_whole(path) as temporary:
@@ -58,7 +57,7 @@ def fitted_model(job: Job) -> SymmetrizedClassifier:
 def trained_network(job: Job) -> nn.Module:
     """Return the whole network, trained through its method on images turned at random, λ along with it.
 
-    What a stop leaves is gone on from; ``forget_training`` removes it once the result is kept.
+    What a stop leaves is gone on from, and what has been trained is read.
     """
     config, variant, seed, _ = job
     assert isinstance(config, FinetuneConfig)
@@ -69,13 +68,18 @@ def trained_network(job: Job) -> nn.Module:
         fitted = fitted_model(job)
         aggregator = copy.deepcopy(fitted.aggregator)
         model = SymmetrizedClassifier(network, variant.group, aggregator, variant.level, fitted.reads)
-    images = bench.labelled.subset(range(variant.labels))
+    path = job.file("network").with_suffix(".pt")
+    if path.exists():
+        model.load_state_dict(torch.load(path, weights_only=True))
+        return model.eval()
+    images = bench.labelled.subset(bench.labelled_rows(variant.labels, seed))
     action = image_action(variant.group, (3, network.size, network.size))
 
     def turned(some: Tensor, generator: torch.Generator) -> Tensor:
         return cast(Tensor, action.apply(torch.randint(action.group.order, (len(some),), generator=generator), some))
 
-    with SummaryWriter(str(config.out / "tb" / f"{variant.name}-{seed}")) as writer:
+    state = path.with_suffix(".part")
+    with board(config.out / "tb" / f"{variant.name}-{seed}") as note:
         train_images(
             model,
             lambda rows: read_images(images, rows.tolist(), network.size),
@@ -89,19 +93,13 @@ def trained_network(job: Job) -> nn.Module:
             progress=f"{variant.name}, seed {seed}",
             mixed_precision=config.mixed_precision,
             device=config.device,
-            resume=_state_file(job),
-            report=say_in(writer, "whole/train"),
+            resume=state,
+            report=partial(note, "whole/train"),
         )
+    with written_whole(path) as temporary:
+        torch.save({name: value.cpu() for name, value in model.state_dict().items()}, temporary)
+    state.unlink(missing_ok=True)
     return model
-
-
-def forget_training(job: Job) -> None:
-    """Remove the state of a training whose result is kept."""
-    _state_file(job).unlink(missing_ok=True)
-
-
-def _state_file(job: Job) -> Path:
-    return job.file("whole").with_suffix(".part")
 
 
 def _aggregator(variant: Variant, inputs: int, seed: int) -> Aggregator:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from equirl.agents.files import written_whole
 from equirl.experiments.vision.classifiers import Classifier, preprocess
-from equirl.experiments.vision.image_sets import CorruptImageError, ImageSet
+from equirl.experiments.vision.labelled_images import ImageSet
 from equirl.experiments.vision.lambda_networks import shrink
 from equirl.experiments.vision.rotations import make_view, rotate
 
-__all__ = ["PARTS", "PIECE", "Source", "ViewFeatures", "compute_missing", "read_images", "readable"]
+__all__ = ["PARTS", "PIECE", "Source", "ViewFeatures", "compute_missing", "read_images"]
 
 PARTS = ("pooled", "maps", "inputs")
 """Pooled features, feature maps, or shrunk images."""
@@ -69,6 +69,7 @@ class ViewFeatures:
         part: One of ``PARTS``.
         folder: Where the files are. Their names change when the network, the preprocessing or the images do.
         device: Torch device.
+        digest: The network's ``trunk_digest``, where it is known already.
     """
 
     classifier: Classifier
@@ -77,6 +78,7 @@ class ViewFeatures:
     part: str
     folder: Path
     device: str = "cpu"
+    digest: str | None = None
 
     def __len__(self) -> int:
         return len(self.source.images)
@@ -101,13 +103,26 @@ class ViewFeatures:
 
     def pieces(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield the rows of each piece and its features, ``float32 [n, len(views), ...]``; one in memory at a time."""
-        for piece, at in enumerate(range(0, len(self), PIECE)):
-            arrays = [np.load(self._file(piece, view)) for view in self.views]
-            yield slice(at, at + len(arrays[0])), torch.from_numpy(np.stack(arrays, axis=1))
+        yield from self._pieces(range(-(-len(self) // PIECE)))
 
-    def load(self) -> Tensor:
-        """Return all of them, ``float32 [N, len(views), ...]``."""
-        return torch.cat([features for _, features in self.pieces()])
+    def load(self, rows: Sequence[int] | np.ndarray | None = None) -> Tensor:
+        """Return the features of some images or all, ``float32 [n, len(views), ...]``."""
+        numbers = np.arange(len(self)) if rows is None else np.asarray(rows)
+        found: Tensor | None = None
+        for some, features in self._pieces(sorted({int(number) // PIECE for number in numbers})):
+            here = np.flatnonzero((numbers >= some.start) & (numbers < some.stop))
+            if found is None:
+                found = features.new_empty(len(numbers), *features.shape[1:])
+            found[torch.from_numpy(here)] = features[torch.from_numpy(numbers[here] - some.start)]
+        if found is None:
+            raise ValueError("no images were asked for")
+        return found
+
+    def _pieces(self, numbers: Sequence[int]) -> Iterator[tuple[slice, Tensor]]:
+        for piece in numbers:
+            arrays = [np.load(self._file(piece, view)) for view in self.views]
+            at = piece * PIECE
+            yield slice(at, at + len(arrays[0])), torch.from_numpy(np.stack(arrays, axis=1))
 
     def _seen(self, images: Tensor) -> Tensor:
         if self.part == "inputs":
@@ -120,7 +135,7 @@ class ViewFeatures:
         """A digest of all that changes the features of a view."""
         about = f"{self.part} {self.classifier.size} {self.source.key}"
         if self.part != "inputs":
-            about += f" {self.classifier.trunk_digest()}"
+            about += f" {self.digest or self.classifier.trunk_digest()}"
         return hashlib.sha256(about.encode()).hexdigest()[:16]
 
     def _file(self, piece: int, view: str) -> Path:
@@ -149,29 +164,6 @@ def compute_missing(wanted: Sequence[ViewFeatures], n_jobs: int, progress: bool 
         pass
     for features in wanted:
         features.classifier.cpu()
-
-
-def readable(images: ImageSet, on_corrupt: str, say: Callable[[str], None] = print) -> ImageSet:
-    """Return the images that can be read.
-
-    Args:
-        images: The images; each is opened.
-        on_corrupt: ``"refuse"``: an image that cannot be read is an error; ``"skip"``: it is named and left out.
-        say: Where that goes.
-
-    Raises:
-        CorruptImageError: An image cannot be read, and is not to be skipped.
-    """
-    rows = []
-    for row in range(len(images)):
-        try:
-            images.read(row)
-            rows.append(row)
-        except CorruptImageError as error:
-            if on_corrupt != "skip":
-                raise CorruptImageError(f"{error}; --on-corrupt skip leaves such images out") from error
-            say(f"left out: {error}")
-    return images if len(rows) == len(images) else images.subset(rows)
 
 
 def read_images(images: ImageSet, rows: Sequence[int], size: int) -> Tensor:

@@ -9,14 +9,25 @@ from datetime import timedelta
 
 from equirl.experiments.extras import VISION, needed
 
-__all__ = ["in_several_processes", "is_main_process", "main_process_first"]
+__all__ = ["in_several_processes", "is_main_process", "join_processes", "main_process_first", "n_processes"]
 
 _LONGEST_WAIT = timedelta(days=7)
 
 
+def n_processes() -> int:
+    """Return how many processes train one network together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def in_several_processes() -> bool:
     """Return whether this process is one of several that train one network together."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return n_processes() > 1
+
+
+def join_processes(device: str) -> None:
+    """Meet the other processes, if there are others; first of all, for the patience of all waiting is set here."""
+    if in_several_processes():
+        needed("accelerate", VISION).PartialState(cpu=device == "cpu", timeout=_LONGEST_WAIT)
 
 
 def is_main_process() -> bool:
@@ -34,6 +45,5 @@ def main_process_first(device: str) -> Iterator[None]:
     if not in_several_processes():
         yield
         return
-    state = needed("accelerate", VISION).PartialState(cpu=device == "cpu", timeout=_LONGEST_WAIT)
-    with state.main_process_first():
+    with needed("accelerate", VISION).PartialState(cpu=device == "cpu").main_process_first():
         yield

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from equirl.agents.files import written_whole
+from equirl.experiments.vision.rotations import view_names
 from equirl.names import unknown_name_message
 
 __all__ = ["report_study"]
@@ -23,11 +24,11 @@ _NAMES = {
 }
 
 
-def report_study(folder: Path, methods: Sequence[str] = ()) -> tuple[str, pd.DataFrame]:
-    """Write ``summary.md``, ``accuracy.png``, ``weights.png`` and ``reliability.png``, of some methods or all.
+def report_study(folder: Path, methods: Sequence[str] = ()) -> tuple[str, pd.DataFrame, list[str]]:
+    """Write ``summary.md``, ``accuracy.png`` and, where they have views to weigh, ``weights.png``, ``reliability.png``.
 
     Returns:
-        The summary, and the accuracies that it is made from.
+        The summary, the accuracies that it is made from, and the names of the files.
 
     Raises:
         FileNotFoundError: There is no study in the folder.
@@ -51,10 +52,14 @@ def report_study(folder: Path, methods: Sequence[str] = ()) -> tuple[str, pd.Dat
         figures["weights"] = _draw_weights(weights)
     if len(reliability):
         figures["reliability"] = _draw_reliability(reliability)
-    for name, figure in figures.items():
-        with written_whole(folder / f"{name}.png") as temporary:
-            figure.savefig(temporary, dpi=150, format="png")
-    return text, study
+    for name in ("accuracy", "weights", "reliability"):
+        path = folder / f"{name}.png"
+        if name in figures:
+            with written_whole(path) as temporary:
+                figures[name].savefig(temporary, dpi=150, format="png")
+        else:
+            path.unlink(missing_ok=True)  # of methods that are not drawn now
+    return text, study, ["summary.md", *(f"{name}.png" for name in figures)]
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -87,8 +92,9 @@ def _table(study: pd.DataFrame) -> str:
     for key, rows in study.groupby(_VARIANT, sort=False):
         cells = [*map(str, key), str(rows.seed.nunique())]
         cells += [_spread(rows[rows.angle == angle].accuracy) for angle in angles]
-        worst = rows[~rows.angle.isin(["uniform", "any"])].groupby("angle").accuracy.mean()
-        cells.append(f"{100 * worst.min():.1f}")
+        by_angle = rows.groupby("angle").accuracy.mean()
+        views = view_names(str(key[0]))
+        cells.append(f"{100 * by_angle[list(views)].min():.1f}" if set(views) <= set(by_angle.index) else "")
         cells.append(f"{100 * rows[rows.angle == 'uniform'].same.mean():.1f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -138,7 +144,7 @@ def _draw_accuracy(study: pd.DataFrame) -> Figure:
     panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
     for axes, group in zip(panels, groups, strict=True):
         of_group = study[study.group == group]
-        angles = list(dict.fromkeys(of_group.angle))
+        angles = [angle for angle in (*view_names(str(group)), "uniform", "any") if angle in set(of_group.angle)]
         for key, rows in of_group.groupby(_VARIANT, sort=False):
             by_angle = rows.groupby("angle").accuracy.agg(["mean", "min", "max"])
             there = [angle for angle in angles if angle in by_angle.index]

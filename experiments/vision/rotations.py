@@ -137,9 +137,11 @@ def rotate(images: Tensor, degrees: float | Tensor) -> Tensor:
         moved[rows] = torch.rot90(images[rows], quarters, (2, 3))
     if oblique.any():
         some = images[oblique]
+        some = some if some.dtype == torch.float64 else some.float()  # coordinates in half precision are coarse
         angles = torch.deg2rad(degrees[oblique].double())
         cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
-        theta = torch.stack([cosine, -sine, zero, sine, cosine, zero], dim=1).view(-1, 2, 3).to(images)
-        grid = nn.functional.affine_grid(theta, list(some.shape), align_corners=False)
-        moved[oblique] = nn.functional.grid_sample(some, grid, align_corners=False)
+        theta = torch.stack([cosine, -sine, zero, sine, cosine, zero], dim=1).view(-1, 2, 3).to(some)
+        with torch.autocast(some.device.type, enabled=False):
+            grid = nn.functional.affine_grid(theta, list(some.shape), align_corners=False)
+            moved[oblique] = nn.functional.grid_sample(some, grid, align_corners=False).to(images.dtype)
     return moved

@@ -21,7 +21,7 @@ from equirl.experiments.vision.choices import (
 from equirl.experiments.vision.config import check_config, variants_of
 from equirl.experiments.vision.jobs import Job, StudyConfig, workbench
 from equirl.experiments.vision.orbit_features import compute_missing
-from equirl.experiments.vision.processes import in_several_processes, main_process_first
+from equirl.experiments.vision.processes import in_several_processes, join_processes, main_process_first
 from equirl.experiments.vision.workbench import Workbench
 
 __all__ = ["COLUMNS", "run_study"]
@@ -40,10 +40,13 @@ def run_study(config: StudyConfig) -> pd.DataFrame:
         ValueError: Something unknown in the configuration, or too few images.
     """
     check_config(config)
+    join_processes(config.device)
     variants = variants_of(config)
     parts = sorted({variant.part for variant in variants})
     parts += ["inputs"] if any(variant.reads == "inputs" for variant in variants) else []
     benches = _prepared(config)
+    for message in benches[0].left_out:
+        print(f"left out: {message}")
     wanted = [features for bench in benches for features in bench.all_features(config.group, parts)]
     with main_process_first(config.device):
         compute_missing(wanted, config.n_jobs)

@@ -102,7 +102,7 @@ class SymmetrizedClassifier(nn.Module):
             seen: Pooled features ``[N, |G|, F]``; at level ``"maps"`` the maps, ``[N, |G|, C, h, h]``.
             small: Shrunk images ``[N, |G|, 256]``, where λ reads the inputs.
         """
-        plain = Orbit(seen, seen, seen, self.logits if self.on_maps is None else self.on_maps)
+        plain = Orbit(_no_images, seen, seen, self.logits if self.on_maps is None else self.on_maps)
         if self.on_maps is None:
             plain = dataclasses.replace(plain, outputs=self.classifier.classifier(seen))
         return self._with_small(plain if self.on_maps is None else self._of_maps(plain), small)
@@ -162,6 +162,13 @@ def make_image_aggregator(
     if method != "lambda_equitune":
         raise ValueError(unknown_name_message("method", method, METHODS))
     return make_lambda(lambda_network, inputs if reads == "features" else SHRUNK**2)
+
+
+def _no_images() -> Tensor:
+    raise ValueError(
+        "the features of these views were read from disk, without the images: a proxy loss of your own is to look at "
+        "orbit.features and orbit.outputs here, not at orbit.inputs"
+    )
 
 
 @torch.no_grad()

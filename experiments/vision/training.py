@@ -13,25 +13,12 @@ from tqdm import tqdm
 
 from equirl.agents.files import written_whole
 from equirl.experiments.extras import VISION, needed
+from equirl.experiments.vision.processes import is_main_process
 from equirl.experiments.vision.symmetrized import SymmetrizedClassifier
 
-__all__ = ["fit_lambda", "random_turns", "take_views", "train_images"]
+__all__ = ["fit_lambda", "take_views", "train_images"]
 
 _HELD_OUT = 0.2
-
-
-def random_turns(n: int, cayley: Tensor, generator: torch.Generator) -> Tensor:
-    """Return for each of ``n`` images where its views stand if it is turned by a random ``h``: ``g h`` for all ``g``.
-
-    Args:
-        n: Number of images.
-        cayley: The group's multiplication table, ``[|G|, |G|]``.
-        generator: Draws ``h``.
-
-    Returns:
-        Group elements, ``[n, |G|]``.
-    """
-    return cayley[:, torch.randint(len(cayley), (n,), generator=generator)].T
 
 
 def take_views(features: Tensor, elements: Tensor) -> Tensor:
@@ -51,16 +38,19 @@ def fit_lambda(
     patience: int = 15,
     report: Callable[[int, float, float], None] | None = None,
 ) -> float:
-    """Fit λ alone, the network untouched: cross-entropy of the logits of images turned at random.
+    """Fit λ alone, the network untouched: cross-entropy of the logits.
+
+    Upright images or turned ones make no difference where the group acts exactly: the orbit of a turned image holds the
+    same views, and the model is invariant. Where turns are interpolated they do; give orbits of turned images.
 
     A fifth is held out for early stopping, at least one image; the weights that did best there are kept. One image is
     held out and learned from.
 
     Args:
         model: With λ-equitune.
-        seen: What ``model.orbit`` takes, of upright images.
+        seen: What ``model.orbit`` takes.
         labels: Integers ``[N]``.
-        seed: Of the split, the turns and the batches.
+        seed: Of the split and the batches.
         small: What ``model.orbit`` takes, where λ reads the inputs.
         epochs: At most.
         learning_rate: Of Adam.
@@ -72,23 +62,19 @@ def fit_lambda(
         The least held-out loss.
     """
     generator = torch.Generator().manual_seed(seed)
-    cayley = model.images.group.cayley.cpu()
     order = torch.randperm(len(seen), generator=generator)
     n_held_out = max(1, round(_HELD_OUT * len(seen)))
     judged, fits = order[:n_held_out], order[n_held_out:]
     if len(fits) == 0:
         fits = judged
-    fixed = random_turns(len(judged), cayley, generator)
     network = model.aggregator
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     resting = list(model.classifier.parameters())
     for parameter in resting:
         parameter.requires_grad_(False)
 
-    def loss_of(rows: Tensor, elements: Tensor) -> Tensor:
-        orbit = model.orbit(
-            take_views(seen[rows], elements), None if small is None else take_views(small[rows], elements)
-        )
+    def loss_of(rows: Tensor) -> Tensor:
+        orbit = model.orbit(seen[rows], None if small is None else small[rows])
         return nn.functional.cross_entropy(model.logits_of_orbit(orbit), labels[rows])
 
     best, since = float("inf"), 0
@@ -96,13 +82,13 @@ def fit_lambda(
     for epoch in range(epochs):
         losses = []
         for rows in fits[torch.randperm(len(fits), generator=generator)].split(batch_size):  # type: ignore[no-untyped-call]
-            loss = loss_of(rows, random_turns(len(rows), cayley, generator))
+            loss = loss_of(rows)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.detach())
         with torch.no_grad():
-            value = float(loss_of(judged, fixed))
+            value = float(loss_of(judged))
         if report is not None:
             report(epoch, float(torch.stack(losses).mean()), value)
         since += 1
@@ -151,6 +137,8 @@ def train_images(
         report: Called every 50 steps with the step and the mean loss since.
     """
     accelerate = needed("accelerate", VISION)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)  # of one process; several have one each
     accelerator = accelerate.Accelerator(
         cpu=device == "cpu", mixed_precision=mixed_precision, gradient_accumulation_steps=accumulate
     )
@@ -166,11 +154,15 @@ def train_images(
         rates.load_state_dict(state["rates"])
         generator.set_state(state["generator"])
         torch.set_rng_state(state["dropout"])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["dropout_cuda"])
         done = state["done"]
+        if accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(state["scaler"])
     wrapped, prepared = accelerator.prepare(model, optimizer)
     wrapped.train()
     losses: list[Tensor] = []
-    for step in tqdm(range(done, steps), initial=done, total=steps, desc=progress, disable=progress is None or None):
+    for step in tqdm(range(done, steps), initial=done, total=steps, desc=progress, disable=_quiet(progress)):
         for _ in range(accumulate):
             rows = torch.randint(len(labels), (batch_size * accelerator.num_processes,), generator=generator)
             rows = rows[accelerator.process_index :: accelerator.num_processes]
@@ -196,6 +188,8 @@ def train_images(
                     "rates": rates.state_dict(),
                     "generator": generator.get_state(),
                     "dropout": torch.get_rng_state(),
+                    "dropout_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+                    "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
                     "done": step + 1,
                 }
                 with written_whole(resume) as temporary:
@@ -203,3 +197,8 @@ def train_images(
             if report is not None:
                 report(step + 1, mean)
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False).eval()
+
+
+def _quiet(progress: str | None) -> bool | None:
+    """Return what tqdm is to do: no bar, or one if there is a terminal."""
+    return True if progress is None or not is_main_process() else None

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from equirl.agents.files import written_whole
 from equirl.experiments.model_cache import cache_folder
+from equirl.experiments.vision.board import board
 from equirl.experiments.vision.classifiers import Classifier, LinearHead, inverted, load_backbone
-from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
-from equirl.experiments.vision.image_sets import ImageSet, load_images
-from equirl.experiments.vision.orbit_features import Source, ViewFeatures, compute_missing, read_images, readable
-from equirl.experiments.vision.processes import main_process_first
+from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig, variants_of
+from equirl.experiments.vision.image_sets import load_images
+from equirl.experiments.vision.labelled_images import ImageSet
+from equirl.experiments.vision.orbit_features import Source, ViewFeatures, compute_missing, read_images
+from equirl.experiments.vision.processes import main_process_first, n_processes
+from equirl.experiments.vision.readable import readable
 from equirl.experiments.vision.rotations import InterpolatedRotations, image_action, view_names
 from equirl.experiments.vision.training import train_images
 from equirl.experiments.vision.zero_shot import Bridge, load_zero_shot, read_class_names
 
-__all__ = ["Workbench", "say_in"]
+__all__ = ["Workbench"]
+
+_FEATURES = "features"  # renamed where preprocessing or turning comes to compute something else
+_PRETRAIN_RATE = 1e-3
 
 
 class Workbench:
     """The images of a study, its network, and where the features are.
 
-    Training images are drawn once and for all: first those with labels for λ, then, others, those for the last layer.
+    Training images are drawn once and for all: from one end those that the network gets ready with (its last layer, the
+    small CNN, the mean feature of the bridge), from the other those whose labels λ, or the whole network, learns from.
 
     Args:
         config: The study.
@@ -36,30 +42,48 @@ class Workbench:
 
     Raises:
         ValueError: Something unknown, or too few images.
+        CorruptImageError: An image cannot be read, and is not to be skipped.
     """
 
     def __init__(self, config: ZeroShotConfig | FinetuneConfig, seed: int) -> None:
         torch.set_num_threads(config.threads)
         self.config = config
         self.seed = seed if config.model == "small-cnn" else 0
-        train, test = (readable(load_images(config.data, part), config.on_corrupt) for part in ("train", "test"))
-        n_labels = max(config.labels)
-        n_head = config.head_images if isinstance(config, FinetuneConfig) else 0
-        if n_labels + n_head > len(train):
-            asked = f"{n_labels} for --labels" + (f" and {n_head} for --head-images" if n_head else "")
-            raise ValueError(f"{config.data} has {len(train)} images to learn from, too few: {asked}; ask for less")
+        self._folder = config.cache or cache_folder() / _FEATURES
+        self.left_out: list[str] = []
+        train, test = self._read("train"), self._read("test")
+        n_labels = max((variant.labels for variant in variants_of(config)), default=0)
         order = np.random.default_rng(0).permutation(len(train))
-        self.labelled = train.subset(order[:n_labels])
-        self._of_head = train.subset(order[n_labels : n_labels + n_head])
+        if isinstance(config, FinetuneConfig):
+            n_ready = config.head_images
+            if n_labels + n_ready > len(train):
+                asked = f"{n_labels} for --labels and {n_ready} for --head-images"
+                raise ValueError(f"{config.data} has {len(train)} images to learn from, too few: {asked}; ask for less")
+        else:
+            n_ready = min(config.centre_images, len(train))  # without labels, so they may be the same
+            if n_labels > len(train):
+                raise ValueError(
+                    f"{config.data} has {len(train)} images to learn from, too few: {n_labels} for --labels; ask for "
+                    "less"
+                )
+        self._ready = train.subset(order[:n_ready])
+        self.labelled = train.subset(order[::-1][:n_labels])
         n_test = min(config.test_images or len(test), len(test))
         self.test = test.subset(np.random.default_rng(0).permutation(len(test))[:n_test])
-        self._folder = config.cache or cache_folder() / "features"
         self.classifier = self._made()
+        self._digest = self.classifier.trunk_digest()
+
+    def _read(self, part: str) -> ImageSet:
+        images, left_out = readable(load_images(self.config.data, part), self.config.on_corrupt, self._folder)
+        if not len(images):
+            raise ValueError(f"{self.config.data} has no {part} images")
+        self.left_out += left_out
+        return images
 
     @cached_property
     def key(self) -> str:
         """A digest of the network, the images, and which of them are turned how."""
-        total = hashlib.sha256(f"{self.classifier.trunk_digest()} {self.test.key} {self.labelled.key}".encode())
+        total = hashlib.sha256(f"{self._digest} {self.test.key} {self.labelled.key}".encode())
         for name, value in self.classifier.classifier.state_dict().items():
             total.update(name.encode() + value.cpu().numpy().tobytes())
         return total.hexdigest()[:16]
@@ -86,10 +110,22 @@ class Workbench:
         order = image_action(group, (1, 1, 1)).group.order
         return Source(self.test, 360 / order * self.turns(group).double().numpy())
 
+    def labelled_source(self, group: str) -> Source:
+        """Return the labelled images: upright, and turned by random elements where the group acts approximately."""
+        if not isinstance(image_action(group, (1, 1, 1)), InterpolatedRotations):
+            return Source(self.labelled)
+        order = image_action(group, (1, 1, 1)).group.order
+        turns = np.random.default_rng(3).integers(order, size=len(self.labelled))
+        return Source(self.labelled, 360 / order * turns.astype(float))
+
+    def labelled_rows(self, n: int, seed: int) -> np.ndarray:
+        """Return which labelled images a seed learns from, where there are but ``n`` labels."""
+        return np.random.default_rng(seed).permutation(len(self.labelled))[:n]
+
     def features(self, source: Source, group: str, part: str) -> ViewFeatures:
         """Return where the features of all views of images are; see ``ViewFeatures``."""
         views = view_names(group)
-        return ViewFeatures(self.classifier, source, views, part, self._folder, self.config.device)
+        return ViewFeatures(self.classifier, source, views, part, self._folder, self.config.device, self._digest)
 
     def all_features(self, groups: Sequence[str], parts: Sequence[str]) -> list[ViewFeatures]:
         """Return all that the variants of a study read."""
@@ -97,7 +133,8 @@ class Workbench:
         for group in groups:
             exact = not isinstance(image_action(group, (1, 1, 1)), InterpolatedRotations)
             angles = ["0", *([] if exact else ["uniform"]), *(["any"] if self.config.any_angle else [])]
-            sources = [Source(self.labelled), *(self.test_source(group, angle) for angle in angles)]
+            sources = [self.test_source(group, angle) for angle in angles]
+            sources += [self.labelled_source(group)] if len(self.labelled) else []
             found += [self.features(source, group, part) for source in sources for part in parts]
         return found
 
@@ -113,15 +150,15 @@ class Workbench:
             inverted(classifier)
         last = classifier.classifier
         if isinstance(last, Bridge):
-            last.centre(self._upright(classifier, self.labelled))
+            last.centre(self._upright(classifier))
         elif isinstance(config, FinetuneConfig) and config.model == "small-cnn":
             self._train_small(classifier, config)
         elif isinstance(last, LinearHead):
-            last.fit(self._upright(classifier, self._of_head), self._of_head.labels)
+            last.fit(self._upright(classifier), self._ready.labels)
         return classifier.cpu().eval()
 
-    def _upright(self, classifier: Classifier, images: ImageSet) -> np.ndarray:
-        features = ViewFeatures(classifier, Source(images), ("0",), "pooled", self._folder, self.config.device)
+    def _upright(self, classifier: Classifier) -> np.ndarray:
+        features = ViewFeatures(classifier, Source(self._ready), ("0",), "pooled", self._folder, self.config.device)
         with main_process_first(self.config.device):
             compute_missing([features], self.config.n_jobs)
         found: np.ndarray = features.load()[:, 0].numpy()
@@ -129,39 +166,30 @@ class Workbench:
 
     def _train_small(self, classifier: Classifier, config: FinetuneConfig) -> None:
         """Train the small CNN on upright images, or read what was trained before."""
-        about = f"{self._of_head.key} {config.pretrain_steps} {config.batch_size} {config.invert}"
-        key = hashlib.sha256(about.encode()).hexdigest()[:10]
+        about = [self._ready.key, config.pretrain_steps, config.batch_size, config.invert, config.mixed_precision]
+        key = hashlib.sha256(f"{about} {n_processes()}".encode()).hexdigest()[:10]
         path = config.out / "models" / f"small-cnn-{self.seed}-{key}.pt"
         if path.exists():
             classifier.load_state_dict(torch.load(path, weights_only=True))
             return
-        rows = range(len(self._of_head))
-        pixels = read_images(self._of_head, rows, classifier.size)
+        pixels = read_images(self._ready, range(len(self._ready)), classifier.size)
         resume = path.with_suffix(".part")
-        with SummaryWriter(str(config.out / "tb" / path.stem)) as writer:
+        with board(config.out / "tb" / path.stem) as note:
             train_images(
                 classifier,
                 pixels.__getitem__,
-                self.labels_of(self._of_head),
+                self.labels_of(self._ready),
                 self.seed,
                 config.pretrain_steps,
-                1e-3,
+                _PRETRAIN_RATE,
                 config.batch_size,
                 progress=f"small CNN, seed {self.seed}",
+                mixed_precision=config.mixed_precision,
                 device=config.device,
                 resume=resume,
-                report=say_in(writer, "loss/train"),
+                report=partial(note, "loss/train"),
             )
         classifier.cpu()
         with written_whole(path) as temporary:
             torch.save(classifier.state_dict(), temporary)
         resume.unlink(missing_ok=True)
-
-
-def say_in(writer: SummaryWriter, name: str) -> Callable[[int, float], None]:
-    """Return a report ``(step, value)`` to TensorBoard."""
-
-    def report(step: int, value: float) -> None:
-        writer.add_scalar(name, value, step)
-
-    return report

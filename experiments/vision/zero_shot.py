@@ -52,9 +52,11 @@ def read_class_names(path: Path | None, known: Sequence[str]) -> tuple[str, ...]
 
     Raises:
         FileNotFoundError: The file is not there.
-        ValueError: Another number of names than there are classes.
+        ValueError: Another number of names than there are classes, or no names but numbers.
     """
     if path is None:
+        if all(name.isdigit() for name in known):
+            raise ValueError(f"the classes are called {', '.join(known[:3])} ...; name them with --class-names FILE")
         return tuple(known)
     if not path.exists():
         raise FileNotFoundError(f"there is no file of class names {path}")
@@ -158,13 +160,16 @@ class _ClipVector(nn.Module):
 def _clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> Classifier:
     transformers = needed("transformers", VISION)
     try:
-        model = transformers.CLIPModel.from_pretrained(which).eval()
+        model, told = transformers.CLIPModel.from_pretrained(which, dtype=torch.float32, output_loading_info=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(which)
-    except (OSError, ValueError) as error:
+        if told["missing_keys"]:
+            raise ValueError(f"it is no whole CLIP: {len(told['missing_keys'])} weights are not there")
+    except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"the CLIP {which!r} cannot be loaded: give a name on the Hugging Face hub or a folder, or take `bridge`, "
             f"which needs no network ({str(error).splitlines()[0]})"
         ) from error
+    model.eval()
     vectors = []
     with torch.no_grad():
         for name in classes:
@@ -179,7 +184,10 @@ def _clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> Class
 
 def _open_clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> Classifier:
     open_clip = needed("open_clip", "open_clip_torch")
-    architecture, _, weights = which.partition("/")
+    on_the_hub = which.startswith("hf-hub:")  # weights come with the name
+    architecture, _, weights = (which, "", "") if on_the_hub else which.rpartition("/")
+    if not architecture:
+        raise ValueError(f"open_clip:{which} has no weights; give open_clip:{which}/WEIGHTS, such as ViT-B-32/openai")
     try:
         model = open_clip.create_model(architecture, pretrained=weights or None).eval()
     except (RuntimeError, OSError, ValueError) as error:
@@ -195,4 +203,5 @@ def _open_clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> 
     size = model.visual.image_size
     size = size if isinstance(size, int) else size[0]
     last = Similarity(torch.stack(vectors), float(model.logit_scale.exp().detach()))
-    return Classifier(_ClipVector(model, "encode_image"), nn.Flatten(), last, size, _CLIP_MEAN, _CLIP_STD).eval()
+    told = open_clip.get_model_preprocess_cfg(model)
+    return Classifier(_ClipVector(model, "encode_image"), nn.Flatten(), last, size, told["mean"], told["std"]).eval()
