@@ -6,16 +6,19 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from tiny_images import save_tiny_clip
 
 from equirl.experiments.vision import main
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig, variants_of
+from equirl.experiments.vision.zero_shot import load_zero_shot
 
 pytest.importorskip("accelerate", reason="the extra vision is not installed")
 pytest.importorskip("sklearn", reason="the extra vision is not installed")
@@ -125,6 +128,56 @@ def test_zero_shot_with_a_clip_of_a_folder(tmp_path: Path) -> None:
     assert set(table[table.method == "equizero"].kind) == {"similarity", "entropy"}
     missing = _run("zero-shot", "--model", f"clip:{tmp_path / 'nothing'}", "--data", "digits", expect=2)
     assert "cannot be loaded: give a name on the Hugging Face hub or a folder, or take `bridge`" in missing.stderr
+    weights = next(clip.glob("*.safetensors"))
+    from safetensors.torch import load_file, save_file
+
+    kept = {name: value for name, value in load_file(weights).items() if "visual_projection" not in name}
+    save_file(kept, weights, metadata={"format": "pt"})
+    partial = _run("zero-shot", "--model", f"clip:{clip}", "--data", "digits", expect=2)
+    assert "it is no whole CLIP: 1 weights are not there" in partial.stderr
+
+
+def test_open_clip_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in of the package, which is not installed here, with the calls that its documentation gives."""
+    asked = []
+
+    class OpenClip(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.visual = types.SimpleNamespace(image_size=(8, 8))
+            self.logit_scale = torch.nn.Parameter(torch.tensor(1.0))
+
+        def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+            return images.mean(dim=(2, 3))
+
+        def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.one_hot(tokens, 3).float()
+
+    def create_model(name: str, pretrained: str | None) -> torch.nn.Module:
+        asked.append((name, pretrained))
+        if name == "ViT-X":
+            raise RuntimeError("Model config for ViT-X not found")
+        return OpenClip()
+
+    module = types.ModuleType("open_clip")
+    colours = ("red", "green", "blue")
+    module.create_model = create_model  # type: ignore[attr-defined]
+    module.get_tokenizer = lambda name: (
+        lambda texts: torch.tensor(  # type: ignore[attr-defined]
+            [next(at for at, colour in enumerate(colours) if colour in text) for text in texts]
+        )
+    )
+    module.get_model_preprocess_cfg = lambda model: {"mean": (0.0,) * 3, "std": (1.0,) * 3}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "open_clip", module)
+    classifier = load_zero_shot("open_clip:ViT-B-32/openai", colours)
+    images = torch.eye(3)[:, :, None, None].expand(3, 3, 8, 8)
+    assert classifier(images).argmax(dim=1).tolist() == [0, 1, 2]
+    load_zero_shot("open_clip:hf-hub:somebody/clip", colours)
+    assert asked == [("ViT-B-32", "openai"), ("hf-hub:somebody/clip", None)]
+    with pytest.raises(ValueError, match="has no weights; give open_clip:ViT-B-32/WEIGHTS"):
+        load_zero_shot("open_clip:ViT-B-32", colours)
+    with pytest.raises(ValueError, match="open_clip cannot make 'ViT-X/openai': Model config"):
+        load_zero_shot("open_clip:ViT-X/openai", colours)
 
 
 def test_corrupt_images_are_refused_or_skipped(tmp_path: Path) -> None:
