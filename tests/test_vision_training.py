@@ -153,7 +153,12 @@ def test_lambda_learns_which_view_to_trust() -> None:
     before = {name: value.clone() for name, value in model.classifier.state_dict().items()}
     first: list[float] = []
     best = fit_lambda(
-        model, features, labels, 0, learning_rate=0.01, report=lambda epoch, train, held_out: first.append(train)
+        model,
+        {"pooled": features},
+        labels,
+        0,
+        learning_rate=0.01,
+        report=lambda epoch, train, held_out: first.append(train),
     )
     turns = torch.randint(4, (len(features),), generator=torch.Generator().manual_seed(5))
     turned = take_views(features, model.images.group.cayley[:, turns].T)
@@ -175,7 +180,7 @@ def test_the_loss_is_the_cross_entropy_of_the_logits() -> None:
     def report(epoch: int, train: float, held_out: float) -> None:
         losses.update(train=train, held_out=held_out)
 
-    fit_lambda(model, features, labels, 3, epochs=1, learning_rate=0.0, report=report)
+    fit_lambda(model, {"pooled": features}, labels, 3, epochs=1, learning_rate=0.0, report=report)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(3))
     for name, rows in (("held_out", order[:8]), ("train", order[8:])):
         with torch.no_grad():
@@ -193,14 +198,21 @@ def test_turning_the_images_first_makes_no_difference_to_lambda() -> None:
         turns = torch.randint(4, (40,), generator=torch.Generator().manual_seed(5))
         views = take_views(features, model.images.group.cayley[:, turns].T) if turned else features
         losses = found[turned]
-        fit_lambda(model, views, labels, 0, epochs=5, report=lambda epoch, train, held_out, to=losses: to.append(train))
+        fit_lambda(
+            model,
+            {"pooled": views},
+            labels,
+            0,
+            epochs=5,
+            report=lambda epoch, train, held_out, to=losses: to.append(train),
+        )
     assert found[0] == pytest.approx(found[1], abs=1e-4)
     assert found[0][0] > found[0][-1]
 
 
 def test_one_label_is_enough_to_go_on() -> None:
     model, features, labels = _separable(1)
-    assert math.isfinite(fit_lambda(model, features, labels, 0, epochs=2))
+    assert math.isfinite(fit_lambda(model, {"pooled": features}, labels, 0, epochs=2))
 
 
 def test_a_turned_image_has_the_turned_orbit() -> None:

@@ -42,23 +42,16 @@ def answers(job: Job) -> Iterator[tuple[str, Tensor]]:
 def orbits(bench: Workbench, model: SymmetrizedClassifier, angle: str) -> Iterator[tuple[slice, OrbitOf]]:
     """Yield rows of test images, and a function that makes their orbit, its views in a given order ``[n, |G|]``."""
     source = bench.test_source(model.group, angle)
-    seen_pieces = bench.features(source, model.group, model.part).pieces()
-    if model.reads == "features":
-        for rows, seen in seen_pieces:
-            yield rows, _orbit_of(model, seen, None)
-        return
-    small_pieces = bench.features(source, model.group, "inputs").pieces()
-    for (rows, seen), (_, small) in zip(seen_pieces, small_pieces, strict=True):
-        yield rows, _orbit_of(model, seen, small)
+    pieces = [bench.features(source, model.group, part).pieces() for part in model.parts]
+    for found in zip(*pieces, strict=True):
+        views = {part: features for part, (_, features) in zip(model.parts, found, strict=True)}
+        yield found[0][0], partial(_orbit_of, model, views)
 
 
-def _orbit_of(model: SymmetrizedClassifier, seen: Tensor, small: Tensor | None) -> OrbitOf:
-    def orbit_of(elements: Tensor | None) -> Orbit:
-        if elements is None:
-            return model.orbit(seen, small)
-        return model.orbit(take_views(seen, elements), None if small is None else take_views(small, elements))
-
-    return orbit_of
+def _orbit_of(model: SymmetrizedClassifier, views: dict[str, Tensor], elements: Tensor | None) -> Orbit:
+    if elements is not None:
+        views = {part: take_views(features, elements) for part, features in views.items()}
+    return model.orbit(**views)
 
 
 def _of_plain(bench: Workbench, group: str) -> Iterator[tuple[str, Tensor]]:

@@ -180,9 +180,13 @@ class Variant:
     labels: int = 0
 
     @property
-    def part(self) -> str:
-        """What of the network's work on the views it combines: ``"pooled"`` features or ``"maps"``."""
-        return "maps" if self.level == "maps" else "pooled"
+    def parts(self) -> tuple[str, ...]:
+        """What is to be known of each view; see ``orbit_features.PARTS``."""
+        return (
+            "pooled",
+            *(["maps"] if self.level == "maps" else []),
+            *(["inputs"] if self.reads == "inputs" else []),
+        )
 
     @property
     def name(self) -> str:

@@ -39,8 +39,7 @@ def fitted_model(job: Job) -> SymmetrizedClassifier:
         return model
     rows = bench.labelled_rows(variant.labels, seed)
     source = bench.labelled_source(variant.group)
-    seen = bench.features(source, variant.group, variant.part).load(rows)
-    small = bench.features(source, variant.group, "inputs").load(rows) if reads == "inputs" else None
+    views = {part: bench.features(source, variant.group, part).load(rows) for part in model.parts}
     labels = bench.labels_of(bench.labelled)[rows]
     with board(config.out / "tb" / f"{variant.name}-{seed}") as note:
 
@@ -48,7 +47,7 @@ def fitted_model(job: Job) -> SymmetrizedClassifier:
             note("lambda/train", epoch, train)
             note("lambda/held_out", epoch, held_out)
 
-        fit_lambda(model, seen, labels, seed, small, report=report)
+        fit_lambda(model, views, labels, seed, report=report)
     with written_whole(path) as temporary:
         torch.save(aggregator.state_dict(), temporary)
     return model

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from equirl.agents.files import written_whole
@@ -75,7 +78,7 @@ def _label(key: Sequence[object]) -> str:
     _, method, level, kind, reads, trained, labels = (str(part) for part in key)
     parts = [_NAMES[method], "" if kind == "-" else kind, "on maps" if level == "maps" else ""]
     parts += ["reading inputs" if reads == "inputs" else "", "whole" if trained == "whole" else ""]
-    parts += [f"{labels} labels" if trained != "nothing" else ""]
+    parts += ["" if trained == "nothing" else "1 label" if labels == "1" else f"{labels} labels"]
     return ", ".join(part for part in parts if part)
 
 
@@ -138,48 +141,69 @@ def _errors(errors: pd.DataFrame) -> str:
 
 
 def _draw_accuracy(study: pd.DataFrame) -> Figure:
-    """Draw accuracy by angle, a panel for each group, a line for each variant; bands are the range over seeds."""
-    groups = list(dict.fromkeys(study.group))
-    figure = Figure(figsize=(8.5, 0.5 + 3.2 * len(groups)), layout="constrained")
-    panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
-    for axes, group in zip(panels, groups, strict=True):
+    """Draw accuracy by angle, a panel for each group, a line for each variant; bars are the range over seeds."""
+    figure, panels = _panels(list(dict.fromkeys(study.group)))
+    for group, axes in panels.items():
         of_group = study[study.group == group]
-        angles = [angle for angle in (*view_names(str(group)), "uniform", "any") if angle in set(of_group.angle)]
-        for key, rows in of_group.groupby(_VARIANT, sort=False):
-            by_angle = rows.groupby("angle").accuracy.agg(["mean", "min", "max"])
-            there = [angle for angle in angles if angle in by_angle.index]
-            at = [angles.index(angle) for angle in there]
-            values = 100 * by_angle.loc[there]
-            errors = np.abs(values[["min", "max"]].to_numpy().T - values["mean"].to_numpy())
-            axes.errorbar(at, values["mean"], yerr=errors, marker="o", capsize=2, label=_label(key))
-        axes.set_xticks(range(len(angles)), angles)
-        axes.set_ylabel("accuracy in %")
+        angles = [angle for angle in (*view_names(group), "uniform", "any") if angle in set(of_group.angle)]
+        variants = list(of_group.groupby(_VARIANT, sort=False))
+        for number, (key, rows) in enumerate(variants):
+            by_angle = 100 * rows.groupby("angle").accuracy.agg(["mean", "min", "max"])
+            errors = np.abs(by_angle[["min", "max"]].to_numpy().T - by_angle["mean"].to_numpy())
+            label = _label(key)
+            # Lines join orientations; what is measured over many of them stands alone.
+            at = [angles.index(str(angle)) for angle in by_angle.index]
+            color = matplotlib.colormaps["tab20"](number % 20) if len(variants) > 10 else f"C{number}"
+            axes.errorbar(at, by_angle["mean"], errors, fmt="o", ms=4, capsize=2, color=color, label=label)
+            turned = [angle for angle in view_names(group) if angle in by_angle.index]
+            axes.plot([angles.index(angle) for angle in turned], by_angle.loc[turned, "mean"], color=color)
+        axes.set_xticks(range(len(angles)), [angle.replace("mirror ", "mirror\n") for angle in angles], fontsize=7)
+        axes.set_ylabel("accuracy in %", fontsize=8)
         axes.set_title(f"{group}: images turned by", fontsize=9)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
+    _shared_legend(figure)
     return figure
 
 
 def _draw_weights(weights: pd.DataFrame) -> Figure:
     """Draw the weight of each view of upright images: mean, and the middle nine tenths, over the whole test set."""
-    groups = list(dict.fromkeys(weights.group))
-    figure = Figure(figsize=(8.5, 0.5 + 3 * len(groups)), layout="constrained")
-    panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
-    for axes, group in zip(panels, groups, strict=True):
+    figure, panels = _panels(list(dict.fromkeys(weights.group)))
+    for group, axes in panels.items():
         of_group = weights[weights.group == group]
-        views = list(dict.fromkeys(of_group["view"]))
+        views = list(view_names(group))
         variants = list(of_group.groupby(_VARIANT, sort=False))
         for number, (key, rows) in enumerate(variants):
             values = rows.groupby("view")[["mean", "low", "high"]].mean().loc[views]
             places = np.arange(len(views)) + 0.8 * (number + 0.5) / len(variants) - 0.4
             errors = np.stack([values["mean"] - values.low, values.high - values["mean"]]).clip(min=0)
-            axes.bar(places, values["mean"], 0.8 / len(variants), yerr=errors, capsize=1, label=_label(key))
+            thin = {"elinewidth": 0.5, "capsize": 1}
+            axes.bar(places, values["mean"], 0.8 / len(variants), yerr=errors, error_kw=thin, label=_label(key))
         axes.axhline(1 / len(views), color="gray", linestyle=":")
-        axes.set_xticks(range(len(views)), views)
-        axes.set_ylabel("weight of a view")
-        axes.set_title(f"{group}: views of upright images, mean and 5 to 95 % over the test set", fontsize=9)
-        axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.set_xticks(range(len(views)), [view.replace("mirror ", "mirror\n") for view in views], fontsize=7)
+        axes.set_ylabel("weight", fontsize=8)
+        axes.set_title(f"{group}: views of upright images, mean and 5 to 95 % of the test set", fontsize=8)
+    _shared_legend(figure)
     return figure
+
+
+def _panels(groups: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
+    """Return a figure with a panel for each group, two in a row."""
+    columns = min(2, len(groups))
+    rows = -(-len(groups) // columns)
+    figure = Figure(figsize=(max(6.5, 5 * columns), 0.8 + 3 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes in panels[len(groups) :]:
+        axes.remove()
+    return figure, dict(zip(groups, panels, strict=False))
+
+
+def _shared_legend(figure: Figure) -> None:
+    """Put one legend below the panels, each label once."""
+    found: dict[Any, Any] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        found.update(zip(labels, handles, strict=True))
+    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=3, fontsize=7)
 
 
 def _draw_reliability(reliability: pd.DataFrame) -> Figure:

@@ -42,8 +42,7 @@ def run_study(config: StudyConfig) -> pd.DataFrame:
     check_config(config)
     join_processes(config.device)
     variants = variants_of(config)
-    parts = sorted({variant.part for variant in variants})
-    parts += ["inputs"] if any(variant.reads == "inputs" for variant in variants) else []
+    parts = sorted({part for variant in variants for part in variant.parts})
     benches = _prepared(config)
     for message in benches[0].left_out:
         print(f"left out: {message}")

@@ -58,7 +58,7 @@ class SymmetrizedClassifier(nn.Module):
         shape = (3, classifier.size, classifier.size)
         self.classifier = classifier
         self.group = group
-        self.part = "maps" if level == "maps" else "pooled"
+        self.parts = ("pooled", *(["maps"] if level == "maps" else []), *(["inputs"] if reads == "inputs" else []))
         self.aggregator = aggregator
         self.level = level
         self.reads = reads
@@ -95,17 +95,17 @@ class SymmetrizedClassifier(nn.Module):
             maps, images, self.images, self.on_maps, self.aggregator, chunking=self._chunking, shown=self._shown
         )
 
-    def orbit(self, seen: Tensor, small: Tensor | None = None) -> Orbit:
+    def orbit(self, pooled: Tensor, maps: Tensor | None = None, inputs: Tensor | None = None) -> Orbit:
         """Return what the aggregator sees, of what has been computed of all views before.
 
         Args:
-            seen: Pooled features ``[N, |G|, F]``; at level ``"maps"`` the maps, ``[N, |G|, C, h, h]``.
-            small: Shrunk images ``[N, |G|, 256]``, where λ reads the inputs.
+            pooled: Pooled features ``[N, |G|, F]``.
+            maps: Feature maps ``[N, |G|, C, h, h]``, at level ``"maps"``.
+            inputs: The images, shrunk, ``[N, |G|, 256]``, where λ reads them.
         """
-        plain = Orbit(_no_images, seen, seen, self.logits if self.on_maps is None else self.on_maps)
-        if self.on_maps is None:
-            plain = dataclasses.replace(plain, outputs=self.classifier.classifier(seen))
-        return self._with_small(plain if self.on_maps is None else self._of_maps(plain), small)
+        logits = cast(Tensor, self.classifier.classifier(pooled))
+        output_rep = self.logits if self.on_maps is None else self.on_maps
+        return Orbit(_no_images, pooled if inputs is None else inputs, logits, output_rep, combined=maps)
 
     def logits_of_orbit(self, orbit: Orbit) -> Tensor:
         """Return logits ``[N, K]`` from what ``orbit`` returned."""
@@ -116,20 +116,15 @@ class SymmetrizedClassifier(nn.Module):
         return self.classifier.pooled(self.classifier.maps(images))
 
     def _shown(self, orbit: Orbit) -> Orbit:
-        small = None
+        """Return what the aggregator sees: of maps what the head makes of each view's; images, where λ reads them."""
+        if self.on_maps is not None:
+            pooled = self.classifier.pooled(orbit.outputs.flatten(0, 1)).view(*orbit.outputs.shape[:2], -1)
+            logits = cast(Tensor, self.classifier.classifier(pooled))
+            orbit = dataclasses.replace(orbit, features=pooled, outputs=logits, combined=orbit.outputs)
         if self.reads == "inputs":
             views = cast(Tensor, orbit.inputs)
-            small = shrink(views.flatten(0, 1)).view(*views.shape[:2], -1)
-        return self._with_small(orbit if self.on_maps is None else self._of_maps(orbit), small)
-
-    def _with_small(self, orbit: Orbit, small: Tensor | None) -> Orbit:
-        return orbit if small is None else dataclasses.replace(orbit, features=small)
-
-    def _of_maps(self, orbit: Orbit) -> Orbit:
-        """Show what the head makes of each view's maps; combined are the maps."""
-        pooled = self.classifier.pooled(orbit.outputs.flatten(0, 1)).view(*orbit.outputs.shape[:2], -1)
-        logits = cast(Tensor, self.classifier.classifier(pooled))
-        return dataclasses.replace(orbit, features=pooled, outputs=logits, combined=orbit.outputs)
+            orbit = dataclasses.replace(orbit, features=shrink(views.flatten(0, 1)).view(*views.shape[:2], -1))
+        return orbit
 
 
 def make_image_aggregator(

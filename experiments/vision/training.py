@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,9 @@ def take_views(features: Tensor, elements: Tensor) -> Tensor:
 
 def fit_lambda(
     model: SymmetrizedClassifier,
-    seen: Tensor,
+    views: Mapping[str, Tensor],
     labels: Tensor,
     seed: int,
-    small: Tensor | None = None,
     epochs: int = 100,
     learning_rate: float = 1e-3,
     batch_size: int = 128,
@@ -48,10 +47,9 @@ def fit_lambda(
 
     Args:
         model: With λ-equitune.
-        seen: What ``model.orbit`` takes.
+        views: What ``model.orbit`` takes, by name: of all views ``[N, |G|, ...]``.
         labels: Integers ``[N]``.
         seed: Of the split and the batches.
-        small: What ``model.orbit`` takes, where λ reads the inputs.
         epochs: At most.
         learning_rate: Of Adam.
         batch_size: Images in a gradient step.
@@ -62,8 +60,8 @@ def fit_lambda(
         The least held-out loss.
     """
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(seen), generator=generator)
-    n_held_out = max(1, round(_HELD_OUT * len(seen)))
+    order = torch.randperm(len(labels), generator=generator)
+    n_held_out = max(1, round(_HELD_OUT * len(labels)))
     judged, fits = order[:n_held_out], order[n_held_out:]
     if len(fits) == 0:
         fits = judged
@@ -74,7 +72,7 @@ def fit_lambda(
         parameter.requires_grad_(False)
 
     def loss_of(rows: Tensor) -> Tensor:
-        orbit = model.orbit(seen[rows], None if small is None else small[rows])
+        orbit = model.orbit(**{part: features[rows] for part, features in views.items()})
         return nn.functional.cross_entropy(model.logits_of_orbit(orbit), labels[rows])
 
     best, since = float("inf"), 0
