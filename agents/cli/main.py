@@ -24,6 +24,10 @@ _SUMMARIES = {
     "symmetrize": "make a trained agent equivariant",
     "audit": "measure how symmetric a trained agent is, and what symmetrization gives it",
     "benchmark": "run a learning study and write its CSV and plot",
+    "bench": "measure what symmetrization costs here",
+    "scan": "sequence models that know that verbs are verbs",
+    "nlg": "text generation that treats groups of people alike",
+    "vision": "image classifiers that do not care how an image is turned",
 }
 
 _USAGE = """\
