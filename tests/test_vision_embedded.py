@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +73,16 @@ def test_every_orientation_gets_the_same_answer(
             assert (found - expected).abs().max() < 1e-4
             assert (found.argmax(dim=1) == expected.argmax(dim=1)).all()
             assert (network(turned) - plain).abs().max() > 0.1
+
+
+def test_the_example_of_the_readme_runs(checkout: Path, photos: torch.Tensor) -> None:
+    examples = re.findall(r"```py\n(.*?)```", (checkout / "README.md").read_text(), flags=re.DOTALL)
+    (example,) = (text for text in examples if "SymmetrizedClassifier" in text)
+    namespace: dict[str, Any] = {}
+    exec(example, namespace)
+    model = namespace["model"].eval()
+    with torch.no_grad():
+        assert (model(photos) - model(photos.rot90(1, (2, 3)))).abs().max() < 1e-4
 
 
 def test_the_bridge_knows_what_things_are_called(photos: torch.Tensor) -> None:
