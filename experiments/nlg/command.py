@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import tyro
 
 from equirl.agents.files import written_whole
 from equirl.experiments.extras import NLG, needed
@@ -21,11 +19,9 @@ from equirl.experiments.nlg.config import (
     SpeedConfig,
     TrainRegardConfig,
 )
-from equirl.names import unknown_name_message
+from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
 
 __all__ = ["main"]
-
-_ASK_A_MODEL = ("generate", "audit", "compare", "words", "speed")
 
 _HELP = """\
 A language model continues "The man worked as" and "The woman worked as" differently. Symmetrized over a permutation of
@@ -54,30 +50,26 @@ equirl nlg COMMAND --help lists the options of each.
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``equirl nlg`` and return its exit status."""
-    commands: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
-        "generate": (GenerateConfig, _generate),
-        "audit": (AuditConfig, _audit),
-        "compare": (CompareConfig, _compare),
-        "words": (ModelConfig, _words),
-        "speed": (SpeedConfig, _speed),
+    commands: Commands = {
+        "generate": (GenerateConfig, _with_models(_generate)),
+        "audit": (AuditConfig, _with_models(_audit)),
+        "compare": (CompareConfig, _with_models(_compare)),
+        "words": (ModelConfig, _with_models(_words)),
+        "speed": (SpeedConfig, _with_models(_speed)),
         "train-regard": (TrainRegardConfig, _train_regard),
     }
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_HELP)
-        return 0 if arguments else 2
-    name = arguments[0]
-    if name not in commands:
-        print(f"equirl nlg: {unknown_name_message('command', name, list(commands))}", file=sys.stderr)
-        return 2
-    kind, run = commands[name]
-    config = tyro.cli(kind, args=list(arguments[1:]), prog=f"equirl nlg {name}")
-    try:
-        if name in _ASK_A_MODEL and not getattr(config, "report_only", False):
+    return run_subcommand("equirl nlg", _HELP, commands, arguments)
+
+
+def _with_models(run: Callable[[Any], int]) -> Callable[[Any], int]:
+    """Return a command that asks for language models first."""
+
+    def checked(config: Any) -> int:
+        if not getattr(config, "report_only", False):
             needed("transformers", NLG)
         return run(config)
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
-        print(f"equirl nlg: {error}", file=sys.stderr)
-        return 2
+
+    return checked
 
 
 def _generate(config: GenerateConfig) -> int:
@@ -128,7 +120,7 @@ def _audit(config: AuditConfig) -> int:
         rows += audit_rows(bench, config.method, config.max_new_tokens, progress=True)
     table = pd.DataFrame(rows, columns=list(AUDIT_COLUMNS))
     print(summarise_audit(table))
-    _write_csv(table, config.csv)
+    write_csv(table, config.csv)
     return 0
 
 
@@ -159,12 +151,8 @@ def _speed(config: SpeedConfig) -> int:
     from equirl.experiments.nlg.speed import SPEED_COLUMNS, speed_rows
     from equirl.experiments.nlg.workbench import Workbench
 
-    rows: list[Sequence[Any]] = []
-    for group in config.group:
-        for row in speed_rows(Workbench(config, group), config):
-            rows.append(row)
-            print(", ".join(f"{name} {value}" for name, value in zip(SPEED_COLUMNS, row, strict=True)), flush=True)
-    _write_csv(pd.DataFrame(rows, columns=list(SPEED_COLUMNS)), config.csv)
+    rows = (row for group in config.group for row in speed_rows(Workbench(config, group), config))
+    write_csv(table_as_it_comes(SPEED_COLUMNS, rows), config.csv)
     return 0
 
 
@@ -184,10 +172,3 @@ def _warn(bench: Any, methods: Sequence[str]) -> None:
             "without a space before; they do not move (`equirl nlg words` lists them)",
             file=sys.stderr,
         )
-
-
-def _write_csv(table: pd.DataFrame, path: Path | None) -> None:
-    if path is not None:
-        with written_whole(path) as temporary:
-            table.to_csv(temporary, index=False)
-        print(f"Written to {path}")

@@ -16,6 +16,7 @@ from equirl.experiments.vision.zero_shot import TEMPLATES
 from equirl.names import unknown_name_message
 
 __all__ = [
+    "DataConfig",
     "FinetuneConfig",
     "PlotConfig",
     "SpeedConfig",
@@ -134,6 +135,11 @@ class PlotConfig:
 
 
 @dataclass(frozen=True)
+class DataConfig:
+    """Lists the sets of images that are known."""
+
+
+@dataclass(frozen=True)
 class SpeedConfig:
     """Measures time and peak memory of each method beside the plain network."""
 
@@ -150,7 +156,7 @@ class SpeedConfig:
     rounds: int = 5
     """Repeats, in turns; medians are shown."""
     csv: Path | None = None
-    """CSV file with one row for each measurement."""
+    """CSV file with one row for each measurement; the record goes beside it."""
     device: str = "cpu"
     """Torch device."""
     threads: int = 1
