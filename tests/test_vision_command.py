@@ -234,6 +234,7 @@ def test_costs(tmp_path: Path) -> None:
     table = pd.read_csv(csv, keep_default_na=False)
     assert len(table) == 1 + 3 * 2
     assert (table.seconds > 0).all()
+    assert json.loads(csv.with_suffix(".json").read_text())["config"]["rounds"] == 1
     peaks = table.set_index(["method", "level"]).peak_ratio_to_plain
     assert peaks["plain", "-"] == 1
     assert (peaks.drop(("plain", "-")) > 1).all()

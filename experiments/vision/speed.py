@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from equirl.experiments.bench.memory import peak_of_tensors
+from equirl.experiments.bench.timing import Settings, in_turns
 from equirl.experiments.devices import check_device
 from equirl.experiments.vision.classifiers import load_backbone
 from equirl.experiments.vision.config import SpeedConfig
@@ -44,37 +45,25 @@ def speed_rows(config: SpeedConfig) -> Iterator[Sequence[Any]]:
                 aggregator = make_image_aggregator(method, classifier.pooled_length())
                 model: nn.Module = SymmetrizedClassifier(classifier, group, aggregator, level)
                 models[method, group, level] = model.to(config.device).eval()
+    settings = Settings(config.device, config.threads, config.rounds, min_seconds=0.0, quick=False)
     for batch in config.batch:
         images = torch.rand(batch, 3, classifier.size, classifier.size, device=config.device)
-        times: dict[tuple[str, str, str], list[float]] = {key: [] for key in models}
-        for _ in range(config.rounds + 1):  # the first warms up
-            for key, model in models.items():
-                times[key].append(_seconds(model, images))
-        peaks = {key: _peak(model, images) for key, model in models.items()}
-        plain = ("plain", "-", "-")
-        for key, model in models.items():
-            ratios = [ours / theirs for ours, theirs in zip(times[key][1:], times[plain][1:], strict=True)]
-            seconds = statistics.median(times[key][1:]), min(times[key][1:]), max(times[key][1:])
+        cases = {" ".join(key): partial(_logits, model, images) for key, model in models.items()}
+        times = {name: np.array(seconds) for name, seconds in in_turns(cases, settings).items()}
+        peaks = {name: peak_of_tensors(case, images.device.type) for name, case in cases.items()}
+        plain = next(iter(cases))
+        for (key, model), name in zip(models.items(), cases, strict=True):
+            low, middle, high = np.percentile(times[name], [25, 50, 75])
             order = model.images.group.order if isinstance(model, SymmetrizedClassifier) else 1
             yield (
                 *(config.model, *key, order, batch),
-                *(round(value, 5) for value in seconds),
-                *(round(statistics.median(ratios), 3), round(peaks[key], 2), round(peaks[key] / peaks[plain], 3)),
+                *(round(float(value), 5) for value in (middle, low, high)),
+                round(float(np.median(times[name] / times[plain])), 3),
+                *(round(peaks[name], 2), round(peaks[name] / peaks[plain], 3)),
             )
 
 
 @torch.no_grad()
-def _seconds(model: nn.Module, images: torch.Tensor) -> float:
-    started = time.perf_counter()
-    model(images)
-    if images.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def _peak(model: nn.Module, images: torch.Tensor) -> float:
-    def run() -> None:
-        with torch.no_grad():
-            model(images)
-
-    return peak_of_tensors(run, images.device.type)
+def _logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = model(images)
+    return logits
