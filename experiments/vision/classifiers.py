@@ -191,7 +191,7 @@ def _of_maps(
 
 
 def inverted(classifier: Classifier) -> Classifier:
-    """Return the classifier as one of negatives: of images ``1 - x``, which suits white drawings on black."""
+    """Make the classifier one of negatives, images ``1 - x``, and return it; suits white drawings on black."""
     classifier.mean.copy_(1 - classifier.mean)
     classifier.std.neg_()
     return classifier

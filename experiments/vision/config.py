@@ -11,7 +11,7 @@ from equirl.experiments.devices import check_device
 from equirl.experiments.own_functions import own_function
 from equirl.experiments.vision.lambda_networks import LAMBDA_NETWORKS
 from equirl.experiments.vision.rotations import IMAGE_GROUPS
-from equirl.experiments.vision.symmetrized import LEVELS, METHODS, PROXY_LOSSES, READS
+from equirl.experiments.vision.symmetrized import LEVELS, METHODS, PROXY_LOSSES, READS, parts_of
 from equirl.experiments.vision.zero_shot import TEMPLATES
 from equirl.names import unknown_name_message
 
@@ -187,12 +187,8 @@ class Variant:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What is to be known of each view; see ``orbit_features.PARTS``."""
-        return (
-            "pooled",
-            *(["maps"] if self.level == "maps" else []),
-            *(["inputs"] if self.reads == "inputs" else []),
-        )
+        """What is to be known of each view."""
+        return parts_of(self.level, self.reads)
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ from equirl.names import unknown_name_message
 from equirl.proxy_losses import ProxyLoss
 from equirl.symmetrization import symmetrize
 
-__all__ = ["LEVELS", "METHODS", "PROXY_LOSSES", "READS", "SymmetrizedClassifier", "make_image_aggregator"]
+__all__ = ["LEVELS", "METHODS", "PROXY_LOSSES", "READS", "SymmetrizedClassifier", "make_image_aggregator", "parts_of"]
 
 METHODS = ("equitune", "equizero", "lambda_equitune")
 LEVELS = ("output", "maps")
@@ -58,7 +58,7 @@ class SymmetrizedClassifier(nn.Module):
         shape = (3, classifier.size, classifier.size)
         self.classifier = classifier
         self.group = group
-        self.parts = ("pooled", *(["maps"] if level == "maps" else []), *(["inputs"] if reads == "inputs" else []))
+        self.parts = parts_of(level, reads)
         self.aggregator = aggregator
         self.level = level
         self.reads = reads
@@ -157,6 +157,11 @@ def make_image_aggregator(
     if method != "lambda_equitune":
         raise ValueError(unknown_name_message("method", method, METHODS))
     return make_lambda(lambda_network, inputs if reads == "features" else SHRUNK**2)
+
+
+def parts_of(level: str, reads: str) -> tuple[str, ...]:
+    """Return what is to be known of each view, as ``SymmetrizedClassifier.orbit`` takes it."""
+    return ("pooled", *(["maps"] if level == "maps" else []), *(["inputs"] if reads == "inputs" else []))
 
 
 def _no_images() -> Tensor:

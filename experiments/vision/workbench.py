@@ -54,18 +54,14 @@ class Workbench:
         train, test = self._read("train"), self._read("test")
         n_labels = max((variant.labels for variant in variants_of(config)), default=0)
         order = np.random.default_rng(0).permutation(len(train))
+        asked = {"--labels": n_labels}
         if isinstance(config, FinetuneConfig):
-            n_ready = config.head_images
-            if n_labels + n_ready > len(train):
-                asked = f"{n_labels} for --labels and {n_ready} for --head-images"
-                raise ValueError(f"{config.data} has {len(train)} images to learn from, too few: {asked}; ask for less")
+            n_ready = asked["--head-images"] = config.head_images
         else:
             n_ready = min(config.centre_images, len(train))  # without labels, so they may be the same
-            if n_labels > len(train):
-                raise ValueError(
-                    f"{config.data} has {len(train)} images to learn from, too few: {n_labels} for --labels; ask for "
-                    "less"
-                )
+        if sum(asked.values()) > len(train):
+            needs = " and ".join(f"{n} for {option}" for option, n in asked.items())
+            raise ValueError(f"{config.data} has {len(train)} images to learn from, too few: {needs}; ask for less")
         self._ready = train.subset(order[:n_ready])
         self.labelled = train.subset(order[::-1][:n_labels])
         n_test = min(config.test_images or len(test), len(test))
@@ -172,12 +168,11 @@ class Workbench:
         if path.exists():
             classifier.load_state_dict(torch.load(path, weights_only=True))
             return
-        pixels = read_images(self._ready, range(len(self._ready)), classifier.size)
         resume = path.with_suffix(".part")
         with board(config.out / "tb" / path.stem) as note:
             train_images(
                 classifier,
-                pixels.__getitem__,
+                lambda rows: read_images(self._ready, rows.tolist(), classifier.size),
                 self.labels_of(self._ready),
                 self.seed,
                 config.pretrain_steps,
