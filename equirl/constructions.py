@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from equirl.arguments import whole_number, whole_numbers
 from equirl.groups import FiniteGroup
-from equirl.representations import MonomialRepresentation, Table, check_rows_permute, common_group
+from equirl.representations import MonomialRepresentation, common_group
+from equirl.tables import Table, as_table, check_rows_permute
 
 __all__ = [
     "channel_representation",
@@ -26,7 +29,8 @@ __all__ = [
 
 def trivial_representation(group: FiniteGroup, shape: Sequence[int]) -> MonomialRepresentation:
     """Return the representation that leaves every sample of ``shape`` as it is: ``rho(g) = 1``."""
-    return MonomialRepresentation(group, shape, torch.arange(math.prod(shape)).expand(group.order, -1))
+    sides = [whole_number(n, "a side of the shape of a sample", 0) for n in shape]
+    return MonomialRepresentation(group, sides, torch.arange(math.prod(sides)).expand(group.order, -1))
 
 
 def permutation_representation(group: FiniteGroup, action: Table | None = None) -> MonomialRepresentation:
@@ -60,11 +64,11 @@ def signed_permutation_representation(
         if group.natural_action is None:
             raise ValueError(f"{group} has no natural action on points; give one as a table [|G|, n]")
         action = group.natural_action
-    target = torch.as_tensor(action, dtype=torch.long)
-    if target.ndim != 2 or target.shape[0] != group.order:
+    target = as_table(action, "the action")
+    if target.shape[0] != group.order:
         raise ValueError(f"an action of {group} is a table [{group.order}, n], not {list(target.shape)}")
     source = target.argsort(dim=1)  # the inverse permutation, where the rows are permutations; checked below
-    signs = None if sign is None else torch.as_tensor(sign, dtype=torch.long)
+    signs = None if sign is None else as_table(sign, "the sign table")
     if signs is not None:
         if signs.shape != target.shape:
             raise ValueError(f"the sign table has shape {list(signs.shape)}, the action {list(target.shape)}")
@@ -92,6 +96,7 @@ def image_representation(group: FiniteGroup, shape: Sequence[int]) -> MonomialRe
     """
     if len(shape) != 3:
         raise ValueError(f"image_representation acts on [C, H, W]; got the shape {list(shape)}")
+    shape = [whole_number(n, "a side of an image", 1) for n in shape]
     generators = [group.element_names[g] for g in group.generators]
     turns = {"r": group.element_order("r")} if "r" in generators else {}
     if not set(generators) <= {"r", "s"} or not set(turns.values()) <= {2, 4}:
@@ -126,6 +131,8 @@ def channel_representation(group: FiniteGroup, shape: Sequence[int], action: Tab
         ValueError: ``action`` is no action of the group on ``C`` channels.
     """
     on_channels = permutation_representation(group, action)
+    if len(shape) == 0:
+        raise ValueError("channel_representation acts on [C, *rest]; got the empty shape []")
     if on_channels.dim != shape[0]:
         raise ValueError(f"the action permutes {on_channels.dim} channels, but the shape {list(shape)} has {shape[0]}")
     return _reshape(tensor_product(on_channels, trivial_representation(group, shape[1:])), shape)
@@ -159,21 +166,23 @@ def tensor_product(first: MonomialRepresentation, second: MonomialRepresentation
 
 
 def representation_from_generators(
-    group: FiniteGroup, shape: Sequence[int], images: Mapping[str, tuple[Tensor, Tensor | None]]
+    group: FiniteGroup, shape: Sequence[int], images: Mapping[str, tuple[Any, Any]]
 ) -> MonomialRepresentation:
     """Return the representation with given tables at the generators, extended to the whole group and checked.
 
     Args:
         group: The group represented.
         shape: Shape of one sample, ``n`` coordinates.
-        images: Element name to ``(index, sign)``, each of shape ``[n]`` as in ``MonomialRepresentation``; the names
-            must generate the group.
+        images: Element name to ``(index, sign)``, each of shape ``[n]`` as in ``MonomialRepresentation``; a sign of
+            ``None`` stands for +1 everywhere. The names must generate the group.
 
     Raises:
-        ValueError: The names do not generate the group, or the tables do not compose as its elements do.
+        TypeError: A table holds no numbers.
+        ValueError: The names do not generate the group, a table has another length, or the tables do not compose as
+            the group's elements do.
     """
-    n = math.prod(shape)
-    generators = {group.index(name): table for name, table in images.items()}
+    n = math.prod(whole_number(side, "a side of the shape of a sample", 0) for side in shape)
+    generators = {group.index(name): _generator_tables(name, given, n) for name, given in images.items()}
     if len(group.generated_by(generators)) != group.order:
         raise ValueError(f"tables are given for {sorted(images)}, which do not generate {group}")
     index = torch.zeros(group.order, n, dtype=torch.long)
@@ -187,11 +196,25 @@ def representation_from_generators(
                 product = int(group.cayley[g, h])
                 if product not in reached:
                     index[product] = index[h][g_index]
-                    sign[product] = sign[h][g_index] * (1 if g_sign is None else g_sign)
+                    sign[product] = sign[h][g_index] * g_sign
                     reached.add(product)
                     found.append(product)
         frontier = found
     return MonomialRepresentation(group, shape, index, sign)
+
+
+def _generator_tables(name: str, given: tuple[Any, Any], n: int) -> tuple[Tensor, Tensor]:
+    """Return index and sign of a generator, each ``[n]``."""
+    if not isinstance(given, (tuple, list)) or len(given) != 2 or given[0] is None:
+        raise ValueError(f"the image of {name!r} is a pair (index, sign), sign None for +1; got {given!r}")
+    index = whole_numbers(given[0], f"the index table of {name!r}")
+    sign = torch.ones(n, dtype=torch.long) if given[1] is None else whole_numbers(given[1], f"the signs of {name!r}")
+    if index.shape != (n,) or sign.shape != (n,) or sorted(index.tolist()) != list(range(n)):
+        raise ValueError(
+            f"the image of {name!r} needs a permutation of 0 .. {n - 1} and as many signs; got an index of shape "
+            f"{list(index.shape)} and signs of shape {list(sign.shape)}"
+        )
+    return index, sign
 
 
 def _reshape(representation: MonomialRepresentation, shape: Sequence[int]) -> MonomialRepresentation:

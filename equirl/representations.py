@@ -17,26 +17,23 @@ from typing import Any, Self, TypeAlias, cast, overload
 import torch
 from torch import Tensor, nn
 
+from equirl.arguments import whole_number
+from equirl.eager import eager
 from equirl.groups import FiniteGroup
+from equirl.tables import Table, as_table, check_monomial_table
 
 __all__ = [
     "MappingRepresentation",
     "MonomialRepresentation",
     "Representation",
-    "Table",
     "TokenRepresentation",
     "Tree",
-    "check_rows_permute",
     "common_group",
     "map_tensors",
 ]
 
 Tree: TypeAlias = Tensor | dict[str, Any]
 """A tensor, or a dictionary of trees, such as a dict observation."""
-
-Table: TypeAlias = Tensor | Sequence[Sequence[int]]
-"""Integers by group element, ``[|G|, n]``."""
-
 
 _LARGEST_SUMMING_MATRIX = 1 << 14
 _LARGEST_TAKE = 1 << 11  # values of one sample's orbit up to which a single `take` is the fastest, measured
@@ -67,6 +64,35 @@ class Representation(nn.Module):
 
     group: FiniteGroup
     shape: Any
+
+    def _keep_table(self, name: str, table: Tensor | None) -> None:
+        """Keep a table of the group as a buffer outside the state dict, and a copy of it that no device move touches.
+
+        ``to_empty`` (and with it the meta device, FSDP and accelerate) leaves a buffer with whatever was in memory, and
+        no checkpoint holds these tables: they are filled in again from the copy.
+        """
+        self.register_buffer(name, table, persistent=False)
+        if table is not None:
+            self.__dict__.setdefault("_originals", {})[name] = table.clone()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            for name, original in self._kept().items():
+                getattr(self, name).copy_(original)
+        return self
+
+    def _kept(self) -> dict[str, Tensor]:
+        kept: dict[str, Tensor] = self.__dict__.get("_originals", {})
+        return kept
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_originals"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        tables = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
+        self.__dict__["_originals"] = {name: buffer.cpu().clone() for name, buffer in tables.items()}
 
     @abstractmethod
     def orbit(self, x: Tree) -> Tree:
@@ -187,18 +213,18 @@ class MonomialRepresentation(Representation):
     def __init__(self, group: FiniteGroup, shape: Sequence[int], index: Table, sign: Table | None = None) -> None:
         super().__init__()
         self.group = group
-        self.shape = tuple(int(n) for n in shape)
+        self.shape = tuple(whole_number(n, "a side of the shape of a sample", 0) for n in shape)
         self.dim: int = math.prod(self.shape)
-        table = torch.as_tensor(index, dtype=torch.long)
-        signs = None if sign is None else torch.as_tensor(sign, dtype=torch.long)
-        _check_monomial_table(group, self.dim, table, signs)
+        table = as_table(index, "the index table")
+        signs = None if sign is None else as_table(sign, "the sign table")
+        check_monomial_table(group, self.dim, table, signs)
         if signs is not None and bool((signs == 1).all()):
             signs = None
-        self.register_buffer("_index", table, persistent=False)
-        self.register_buffer("_inverse_index", table[group.inverses], persistent=False)
         as_float = None if signs is None else signs.to(torch.get_default_dtype())
-        self.register_buffer("_sign", as_float, persistent=False)
-        self.register_buffer("_inverse_sign", None if as_float is None else as_float[group.inverses], persistent=False)
+        self._keep_table("_index", table)
+        self._keep_table("_inverse_index", table[group.inverses])
+        self._keep_table("_sign", as_float)
+        self._keep_table("_inverse_sign", None if as_float is None else as_float[group.inverses])
         self._hot = self._hot_tables()
 
     @property
@@ -249,15 +275,16 @@ class MonomialRepresentation(Representation):
 
     def pull_back(self, y: Tree) -> Tensor:  # noqa: D102
         flat = self.flatten(y, leading=2)
-        moved = flat.gather(2, self._inverse_index.expand(len(flat), -1, -1))
-        if self._inverse_sign is not None:
-            moved = _with_sign(moved, self._inverse_sign)
-        return moved.view(len(flat), self.group.order, *self.shape)
+        hot = self._hot
+        moved = flat.gather(2, hot.inverse_index.expand(flat.shape[0], -1, -1))
+        if hot.inverse_sign is not None:
+            moved = _with_sign(moved, hot.inverse_sign)
+        return moved.view(flat.shape[0], self.group.order, *self.shape)
 
     def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tensor:
         flat = self.flatten(x, leading=1)
         if isinstance(g, Tensor):
-            return self.apply_each(_element_per_sample(self.group, g, len(flat)), x)
+            return self.apply_each(_element_per_sample(self.group, g, flat.shape[0]), x)
         element = self.group.index(g)
         moved = flat.index_select(1, self._hot.element_index[element])
         if self._hot.sign is not None:
@@ -296,16 +323,16 @@ class MonomialRepresentation(Representation):
         )
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         self._hot = self._hot_tables()
         return self
 
     def __getstate__(self) -> dict[str, Any]:
         # What is made from the tables is made anew: pickles of one version open in the next.
-        return {name: value for name, value in self.__dict__.items() if name != "_hot"}
+        return {name: value for name, value in super().__getstate__().items() if name != "_hot"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        super().__setstate__(state)
         self._hot = self._hot_tables()
 
     def matrices(self) -> Tensor:
@@ -359,11 +386,13 @@ class TokenRepresentation(Representation):
     def __init__(self, group: FiniteGroup, table: Table, shape: Sequence[int] = (-1,)) -> None:
         super().__init__()
         self.group = group
-        self.shape = tuple(shape)
-        values = torch.as_tensor(table, dtype=torch.long)
+        self.shape = tuple(whole_number(n, "a side of the shape of a sample", -1) for n in shape)
+        values = as_table(table, "the table of values")
+        if len(values) != group.order:
+            raise ValueError(f"the table of values has {len(values)} rows; {group} has {group.order} elements")
         # On values the table composes as table[g][table[h]], the inverse of how a gather index does.
-        _check_monomial_table(group, values.shape[-1], values[group.inverses], None)
-        self.register_buffer("_table", values, persistent=False)
+        check_monomial_table(group, values.shape[-1], values[group.inverses], None)
+        self._keep_table("_table", values)
 
     @property
     def table(self) -> Tensor:
@@ -383,7 +412,7 @@ class TokenRepresentation(Representation):
     def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tensor:
         tokens = self.check(x, leading=1)
         if isinstance(g, Tensor):
-            elements = _element_per_sample(self.group, g, len(tokens))
+            elements = _element_per_sample(self.group, g, tokens.shape[0])
             return self._table[elements.view(-1, *[1] * (tokens.ndim - 1)), tokens]
         return self._table[self.group.index(g)][tokens]
 
@@ -415,7 +444,11 @@ class TokenRepresentation(Representation):
             fits = all(want in (-1, got) for want, got in zip(expected, x.shape[1:], strict=True))
             if fits:
                 tokens = x.long()
-                if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self._table.shape[1]:
+                if (
+                    eager(tokens)
+                    and tokens.numel()
+                    and not 0 <= int(tokens.min()) <= int(tokens.max()) < self._table.shape[1]
+                ):
                     raise ValueError(
                         f"tokens from {int(tokens.min())} to {int(tokens.max())} do not fit a vocabulary of "
                         f"{self._table.shape[1]} values"
@@ -488,7 +521,8 @@ def _element_per_sample(group: FiniteGroup, elements: Tensor, batch: int) -> Ten
     if (
         elements.shape != (batch,)
         or elements.is_floating_point()
-        or bool(((elements < 0) | (elements >= group.order)).any())
+        or elements.dtype == torch.bool
+        or (eager(elements) and bool(((elements < 0) | (elements >= group.order)).any()))
     ):
         raise ValueError(
             f"elements per sample are integers [{batch}] in 0 .. {group.order - 1}; got {elements.dtype} "
@@ -518,50 +552,6 @@ def common_group(parts: Sequence[Representation]) -> FiniteGroup:
     return parts[0].group
 
 
-def check_rows_permute(group: FiniteGroup, table: Tensor) -> None:
-    """Check that each row of a table ``[|G|, n]`` is a permutation.
-
-    Raises:
-        ValueError: One is not; its element is named.
-    """
-    everyone = torch.arange(table.shape[1])
-    broken = (table.sort(dim=1).values != everyone).any(dim=1).nonzero().flatten()
-    if len(broken):
-        g = int(broken[0])
-        raise ValueError(
-            f"the row of {group.element_names[g]}, {_abridged(table[g])}, is not a permutation of "
-            f"0 .. {table.shape[1] - 1}"
-        )
-
-
-def _check_monomial_table(group: FiniteGroup, dim: int, index: Tensor, sign: Tensor | None) -> None:
-    if index.shape != (group.order, dim):
-        raise ValueError(
-            f"a representation of {group} on {dim} coordinates needs an index table [{group.order}, {dim}]; got "
-            f"{list(index.shape)}"
-        )
-    check_rows_permute(group, index)
-    if sign is not None:
-        if sign.shape != index.shape:
-            raise ValueError(f"the sign table has shape {list(sign.shape)}, the index table {list(index.shape)}")
-        if bool((sign.abs() != 1).any()):
-            g, i = (int(k) for k in (sign.abs() != 1).nonzero()[0])
-            raise ValueError(f"signs are +1 or -1; {group.element_names[g]} has {int(sign[g, i])} at coordinate {i}")
-    # (rho(g) rho(h) x)[i] = s_g[i] s_h[index_g[i]] x[index_h[index_g[i]]]; generators h suffice.
-    for h in group.generators:
-        products = group.cayley[:, h]
-        broken = (index[h][index] != index[products]).any(dim=1)
-        if sign is not None:
-            broken |= (sign * sign[h][index] != sign[products]).any(dim=1)
-        if bool(broken.any()):
-            g = int(broken.nonzero()[0])
-            raise ValueError(
-                f"this table is no homomorphism: rho({group.element_names[g]}) rho({group.element_names[h]}) is not "
-                f"rho({group.element_names[int(products[g])]}); build tables from generators "
-                "(representation_from_generators) or check the product order (gh: first h, then g)"
-            )
-
-
 def _shape_message(representation: Representation, x: Tree, order: tuple[int, ...]) -> str:
     axes = ", ".join(["batch", *(str(n) for n in order), *(str(n) for n in representation.shape)])
     if not isinstance(x, Tensor):
@@ -571,8 +561,3 @@ def _shape_message(representation: Representation, x: Tree, order: tuple[int, ..
         f"this representation of {representation.group} acts on {kind}[{axes}]; got {x.dtype} {list(x.shape)}. "
         "Build the representation for the shape of your data, or reshape the data"
     )
-
-
-def _abridged(row: Tensor) -> str:
-    values = row.tolist()
-    return str(values) if len(values) <= 12 else f"[{', '.join(map(str, values[:12]))}, ...]"
