@@ -44,7 +44,10 @@ def draw_text(agent: tuple[int, int], goal: tuple[int, int], walls: NDArray[np.b
 
 
 class Window:
-    """A window that shows pictures at a given rate, in frames per second; pygame is started with the first one."""
+    """A window that shows pictures at a given rate, in frames per second; pygame is started with the first one.
+
+    A copy of it, or of an environment that holds it, begins without a window and opens its own.
+    """
 
     def __init__(self, title: str, frames_per_second: int) -> None:
         self._title = title
@@ -53,13 +56,23 @@ class Window:
         self._clock: Any = None
 
     def show(self, picture: NDArray[np.uint8]) -> None:
-        """Show a picture ``[H, W, 3]`` and wait for the next frame's time."""
+        """Show a picture ``[H, W, 3]`` and wait for the next frame's time.
+
+        Raises:
+            pygame.error: There is no display.
+        """
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
         import pygame  # only a window needs it
 
-        if self._screen is None:
-            pygame.display.init()
-            self._screen = pygame.display.set_mode((picture.shape[1], picture.shape[0]))
+        if self._screen is None or not pygame.display.get_init():
+            try:
+                pygame.display.init()
+                self._screen = pygame.display.set_mode((picture.shape[1], picture.shape[0]))
+            except pygame.error as error:
+                raise pygame.error(
+                    f"no window can be opened ({error}); use render_mode='rgb_array', or set the environment variable "
+                    "SDL_VIDEODRIVER=dummy to run without a display"
+                ) from error
             pygame.display.set_caption(self._title)
             self._clock = pygame.time.Clock()
         self._screen.blit(pygame.surfarray.make_surface(picture.swapaxes(0, 1)), (0, 0))
@@ -74,3 +87,6 @@ class Window:
 
             pygame.display.quit()
             self._screen = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_screen": None, "_clock": None}

@@ -6,14 +6,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
+from equirl.envs.batch_arguments import positive_integer
 from equirl.envs.gridworld import MOVES, GridWorldEnv
 
 __all__ = ["GridWorldBatch"]
 
 _DRAWN_AHEAD = 256
+_INT64 = np.dtype(np.int64)
 
 
 class GridWorldBatch:
@@ -22,25 +25,37 @@ class GridWorldBatch:
     Without walls and slips only starts are random, and they are drawn in blocks ahead of their use. The numbers are
     those that a single environment draws one by one.
 
+    All state is in arrays and generators of its own, none of which is a view of another, so that deep copies and
+    pickles go on as the original does.
+
     Args:
         n: Number of environments.
+        max_episode_steps: Gymnasium's limit on an episode's length, as ``gymnasium.make`` takes it; unlike
+            ``max_steps`` of ``GridWorldEnv``, it truncates an episode that reaches the goal with its last step, too.
         **settings: As for ``GridWorldEnv``.
 
     Raises:
-        ValueError: As ``GridWorldEnv``.
+        TypeError: A number that is not whole.
+        ValueError: As ``GridWorldEnv``, fewer than one environment, or ``max_episode_steps`` below 1.
     """
 
-    def __init__(self, n: int, **settings: Any) -> None:
+    def __init__(self, n: int, max_episode_steps: int | None = None, **settings: Any) -> None:
+        n = positive_integer("n", n)
         self.single = GridWorldEnv(**settings)
         self.n = n
+        self._limit = self.single.max_steps
+        self._cut_at_the_goal = False
+        if max_episode_steps is not None:
+            limit = positive_integer("max_episode_steps", max_episode_steps)
+            self._cut_at_the_goal = limit <= self._limit
+            self._limit = min(limit, self._limit)
         cells = self.single.size**2
         # All lookups and marks go through flat arrays: with two indices NumPy takes several times as long.
         self._next_cell = _next_cells(self.single.size).ravel()
         self._cells = cells
-        self._planes: NDArray[np.uint8] = np.zeros((n, 3 * cells), dtype=np.uint8)
-        self._marks = self._planes.reshape(-1)
+        self._marks: NDArray[np.uint8] = np.zeros(n * 3 * cells, dtype=np.uint8)
         self._first_mark = np.arange(n) * 3 * cells
-        self._random = [seeding.np_random(None)[0] for _ in range(n)]
+        self._random, self._seeds = (list(part) for part in zip(*(seeding.np_random() for _ in range(n)), strict=True))
         self._ahead: list[_Ahead | None] = [None] * n
         self._draws_ahead = self.single.slip == 0 and self.single.wall_density == 0
         self._bounds = np.tile([len(self.single.start_cells), len(self.single.goal_cells)], _DRAWN_AHEAD)
@@ -48,15 +63,28 @@ class GridWorldBatch:
         self.agent: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
         self.goal: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
         self.walls: NDArray[np.bool_] = np.zeros((n, cells), dtype=bool)
-        self._images = self._planes.reshape(n, 3, self.single.size, self.single.size)
+        self._actions_shape = (n,)
+        self._image_shape = (n, 3, self.single.size, self.single.size)
+        self._started: NDArray[np.bool_] = np.zeros(n, dtype=bool)
+        self._all_started = False
         # When each episode is cut, by a clock that all share: nothing is counted per environment.
         self._clock = 0
         self._ends_at: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
 
     def seed(self, i: int, seed: int | None) -> None:
         """Seed environment ``i``."""
-        self._random[i] = seeding.np_random(seed)[0]
+        self._random[i], self._seeds[i] = seeding.np_random(seed)
         self._ahead[i] = None
+
+    def seeds(self) -> tuple[int, ...]:
+        """Return the seed of each environment's random numbers."""
+        return tuple(self._seeds)
+
+    def generators(self) -> tuple[np.random.Generator, ...]:
+        """Return each environment's random numbers, where a single environment's would stand."""
+        for i in range(self.n):
+            self._put_back(i)
+        return tuple(self._random)
 
     def reset(self, indices: Iterable[int], options: dict[str, Any] | None = None) -> None:
         """Start new episodes in some environments.
@@ -71,6 +99,8 @@ class GridWorldBatch:
         for i in indices:
             if self._draws_ahead and not options:
                 agent, goal = self._take_ahead(i)
+                if self._any_walls:  # of an earlier episode that was given some
+                    self._build_walls(i, np.zeros(self._cells, dtype=bool))
             else:
                 agent, goal = self._draw(i, options or {})
             first = i * 3 * self._cells
@@ -79,7 +109,9 @@ class GridWorldBatch:
             marks[first + agent] = marks[first + self._cells + goal] = 1
             self.agent[i] = agent
             self.goal[i] = goal
-            self._ends_at[i] = self._clock + self.single.max_steps
+            self._ends_at[i] = self._clock + self._limit
+            self._started[i] = True
+        self._all_started = bool(self._started.all())
 
     def step(
         self, actions: NDArray[np.integer[Any]], skip: NDArray[np.bool_] | None = None
@@ -91,14 +123,20 @@ class GridWorldBatch:
             skip: Environments that are about to be reset, ``[n]``: nothing is drawn for them, nothing happens to them.
 
         Raises:
-            ValueError: An action is not 0, 1, 2 or 3.
+            TypeError: Actions that are not integers.
+            ValueError: An action is not 0, 1, 2 or 3, or there is not one for each environment.
+            ResetNeeded: An environment has not begun its first episode.
         """
-        moves = np.asarray(actions).reshape(self.n)
+        if not self._all_started:
+            self.require_started("step")
+        moves = self.checked_actions(actions)
         if not 0 <= np.bitwise_or.reduce(moves) <= 3:
             wrong = int(np.flatnonzero((moves < 0) | (moves > 3))[0])
             raise ValueError(
                 f"action {moves[wrong]} of environment {wrong} is not one of 0 up, 1 left, 2 down, 3 right"
             )
+        if moves.dtype is not _INT64:
+            moves = moves.astype(_INT64)
         if self.single.slip > 0:
             skipped = np.zeros(self.n, dtype=bool) if skip is None else skip
             moves = np.array([int(m) if skipped[i] else self._slipped(i, int(m)) for i, m in enumerate(moves)])
@@ -110,12 +148,56 @@ class GridWorldBatch:
         self.agent = agent
         self._clock += 1
         success = agent == self.goal
-        truncated = (self._ends_at <= self._clock) > success  # and not
+        truncated = self._ends_at <= self._clock
+        if not self._cut_at_the_goal:
+            truncated = truncated > success  # and not
         return (success, truncated) if skip is None else (success & ~skip, truncated & ~skip)
 
     def observations(self, indices: Sequence[int] | None = None) -> NDArray[np.uint8]:
         """Return a copy of the observations, ``[n, 3, size, size]``, or of some environments'."""
-        return self._images.copy() if indices is None else self._images[indices]
+        images = self._marks.reshape(self._image_shape)
+        return images.copy() if indices is None else images[indices]
+
+    def checked_actions(self, actions: Any) -> NDArray[np.integer[Any]]:
+        """Return the actions as an array of integers ``[n]``; whether they are moves is for ``step`` to check.
+
+        Raises:
+            TypeError: They are not integers.
+            ValueError: There is not one for each environment.
+        """
+        if type(actions) is np.ndarray and actions.dtype is _INT64 and actions.shape == self._actions_shape:
+            return actions  # the usual ones, at no cost
+        try:
+            moves = np.asarray(actions)
+        except ValueError as error:
+            raise ValueError(f"actions must be {self.n} integers, one for each environment; got {actions!r}") from error
+        if moves.shape != (self.n,):
+            raise ValueError(f"actions must have shape [{self.n}], one for each environment; got {list(moves.shape)}")
+        if moves.dtype.kind not in "iu":
+            raise TypeError(
+                f"actions must be integers (0 up, 1 left, 2 down, 3 right); got {moves.dtype}: "
+                f"{np.array2string(moves, threshold=8, edgeitems=3)}"
+            )
+        return moves
+
+    def require_started(self, deed: str, besides: NDArray[np.bool_] | None = None) -> None:
+        """Refuse to act on environments that have not begun an episode.
+
+        Args:
+            deed: Name of the method that was called, for the message.
+            besides: Environments that may be without an episode, ``[n]``.
+
+        Raises:
+            ResetNeeded: Other environments have not begun an episode.
+        """
+        if self._all_started:
+            return
+        missing = ~self._started if besides is None else ~(self._started | besides)
+        if missing.any():
+            raise ResetNeeded(
+                f"{deed}() before environments {np.flatnonzero(missing).tolist()} have begun an episode; call reset(), "
+                "which starts all of them, first"
+            )
 
     def cells(self, i: int) -> tuple[tuple[int, int], tuple[int, int], NDArray[np.bool_]]:
         """Return agent, goal and walls of environment ``i``, as ``equirl.envs.drawing`` takes them."""
@@ -131,18 +213,25 @@ class GridWorldBatch:
         return ahead.episodes.pop()
 
     def _draw(self, i: int, options: dict[str, Any]) -> tuple[int, int]:
-        random = self._random[i]
+        self._put_back(i)
+        agent, goal, walls = self.single.draw_state(self._random[i], options)
+        self._build_walls(i, walls.ravel())
+        return _flat(agent, self.single.size), _flat(goal, self.single.size)
+
+    def _build_walls(self, i: int, walls: NDArray[np.bool_]) -> None:
+        self.walls[i] = walls
+        first = (3 * i + 2) * self._cells
+        self._marks[first : first + self._cells] = walls
+        self._any_walls = bool(self.walls.any())
+
+    def _put_back(self, i: int) -> None:
+        """Put the random numbers where a single environment's would be: the block's start, plus the used episodes."""
         if (ahead := self._ahead[i]) is not None:
-            # Back to where a single environment would be: at the block's beginning, plus the episodes that were used.
+            random = self._random[i]
             random.bit_generator.state = ahead.state_before
             for _ in range(ahead.taken):
                 self.single.draw_state(random, {})
             self._ahead[i] = None
-        agent, goal, walls = self.single.draw_state(random, options)
-        self.walls[i] = walls.ravel()
-        self._planes[i, 2 * self._cells :] = walls.ravel()
-        self._any_walls = bool(self.walls.any())
-        return _flat(agent, self.single.size), _flat(goal, self.single.size)
 
     def _slipped(self, i: int, move: int) -> int:
         random = self._random[i]

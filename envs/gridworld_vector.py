@@ -11,7 +11,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from equirl.envs.batch_arguments import environment_seeds, positive_integer, reset_mask, reset_options
 from equirl.envs.drawing import draw_rgb
+from equirl.envs.gridworld import GridWorldEnv
 from equirl.envs.gridworld_batch import GridWorldBatch
 
 __all__ = ["GridWorldVectorEnv"]
@@ -29,29 +31,37 @@ class GridWorldVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[np.f
         num_envs: Number of environments.
         autoreset_mode: What happens after an episode's last step, as in Gymnasium: ``"NextStep"`` (default),
             ``"SameStep"`` or ``"Disabled"``.
-        render_mode: ``None`` or ``"rgb_array"``.
+        render_mode: ``None``, ``"rgb_array"`` (``render`` returns a tuple of pictures, one for each environment) or
+            ``"rgb_array_list"`` (the same pictures in a list, as Gymnasium's own vector environments return them).
+        max_episode_steps: Gymnasium's limit on an episode's length; see ``GridWorldBatch``.
         **settings: As for ``GridWorldEnv``.
 
     Raises:
+        TypeError: A number that is not whole.
         ValueError: As ``GridWorldEnv``, fewer than one environment, or an unknown mode.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012 (as Gymnasium declares it)
+    metadata: dict[str, Any] = {  # noqa: RUF012 (as Gymnasium declares it)
+        "render_modes": ["rgb_array", "rgb_array_list"],
+        "render_fps": GridWorldEnv.metadata["render_fps"],
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
 
     def __init__(
         self,
         num_envs: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
         **settings: Any,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, not {num_envs}")
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode {render_mode!r} is unknown; known for many environments: 'rgb_array'")
-        self.batch = GridWorldBatch(num_envs, **settings)
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
+        num_envs = positive_integer("num_envs", num_envs)
+        known = self.metadata["render_modes"]
+        if render_mode is not None and render_mode not in known:
+            raise ValueError(f"render_mode {render_mode!r} is unknown; known for many environments: {known}")
+        self.batch = GridWorldBatch(num_envs, max_episode_steps, **settings)
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self.metadata = {**self.metadata, "render_modes": list(known), "autoreset_mode": self.autoreset_mode}
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.single_observation_space = self.batch.single.observation_space
@@ -68,19 +78,19 @@ class GridWorldVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[np.f
         Args:
             seed: One for each environment, or an integer for ``seed, seed + 1, ...``.
             options: As for ``GridWorldEnv.reset``, the same for all; ``"reset_mask"``, booleans ``[num_envs]``: only
-                these start anew.
+                these start anew, with these options.
 
         Raises:
-            ValueError: As ``GridWorldEnv.reset``, or a seed list or mask of another length.
+            TypeError: A seed that is not a whole number, or options that are not a dict.
+            ValueError: As ``GridWorldEnv.reset``, a negative seed, or a seed list or mask of another length.
+            ResetNeeded: ``"reset_mask"`` leaves out an environment that has not begun an episode.
         """
-        seeds = [seed] * self.num_envs if seed is None else seed
-        seeds = [seeds + i for i in range(self.num_envs)] if isinstance(seeds, int) else list(seeds)
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"{len(seeds)} seeds do not fit {self.num_envs} environments")
-        options = dict(options or {})
-        mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, dtype=bool)))
-        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
-            raise ValueError(f"reset_mask must be booleans [{self.num_envs}]; got {mask.dtype} {list(mask.shape)}")
+        seeds = environment_seeds(self.num_envs, seed)
+        options = reset_options(options)
+        everywhere = np.ones(self.num_envs, dtype=bool)
+        mask = reset_mask(self.num_envs, options.pop("reset_mask", everywhere))
+        if not mask.all():
+            self.batch.require_started("reset", besides=mask)
         chosen = np.flatnonzero(mask).tolist()
         for i in chosen:
             if seeds[i] is not None:
@@ -95,7 +105,10 @@ class GridWorldVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[np.f
         """Move all agents; returns observations, rewards, terminations, truncations and infos, as Gymnasium says.
 
         Raises:
-            ValueError: An action that is not 0, 1, 2 or 3, or (``"Disabled"``) an episode that is over.
+            TypeError: Actions that are not integers.
+            ValueError: An action that is not 0, 1, 2 or 3, not one for each environment, or (``"Disabled"``) an
+                episode that is over.
+            ResetNeeded: There was no ``reset`` before.
         """
         if self.autoreset_mode == AutoresetMode.NEXT_STEP and self._done.any():
             return self._step_and_reset(actions)
@@ -113,18 +126,35 @@ class GridWorldVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[np.f
         infos = {"is_success": success.copy(), "_is_success": everywhere}
         return self.batch.observations(), rewards, success, truncated, infos
 
-    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
-        """Return an RGB array for each environment."""
+    def render(self) -> Any:
+        """Return an RGB array ``[H, W, 3]`` for each environment, in a tuple or a list as ``render_mode`` says.
+
+        Raises:
+            ResetNeeded: There was no ``reset`` before.
+        """
         if self.render_mode is None:
             gym.logger.warn("render() without a render_mode: pass render_mode='rgb_array' to gymnasium.make_vec")
             return None
-        return tuple(draw_rgb(*self.batch.cells(i)) for i in range(self.num_envs))
+        self.batch.require_started("render")
+        pictures = [draw_rgb(*self.batch.cells(i)) for i in range(self.num_envs)]
+        return pictures if self.render_mode == "rgb_array_list" else tuple(pictures)
+
+    @property
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]  # as SyncVectorEnv has it
+        """The random numbers of each environment."""
+        return self.batch.generators()
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]  # as SyncVectorEnv has it
+        """The seed of each environment's random numbers."""
+        return self.batch.seeds()
 
     def _step_and_reset(
         self, actions: NDArray[np.int64]
     ) -> tuple[Observations, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Step those whose episode goes on; the others begin a new one, and their action is not looked at."""
         fresh = self._done
+        actions = self.batch.checked_actions(actions)
         success, truncated = self.batch.step(np.where(fresh, 0, actions), skip=fresh)
         self.batch.reset(np.flatnonzero(fresh).tolist())
         self._done = success | truncated
@@ -151,3 +181,11 @@ class GridWorldVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[np.f
         if not done.all():
             infos |= {"is_success": success & ~done, "_is_success": ~done}
         return self.batch.observations(), rewards, success, truncated, infos
+
+
+def _autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError as error:
+        known = ", ".join(repr(each.value) for each in AutoresetMode)
+        raise ValueError(f"autoreset_mode {mode!r} is unknown; known: {known}") from error
