@@ -11,9 +11,11 @@ def check_device(name: str) -> None:
     """Check that a device can be used here.
 
     Raises:
-        ValueError: No such device, or this machine or this build of torch has none.
+        ValueError: No such device, this machine or this build of torch has none, or it holds no numbers ("meta").
     """
     try:
+        if torch.device(name).type == "meta":
+            raise RuntimeError("it holds no numbers")
         torch.empty(0, device=name)
     # AssertionError: how a torch without CUDA says so.
     except (RuntimeError, AssertionError) as error:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from equirl.envs import MOVES
+from equirl.experiments.checks import whole_number
 
 __all__ = ["GridWorldStates"]
 
@@ -21,9 +22,15 @@ class GridWorldStates:
     Attributes:
         observations: One observation per state, shape ``[S, 3, size, size]``, uint8, ``S = size^2 (size^2 - 1)``.
         goals: The goal's cell in each state, ``row * size + column``, shape ``[S]``.
+
+    Raises:
+        ValueError: A grid of fewer than 2 rows, or no steps.
     """
 
     def __init__(self, size: int = 7, max_steps: int | None = None) -> None:
+        whole_number("size", size, 2)
+        if max_steps is not None:
+            whole_number("max_steps", max_steps)
         self.max_steps = 4 * size if max_steps is None else max_steps
         cells = np.arange(size * size)
         agent, goal = (grid.ravel() for grid in np.meshgrid(cells, cells, indexing="ij"))

@@ -20,13 +20,17 @@ def own_function(kind: str, name: str, known: Iterable[str] = ()) -> Callable[..
         known: What could have been written instead.
 
     Raises:
-        ValueError: Not of that form, or it cannot be imported.
+        ValueError: Not of that form, it cannot be imported, or it cannot be called.
     """
     module, colon, function = name.partition(":")
-    if not colon:
+    if not colon or not module or not function:
         raise ValueError(unknown_name_message(kind, name, [*known, "MODULE:FUNCTION"]))
     try:
         found: Callable[..., Any] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{kind} {name!r}: {error}; it is imported from where Python finds modules") from error
+    except Exception as error:  # whatever the user's module raises when it runs
+        raise ValueError(f"{kind} {name!r}: importing {module} raises {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise ValueError(f"{kind} {name!r} is {type(found).__name__}, not a function")
     return found

@@ -16,7 +16,7 @@ import torch
 
 from equirl.agents.files import written_whole
 
-__all__ = ["write_record"]
+__all__ = ["recorded_settings", "write_record"]
 
 _PACKAGES = ("equirl", "torch", "stable-baselines3", "gymnasium", "numpy")
 
@@ -31,7 +31,7 @@ def write_record(path: Path, config: Any) -> None:
     record = {
         "date": datetime.date.today().isoformat(),
         "commit": _commit(),
-        "config": {name: _portable(value) for name, value in dataclasses.asdict(config).items()},
+        "config": recorded_settings(config),
         "versions": {package: version(package) for package in _PACKAGES} | {"python": platform.python_version()},
         "machine": {
             "processor": _processor(),
@@ -40,7 +40,14 @@ def write_record(path: Path, config: Any) -> None:
         },
     }
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=2, default=str) + "\n")
+        temporary.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def recorded_settings(config: Any) -> dict[str, Any]:
+    """Return the settings of a run as its record tells of them, as JSON can hold them."""
+    settings = {name: _portable(value) for name, value in dataclasses.asdict(config).items()}
+    found: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return found
 
 
 def _portable(value: Any) -> Any:

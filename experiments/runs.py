@@ -6,6 +6,7 @@ import csv
 import hashlib
 import importlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from equirl.agents.files import written_whole
 
-__all__ = ["Rows", "gather_runs", "run_file", "run_missing", "write_rows"]
+__all__ = ["Rows", "check_cluster", "gather_runs", "read_rows", "run_file", "run_missing", "write_rows"]
 
 Job = TypeVar("Job")
 Rows = Sequence[Sequence[Any]]
@@ -56,6 +57,9 @@ def run_missing(
         ValueError: An address of another kind, or what the cluster needs is not installed.
     """
     missing = [job for job in jobs if not file_of(job).exists()]
+    check_cluster(cluster)
+    for folder in {file_of(job).parent for job in missing}:
+        folder.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is an error now, not after the runs
     where = f"{n_jobs} at a time" if cluster is None else f"on {cluster}"
     print(f"{len(jobs)} runs, {len(missing)} to do, {where}", flush=True)
     with _backend(cluster):
@@ -75,13 +79,34 @@ def _backend(cluster: str | None) -> Iterator[None]:
         joblib_ray.register_ray()
         with parallel_config(backend="ray"):
             yield
-    elif "://" in cluster:
-        with _needed("distributed", "equirl[bench]").Client(cluster), parallel_config(backend="dask"):
-            yield
     else:
+        with _dask_client(cluster), parallel_config(backend="dask"):
+            yield
+
+
+def _dask_client(cluster: str) -> Any:
+    try:
+        return _needed("distributed", "equirl[bench]").Client(cluster)
+    except OSError as error:
+        raise ValueError(f"no Dask scheduler answers at {cluster} ({error})") from error
+
+
+def check_cluster(cluster: str | None) -> None:
+    """Check the address of a cluster, and that what it needs is installed; ``None``: this machine.
+
+    Raises:
+        ValueError: An address of another kind, or a package that is not installed.
+    """
+    if cluster is None:
+        return
+    if not re.fullmatch(r"[a-z]+://.+", cluster):
         raise ValueError(
             f"a cluster is named by its address, tcp://HOST:PORT (Dask) or ray://HOST:PORT, not {cluster!r}"
         )
+    if cluster.startswith("ray://"):
+        _needed("ray", "ray")
+    else:
+        _needed("distributed", "equirl[bench]")
 
 
 def _needed(module: str, package: str) -> Any:
@@ -93,11 +118,29 @@ def _needed(module: str, package: str) -> Any:
 
 def gather_runs(files: Sequence[Path], columns: Sequence[str], target: Path) -> None:
     """Write the rows of many runs into one CSV, in the order given."""
-    rows: list[list[str]] = []
-    for path in files:
+    write_rows(target, columns, [row for path in files for row in read_rows(path, columns)])
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[list[str]]:
+    """Return the rows of a run's CSV, as text.
+
+    Args:
+        path: The file.
+        columns: Names of the columns that it must have.
+
+    Raises:
+        ValueError: It is not such a file; the message says what to do about it.
+    """
+    try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows += list(csv.reader(file))[1:]
-    write_rows(target, columns, rows)
+            head, *rows = list(csv.reader(file)) or [[]]
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV of a run ({error}); delete it to do this run again") from error
+    if head != list(columns) or any(len(row) != len(columns) for row in rows):
+        raise ValueError(
+            f"{path} is no CSV of a run with the columns {', '.join(columns)}; delete it to do this run again"
+        )
+    return rows
 
 
 def write_rows(target: Path, columns: Sequence[str], rows: Rows) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from tqdm import tqdm
 
 from equirl.agents.files import written_whole
@@ -22,8 +23,11 @@ from equirl.experiments.bench.scaling import measure_scaling
 from equirl.experiments.bench.sequences import measure_sequences
 from equirl.experiments.bench.timing import COLUMNS, Measurement, Settings
 from equirl.experiments.bench.training import measure_environments, measure_training
+from equirl.experiments.checks import check_names
+from equirl.experiments.devices import check_device
+from equirl.experiments.outputs import check_output_file, check_output_folder, keep_earlier, other_settings
 from equirl.experiments.records import write_record
-from equirl.names import unknown_name_message
+from equirl.experiments.subcommands import run_command
 
 __all__ = ["BenchConfig", "main"]
 
@@ -58,8 +62,9 @@ class BenchConfig:
     """Torch device; auto: CUDA where there is a GPU."""
     threads: int = 1
     """Torch threads; networks this small run slower on two."""
-    study: Path = Path("experiments/results/gridworld_7x7")
-    """Folder of the learning study's results, for the section learning."""
+    study: Path | None = None
+    """Folder of the learning study's results, for the section learning; by default logs/benchmark/rl, where `equirl
+    benchmark rl` writes, or else that of this project's own figures, experiments/results/gridworld_7x7."""
     peers_python: str | None = None
     """A Python with escnn or equiadapt, for the section peers; see experiments/README.md."""
     csv: Path | None = None
@@ -67,24 +72,36 @@ class BenchConfig:
     out: Path = Path("logs/bench")
     """Folder of bench.csv, bench.md, record.json and the plots."""
 
+    def __post_init__(self) -> None:
+        check_names("section", self.sections, _SECTIONS)
+        if self.rounds < 1 or self.threads < 1:
+            raise ValueError(f"rounds and threads must be at least 1; got {self.rounds} and {self.threads}")
+        if not 0 <= self.min_seconds < math.inf:
+            raise ValueError(f"min_seconds must be a number of seconds, 0 or more; got {self.min_seconds}")
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``equirl bench`` and return its exit status."""
-    config = tyro.cli(BenchConfig, args=list(arguments), prog="equirl bench", description=_HELP)
-    for section in config.sections:
-        if section not in _SECTIONS:
-            print(f"equirl bench: {unknown_name_message('section', section, _SECTIONS)}", file=sys.stderr)
-            return 2
-    if config.rounds < 1 or config.threads < 1:
-        print("equirl bench: rounds and threads must be at least 1", file=sys.stderr)
-        return 2
+    threads = torch.get_num_threads()
+    try:
+        return run_command("equirl bench", BenchConfig, _bench, arguments, _HELP)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _bench(config: BenchConfig) -> int:
     device = config.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        print("No GPU is used: these are the CPU's figures.")
+    check_device(device)
+    check_output_folder(config.out)
+    check_output_file(config.csv, "--csv")
+    if config.peers_python is not None and shutil.which(config.peers_python) is None:
+        raise ValueError(f"--peers-python {config.peers_python} is no program; name a Python with escnn or equiadapt")
+    if device.startswith("cuda"):
+        print(f"GPU: {torch.cuda.get_device_name(device)}")
     else:
-        print(f"GPU: {torch.cuda.get_device_name()}")
+        print(f"No GPU is used: these are the figures of the {device.upper()}.")
     torch.set_num_threads(config.threads)
     settings = Settings(
         device,
@@ -93,17 +110,19 @@ def main(arguments: Sequence[str]) -> int:
         0.005 if config.quick else config.min_seconds,
         config.quick,
     )
+    if (config.out / "bench.csv").exists() and other_settings(config.out, config):
+        keep_earlier(config.out)
     rows: list[Measurement] = []
     for section in config.sections:
         measured = _SECTIONS[section](settings, config)
         rows += tqdm(measured, desc=section, unit=" rows", file=sys.stderr, mininterval=1)
         _write_csv(config.out / "bench.csv", rows)  # what is measured is kept, whatever comes next
+        write_record(config.out / "record.json", config)
     if config.csv is not None:
         _write_csv(config.csv, rows)
     text = markdown(rows)
     with written_whole(config.out / "bench.md") as temporary:
-        temporary.write_text(text + "\n")
-    write_record(config.out / "record.json", config)
+        temporary.write_text(text + "\n", encoding="utf-8")
     draw_passes(rows, config.out / "passes.png")
     draw_scaling(rows, config.out / "scaling.png")
     print(text)
@@ -112,11 +131,20 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _learning(settings: Settings, config: BenchConfig) -> Iterator[Measurement]:
-    if not (config.study / "study.csv").exists():
-        print(f"learning: {config.study} holds no study.csv; `equirl benchmark rl` writes one", file=sys.stderr)
-        return iter(())
-    return read_learning(config.study, settings)
+    folders = _STUDIES if config.study is None else (config.study,)
+    for folder in folders:
+        if (folder / "study.csv").exists():
+            print(f"learning: read from {folder}", file=sys.stderr)
+            return read_learning(folder, settings)
+    print(
+        f"learning: {' and '.join(map(str, folders))} holds no study.csv; `equirl benchmark rl` writes one",
+        file=sys.stderr,
+    )
+    return iter(())
 
+
+_STUDIES = (Path("logs/benchmark/rl"), Path("experiments/results/gridworld_7x7"))
+"""Where the section learning looks for a study."""
 
 _SECTIONS: dict[str, Callable[[Settings, BenchConfig], Iterator[Measurement]]] = {
     "passes": lambda settings, config: measure_passes(settings),

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from equirl.experiments.bench.timing import Measurement, Settings
 from equirl.experiments.benchmark.report import steps_to_threshold
+from equirl.experiments.study_files import read_study
 
 __all__ = ["LEARNING", "read_learning"]
 
@@ -24,8 +24,13 @@ def read_learning(study: Path, settings: Settings) -> Iterator[Measurement]:
     Args:
         study: Folder with the ``study.csv`` of ``equirl benchmark rl``.
         settings: For the columns on device and threads.
+
+    Raises:
+        ValueError: The file is damaged, or another study's.
     """
-    reached = steps_to_threshold(pd.read_csv(study / "study.csv"), 0.975)
+    columns = ("agent", "seed", "timesteps", "success_rate", "train_seconds")
+    table = read_study(study / "study.csv", columns, "equirl benchmark rl", numbers=columns[1:])
+    reached = steps_to_threshold(table, 0.975)
     by_agent = {agent: rows.sort_values("seed") for agent, rows in reached.groupby("agent", sort=False)}
     plain = by_agent["plain"].train_seconds.median() if "plain" in by_agent else float("nan")
     for agent, rows in by_agent.items():

@@ -30,7 +30,10 @@ def measure_peers(settings: Settings, python: str | None) -> Iterator[Measuremen
     command = [python or sys.executable, str(script), str(settings.rounds), "1,32" if settings.quick else "1,32,256"]
     # The folder that holds the package equirl, for a Python where it is not installed.
     environment = {**os.environ, "PYTHONPATH": str(Path(equirl.__file__).parents[1]), "PYTHONWARNINGS": "ignore"}
-    run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    try:
+        run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    except OSError as error:
+        raise ValueError(f"{command[0]} cannot be run ({error}); name a Python") from error
     if run.returncode:
         print(f"peers: {command[0]} failed with status {run.returncode}; see above", file=sys.stderr)
     for line in run.stdout.splitlines():

@@ -6,11 +6,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import tyro
-
 from equirl.experiments.benchmark.minigrid import MinigridConfig, report_minigrid, run_minigrid
 from equirl.experiments.benchmark.report import report
 from equirl.experiments.benchmark.study import StudyConfig, run_study
+from equirl.experiments.subcommands import run_command
 from equirl.experiments.zero_shot.control import ControlConfig, run_control
 from equirl.experiments.zero_shot.grid import ZeroShotConfig, run_zero_shot
 from equirl.experiments.zero_shot.report import report_control, report_grid
@@ -27,8 +26,9 @@ studies:
   zero-shot    DQN trained on goals in one quadrant of the grid, then symmetrized: the other three quadrants
   control      CartPole and Acrobot agents, partly and fully trained, then symmetrized
 
-Each writes study.csv, record.json (settings, versions, machine), summary.md and a plot. Finished runs are kept: run it
-again to go on after a stop.
+Each writes study.csv, record.json (settings, versions, machine), summary.md and a plot into logs/benchmark/STUDY, or
+where --out says. Finished runs are kept: run it again to go on after a stop. The figures of the project are in
+experiments/results of a checkout; only an explicit --out writes there.
 
 examples:
   equirl benchmark rl                                          the study of the README (hours on 2 cores)
@@ -48,11 +48,16 @@ def main(arguments: Sequence[str]) -> int:
         print(f"equirl benchmark: {unknown_name_message('study', study, _STUDIES)}", file=sys.stderr)
         return 2
     config_class, run, report_on = _STUDIES[study]
-    config = tyro.cli(config_class, args=rest, prog=f"equirl benchmark {study}", description=_USAGE)
-    if not config.report_only:
-        run(config)
-    print(report_on(config))
-    return 0
+
+    def run_and_report(config: Any) -> int:
+        if not config.report_only:
+            run(config)
+        print(report_on(config))
+        written = "summary.md and plots" if config.report_only else "study.csv, record.json, summary.md and plots"
+        print(f"\nWritten to {config.out}: {written}")
+        return 0
+
+    return run_command(f"equirl benchmark {study}", config_class, run_and_report, rest, _USAGE)
 
 
 _STUDIES: dict[str, tuple[type[Any], Callable[[Any], None], Callable[[Any], str]]] = {

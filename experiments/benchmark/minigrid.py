@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -20,9 +19,11 @@ from equirl.agents.files import written_whole
 from equirl.agents.loading import ALGORITHMS
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.experiments.benchmark.report import draw_learning_curves, summary_table
+from equirl.experiments.checks import check_counts, check_names
 from equirl.experiments.hyperparameters import settings_for, view_of
-from equirl.experiments.records import write_record
-from equirl.experiments.runs import Rows, gather_runs, run_file, run_missing
+from equirl.experiments.outputs import check_output_folder, write_tables
+from equirl.experiments.runs import Rows, run_file, run_missing
+from equirl.experiments.study_files import read_study
 from equirl.names import unknown_name_message
 
 __all__ = ["TASKS", "MinigridConfig", "Task", "report_minigrid", "run_minigrid"]
@@ -99,10 +100,23 @@ class MinigridConfig:
     """Runs at a time, one torch thread each."""
     cluster: str | None = None
     """Address of a Dask scheduler (tcp://...) or a Ray cluster (ray://...) that does the runs instead."""
-    out: Path = Path("experiments/results/minigrid")
+    out: Path = Path("logs/benchmark/minigrid")
     """Folder of the results."""
     report_only: bool = False
     """Only write the table and the plot again, from the CSV."""
+
+    def __post_init__(self) -> None:
+        check_names("task", self.tasks, TASKS)
+        if self.agents:
+            check_names("agent", self.agents, {agent for name in self.tasks for agent in TASKS[name].agents})
+        check_counts(self, "n_seeds", "n_eval_episodes", "total_timesteps", "stop_after", "n_jobs")
+        for name in self.tasks:
+            least = TASKS[name].eval_freq
+            if self.total_timesteps is not None and self.total_timesteps < least:
+                raise ValueError(
+                    f"total_timesteps must be at least {least}, or {name} is never evaluated; got "
+                    f"{self.total_timesteps}"
+                )
 
 
 _Job = tuple[MinigridConfig, str, str, int]
@@ -112,15 +126,9 @@ def run_minigrid(config: MinigridConfig) -> None:
     """Run what is not done yet and write ``study.csv`` and ``record.json`` into ``config.out``.
 
     Raises:
-        ValueError: An unknown task.
+        ValueError: The folder cannot be written to.
     """
-    for name in config.tasks:
-        if name not in TASKS:
-            raise ValueError(unknown_name_message("task", name, TASKS))
-    known = {agent for name in config.tasks for agent in TASKS[name].agents}
-    for agent in config.agents:
-        if agent not in known:
-            raise ValueError(unknown_name_message("agent", agent, sorted(known)))
+    check_output_folder(config.out)
     jobs: list[_Job] = [
         (config, task, agent, seed)
         for task in config.tasks
@@ -130,8 +138,7 @@ def run_minigrid(config: MinigridConfig) -> None:
     ]
     run_missing(jobs, _run, _file_of, COLUMNS, config.n_jobs, config.cluster)
     in_order = sorted(jobs, key=lambda job: (config.tasks.index(job[1]), TASKS[job[1]].agents.index(job[2]), job[3]))
-    gather_runs([_file_of(job) for job in in_order], COLUMNS, config.out / "study.csv")
-    write_record(config.out / "record.json", config)
+    write_tables(config.out, {"study.csv": (COLUMNS, [_file_of(job) for job in in_order])}, config)
 
 
 def report_minigrid(folder: Path) -> str:
@@ -139,9 +146,13 @@ def report_minigrid(folder: Path) -> str:
 
     Raises:
         FileNotFoundError: There is no ``study.csv`` in the folder.
+        ValueError: It is the CSV of another study.
     """
-    study = pd.read_csv(folder / "study.csv")
+    study = read_study(folder / "study.csv", COLUMNS, "equirl benchmark minigrid")
     tasks = {task.environment_id: task for task in TASKS.values()}
+    for environment in study.environment.unique():
+        if environment not in tasks:
+            raise ValueError(f"{folder / 'study.csv'}: {unknown_name_message('environment', environment, tasks)}")
     parts = {environment: rows for environment, rows in study.groupby("environment", sort=False)}
     tables = []
     for environment, rows in parts.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import matplotlib
@@ -16,10 +15,13 @@ from scipy.stats import trim_mean
 
 from equirl.agents.files import written_whole
 from equirl.experiments.benchmark.statistics import draw_performance_profile, score_table
+from equirl.experiments.study_files import read_settings, read_study
 
 __all__ = ["draw_learning_curves", "report", "steps_to_threshold", "summary_table"]
 
 _BOOTSTRAPS = 2000
+_COLUMNS = ("agent", "seed", "timesteps", "success_rate", "train_seconds")
+_COMMAND = "equirl benchmark rl"
 _HORIZON = 20_000
 """Environment steps over which runs are compared; most have learned by then, and plain ones have not."""
 
@@ -36,10 +38,11 @@ def report(folder: Path, threshold: float) -> str:
 
     Raises:
         FileNotFoundError: There is no ``study.csv`` or ``record.json`` in the folder.
+        ValueError: They are damaged, or another study's.
     """
-    study = pd.read_csv(folder / "study.csv")
-    config = json.loads((folder / "record.json").read_text())["config"]
-    size, horizon = config["size"], min(_HORIZON, config["total_timesteps"])
+    study = read_study(folder / "study.csv", _COLUMNS, _COMMAND, numbers=_COLUMNS[1:])
+    settings = read_settings(folder / "record.json", ("size", "total_timesteps"), _COMMAND)
+    size, horizon = settings["size"], min(_HORIZON, settings["total_timesteps"])
     table = f"{summary_table(study, threshold)}\n\n{score_table(study, horizon)}"
     draw_performance_profile(study, horizon, folder / "performance_profile.png")
     with written_whole(folder / "summary.md") as temporary:
@@ -90,7 +93,10 @@ def summary_table(study: pd.DataFrame, threshold: float) -> str:
 
 
 def draw_learning_curves(studies: dict[str, pd.DataFrame], thresholds: dict[str, float], measure: str) -> Figure:
-    """Draw the success rate over environment steps: interquartile mean over seeds, 95 % bootstrap band (rliable).
+    """Draw the success rate over environment steps: interquartile mean over seeds, with its bootstrap band (rliable).
+
+    The band is where 95 % of the interquartile means of resampled seeds lie. From a few seeds it is too narrow to be
+    called a 95 % confidence interval, and where all seeds agree it has no width; so the title calls it what it is.
 
     A run that ended because it had learned keeps its last value from there on.
 
@@ -105,7 +111,8 @@ def draw_learning_curves(studies: dict[str, pd.DataFrame], thresholds: dict[str,
         _draw_panel(axes, study)
         axes.axhline(thresholds[title], color="grey", linewidth=0.8, linestyle="--")
         axes.set_xlabel("environment steps")
-        what = f"interquartile mean of {study.seed.nunique()} seeds, 95 % interval"
+        seeds = study.seed.nunique()
+        what = "one seed" if seeds == 1 else f"interquartile mean of {seeds} seeds, bootstrap over seeds"
         axes.set_title(f"{title}: {what}" if len(studies) == 1 else f"{title}\n{what}", fontsize=10)
         axes.locator_params(axis="x", nbins=6)
         axes.grid(alpha=0.3)
@@ -130,7 +137,7 @@ def _draw_panel(axes: Axes, study: pd.DataFrame) -> None:
 
 
 def _interquartile_mean(curves: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return IQM, shape ``[T]``, and its interval, shape ``[2, T]``, of curves ``[seeds, T]``."""
+    """Return the IQM, shape ``[T]``, and its bootstrap band, shape ``[2, T]``, of curves ``[seeds, T]``."""
 
     def statistic(scores: NDArray[np.float64]) -> NDArray[np.float64]:
         # rliable's aggregate_iqm at every step at once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 
 from equirl.agents import METHODS, EquivariantDQNPolicy, SymmetryReplayBuffer
+from equirl.experiments.checks import check_counts, check_names, check_shares
 from equirl.experiments.exact_evaluation import GridWorldStates
 from equirl.experiments.hyperparameters import settings_for
-from equirl.experiments.records import write_record
-from equirl.experiments.runs import Rows, gather_runs, run_file, run_missing
+from equirl.experiments.outputs import check_output_folder, write_tables
+from equirl.experiments.runs import Rows, run_file, run_missing
 from equirl.names import unknown_name_message
 from equirl.symmetry import registered_symmetries
 
@@ -65,10 +67,21 @@ class StudyConfig:
     """Runs at a time, one torch thread each."""
     cluster: str | None = None
     """Address of a Dask scheduler (tcp://...) or a Ray cluster (ray://...) that does the runs instead."""
-    out: Path = Path("experiments/results/gridworld_7x7")
+    out: Path = Path("logs/benchmark/rl")
     """Folder of the results."""
     report_only: bool = False
     """Only write the table and the plot again, from the CSV."""
+
+    def __post_init__(self) -> None:
+        check_names("agent", self.agents)
+        check_counts(self, "n_seeds", "total_timesteps", "eval_freq", "stop_after", "n_jobs")
+        check_counts(self, "size", least=2)
+        check_shares(self, "threshold")
+        if self.eval_freq > self.total_timesteps:
+            raise ValueError(
+                f"eval_freq must not be above total_timesteps, or nothing is evaluated; got {self.eval_freq} and "
+                f"{self.total_timesteps}"
+            )
 
 
 @dataclass(frozen=True)
@@ -95,7 +108,7 @@ def parse_agent(name: str) -> AgentSpec:
         raise ValueError(f"agent {name!r} is not of the form plain, sbx or SYMMETRY/METHOD, perhaps with +key=value")
     if base == "sbx" and importlib.util.find_spec("sbx") is None:
         raise ValueError("the agent 'sbx' needs SBX: pip install 'equirl[bench]'")
-    settings = {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in pairs)}
+    settings = {key: _setting(name, value) for key, value in (pair.split("=", 1) for pair in pairs)}
     dqn_kwargs = {key: _number(key, settings.pop(key)) for key in _DQN_SETTINGS if key in settings}
     if without_symmetry:
         if settings:
@@ -105,7 +118,16 @@ def parse_agent(name: str) -> AgentSpec:
         raise ValueError(unknown_name_message("symmetry", symmetry, registered_symmetries()))
     if method not in (*METHODS, "augmentation"):
         raise ValueError(unknown_name_message("method", method, [*METHODS, "augmentation"]))
+    if method == "augmentation" and settings:
+        raise ValueError(unknown_name_message("setting of augmentation:", next(iter(settings)), _DQN_SETTINGS))
     return AgentSpec(name, symmetry, method, settings, dqn_kwargs)
+
+
+def _setting(agent: str, value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"agent {agent!r}: the setting {value!r} is no value of YAML ({error})") from error
 
 
 def _number(setting: str, value: Any) -> int | float:
@@ -114,7 +136,7 @@ def _number(setting: str, value: Any) -> int | float:
         number = float(value)  # YAML takes 1e-3 for a word
     except (TypeError, ValueError):
         number = -1.0
-    if number <= 0 or (kind == "whole number" and number != int(number)):
+    if not 0 < number < math.inf or (kind == "whole number" and number != int(number)):
         raise ValueError(f"{setting} must be a positive {kind}, not {value!r}")
     return int(number) if kind == "whole number" else number
 
@@ -125,14 +147,24 @@ def run_study(config: StudyConfig) -> None:
     Each finished run is a CSV under ``runs/``; a study that was stopped goes on with the runs that are missing.
 
     Raises:
-        ValueError: An agent's name is not understood.
+        ValueError: An agent's name is not understood, or its settings are none for this environment.
     """
+    check_output_folder(config.out)
     specs = [parse_agent(name) for name in config.agents]
+    for spec in specs:
+        _check_agent(config, spec)
     jobs = [(config, spec, seed) for seed in range(config.n_seeds) for spec in specs]
     run_missing(jobs, _run, _file_of, COLUMNS, config.n_jobs, config.cluster)
     in_order = [(config, spec, seed) for spec in specs for seed in range(config.n_seeds)]
-    gather_runs([_file_of(job) for job in in_order], COLUMNS, config.out / "study.csv")
-    write_record(config.out / "record.json", config)
+    write_tables(config.out, {"study.csv": (COLUMNS, [_file_of(job) for job in in_order])}, config)
+
+
+def _check_agent(config: StudyConfig, spec: AgentSpec) -> None:
+    """Make an agent once, so that a mistake in its settings is met before the hours and not after them."""
+    try:
+        _make_agent(config, spec, 0)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"agent {spec.name!r} cannot be made: {error}") from error
 
 
 _Job = tuple[StudyConfig, AgentSpec, int]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from equirl.experiments.checks import whole_number
 from equirl.experiments.scan.splits import Example
 from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, BEGIN, COMMAND_VOCABULARY, END, PAD
 
@@ -42,9 +43,14 @@ class Examples:
     Args:
         examples: The examples.
         device: Where the tensors are.
+
+    Raises:
+        ValueError: No examples.
     """
 
     def __init__(self, examples: Sequence[Example], device: str = "cpu") -> None:
+        if not len(examples):
+            raise ValueError("there are no examples; give at least one")
         self.command = COMMAND_VOCABULARY.encode(example.command for example in examples).to(device)
         self.target = ACTION_VOCABULARY.encode(example.actions for example in examples).to(device)
         begin = torch.full((len(examples), 1), BEGIN, device=device)
@@ -63,12 +69,14 @@ class Examples:
 
     def in_order(self, size: int) -> Iterator[tuple[Tensor, Batch]]:
         """Yield all examples once, the longest answers first, with the rows they stand in."""
+        whole_number("size", size)
         order = self._lengths.argsort(descending=True, stable=True)
         for rows in torch.split(order, size):
             yield rows, self.batch(rows)
 
     def at_random(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
         """Yield all examples once in batches drawn anew, of like length, so that little of a batch is padding."""
+        whole_number("size", size)
         order = torch.randperm(len(self), generator=generator)
         batches: list[Tensor] = []
         for pool in torch.split(order, size * _BATCHES_SORTED_TOGETHER):

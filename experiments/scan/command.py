@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
+from equirl.experiments.checks import check_counts, check_names
+from equirl.experiments.outputs import check_output_folder
 from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.scan.report import report_scan
 from equirl.experiments.scan.splits import SPLITS, file_names, make_split, write_splits
 from equirl.experiments.scan.study import run_scan
-from equirl.names import unknown_name_message
+from equirl.experiments.subcommands import run_command
 
 __all__ = ["main"]
 
@@ -48,28 +47,28 @@ class DataConfig:
     seed: int = 0
     """Of the order of training examples, and of the split `simple`."""
 
+    def __post_init__(self) -> None:
+        check_names("split", self.split, SPLITS, may_repeat=True)
+        check_counts(self, "seed", least=0)
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``equirl scan`` and return its exit status."""
     if arguments and arguments[0] == "data":
-        return _write_data(tyro.cli(DataConfig, args=list(arguments[1:]), prog="equirl scan data"))
-    config = tyro.cli(ScanConfig, args=list(arguments), prog="equirl scan", description=_HELP)
-    try:
-        if not config.report_only:
-            run_scan(config)
-        print(report_scan(config.out))
-    except (ValueError, FileNotFoundError) as error:
-        print(f"equirl scan: {error}", file=sys.stderr)
-        return 2
+        return run_command("equirl scan data", DataConfig, _write_data, arguments[1:])
+    return run_command("equirl scan", ScanConfig, _study, arguments, _HELP)
+
+
+def _study(config: ScanConfig) -> int:
+    if not config.report_only:
+        run_scan(config)
+    print(report_scan(config.out))
     print(f"\nWritten to {config.out}: study.csv, summary.md, accuracy.png, record.json; curves in tensorboard/")
     return 0
 
 
 def _write_data(config: DataConfig) -> int:
-    for name in config.split:
-        if name not in SPLITS:
-            print(f"equirl scan data: {unknown_name_message('split', name, SPLITS)}", file=sys.stderr)
-            return 2
+    check_output_folder(config.out)
     write_splits(config.out, config.split, config.seed)
     for name in config.split:
         split, (train, test) = make_split(name, config.seed), file_names(name)

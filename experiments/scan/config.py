@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from equirl.experiments.checks import check_counts, check_names
 from equirl.experiments.devices import check_device
-from equirl.experiments.scan.models import CELLS
+from equirl.experiments.outputs import check_output_folder
+from equirl.experiments.runs import check_cluster
+from equirl.experiments.scan.models import CELLS, HEADS
 from equirl.experiments.scan.proxy_losses import SEQUENCE_PROXY_LOSSES
 from equirl.experiments.scan.splits import SPLITS
 from equirl.experiments.scan.symmetries import make_symmetry
 from equirl.experiments.scan.symmetrized import METHODS
-from equirl.names import unknown_name_message
 
 __all__ = ["LOSSES", "STUDY_METHODS", "ScanConfig", "Variant", "check_config", "variants_of"]
 
@@ -70,6 +72,26 @@ class ScanConfig:
     report_only: bool = False
     """Only write the table and the plot again, from the CSV."""
 
+    def __post_init__(self) -> None:
+        check_names("split", self.split, SPLITS, may_repeat=True)
+        check_names("cell", self.cell, [cell for cell in CELLS if cell != "g_lstm"], may_repeat=True)
+        check_names("method", self.method, STUDY_METHODS, may_repeat=True)
+        check_names("proxy loss", self.proxy_loss, SEQUENCE_PROXY_LOSSES, may_repeat=True, plural="proxy losses")
+        if self.loss:
+            check_names("loss", self.loss, LOSSES, may_repeat=True, plural="losses")
+        if self.symmetry:
+            check_names("symmetry", self.symmetry, may_repeat=True, plural="symmetries")
+        for name in self.symmetry:
+            make_symmetry(name)
+        if not self.lambda_data:
+            raise ValueError("no share is named in lambda_data; give at least one")
+        for share in self.lambda_data:
+            if not 0 < share <= 1:
+                raise ValueError(f"lambda-data are shares of the training data, above 0 and up to 1; got {share}")
+        check_counts(self, "seeds", "n_jobs", "pretrain_steps", "fine_tune_steps", "hidden")
+        if "transformer" in self.cell and self.hidden % HEADS:
+            raise ValueError(f"hidden must be a multiple of {HEADS}, the transformer's heads; got {self.hidden}")
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -114,26 +136,11 @@ def _of_share(variant: Variant, share: float) -> Variant:
 
 
 def check_config(config: ScanConfig) -> None:
-    """Raise unless everything in a configuration is known.
+    """Check what depends on this machine: the device, the folder and the cluster.
 
     Raises:
-        ValueError: An unknown name, or a number out of range; the message lists what there is.
+        ValueError: One of them cannot be used.
     """
-    for kind, given, known in (
-        ("split", config.split, SPLITS),
-        ("cell", config.cell, [cell for cell in CELLS if cell != "g_lstm"]),
-        ("method", config.method, STUDY_METHODS),
-        ("proxy loss", config.proxy_loss, list(SEQUENCE_PROXY_LOSSES)),
-        ("loss", config.loss, LOSSES),
-    ):
-        for name in given:
-            if name not in known:
-                raise ValueError(unknown_name_message(kind, name, known))
-    for name in config.symmetry:
-        make_symmetry(name)
-    for share in config.lambda_data:
-        if not 0 < share <= 1:
-            raise ValueError(f"lambda-data are shares of the training data, above 0 and up to 1; got {share}")
     check_device(config.device)
-    if config.seeds < 1 or config.n_jobs < 1:
-        raise ValueError(f"seeds and n-jobs must be at least 1; got {config.seeds} and {config.n_jobs}")
+    check_output_folder(config.out)
+    check_cluster(config.cluster)

@@ -14,13 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from equirl.experiments.checks import whole_number
 from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, BEGIN, COMMAND_VOCABULARY, END, PAD
+from equirl.names import unknown_name_message
 from equirl.representations import Tree
 
-__all__ = ["CELLS", "Encoded", "Seq2Seq", "SequenceModel", "Transformer", "make_model", "mask_after_end"]
+__all__ = ["CELLS", "HEADS", "Encoded", "Seq2Seq", "SequenceModel", "Transformer", "make_model", "mask_after_end"]
 
 
 CELLS = ("lstm", "gru", "rnn", "transformer", "g_lstm")
+
+HEADS = 4
+"""Heads of the transformer's attention; its width is a multiple of them."""
 
 _RECURRENT: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 _PLACES = 64
@@ -76,7 +81,13 @@ class SequenceModel(nn.Module):
         Returns:
             Integers ``[N, T]`` with ``PAD`` after ``END``, and probabilities ``[N, T, V]``; ``T`` is at most
             ``length``.
+
+        Raises:
+            ValueError: A length below 1, or no commands.
         """
+        whole_number("length", length)
+        if not len(commands):
+            raise ValueError("there are no commands to answer; got an empty batch")
         state = self.start(commands, length)
         allowed = self.allowed(commands)
         token = commands.new_full((len(commands), 1), BEGIN)
@@ -130,6 +141,12 @@ class EncoderDecoder(SequenceModel):
         return logits.softmax(dim=-1), (encoded, memory)
 
 
+def _check_size(hidden: int, dropout: float) -> None:
+    whole_number("hidden", hidden)
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be a share from 0 to below 1; got {dropout}")
+
+
 def mask_after_end(probabilities: Tensor, over: Tensor) -> Tensor:
     """Return probabilities ``[N, T, V]`` with 1 for ``PAD`` at the places ``[N, T]`` where the sequence is over."""
     certain = torch.zeros(probabilities.shape[-1], device=probabilities.device)
@@ -149,6 +166,9 @@ class Seq2Seq(EncoderDecoder):
         dropout: On embeddings and on what the decoder gives.
         n_words: Size of the commands' vocabulary.
         n_actions: Size of the actions' vocabulary.
+
+    Raises:
+        ValueError: A width below 1, or a dropout that is no share.
     """
 
     def __init__(
@@ -160,6 +180,7 @@ class Seq2Seq(EncoderDecoder):
         n_actions: int = len(ACTION_VOCABULARY),
     ) -> None:
         super().__init__()
+        _check_size(hidden, dropout)
         recurrent = _RECURRENT[cell]
         self.words = nn.Embedding(n_words, hidden, padding_idx=PAD)
         self.actions = nn.Embedding(n_actions, hidden, padding_idx=PAD)
@@ -199,10 +220,17 @@ class Transformer(EncoderDecoder):
         layers: Of the encoder and of the decoder.
         heads: Of each attention.
         dropout: Everywhere.
+
+    Raises:
+        ValueError: A width that is no multiple of the heads, no layers, or a dropout that is no share.
     """
 
-    def __init__(self, hidden: int = 64, layers: int = 2, heads: int = 4, dropout: float = 0.1) -> None:
+    def __init__(self, hidden: int = 64, layers: int = 2, heads: int = HEADS, dropout: float = 0.1) -> None:
         super().__init__()
+        _check_size(hidden, dropout)
+        whole_number("layers", layers)
+        if hidden % whole_number("heads", heads):
+            raise ValueError(f"hidden must be a multiple of the {heads} heads; got {hidden}")
         self.words = nn.Embedding(len(COMMAND_VOCABULARY), hidden, padding_idx=PAD)
         self.actions = nn.Embedding(len(ACTION_VOCABULARY), hidden, padding_idx=PAD)
         self.places = nn.Parameter(0.02 * torch.randn(2, _PLACES, hidden))
@@ -239,5 +267,11 @@ def make_model(cell: str, hidden: int = 64, dropout: float = 0.1) -> EncoderDeco
         cell: ``"lstm"``, ``"gru"``, ``"rnn"`` or ``"transformer"``.
         hidden: Width.
         dropout: In training.
+
+    Raises:
+        ValueError: An unknown cell, or a width or a dropout that makes no model.
     """
+    known = (*_RECURRENT, "transformer")
+    if cell not in known:
+        raise ValueError(unknown_name_message("cell", cell, known))
     return Transformer(hidden, dropout=dropout) if cell == "transformer" else Seq2Seq(cell, hidden, dropout)

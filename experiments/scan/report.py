@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from equirl.agents.files import written_whole
+from equirl.experiments.study_files import read_study
 
 __all__ = ["PUBLISHED", "report_scan"]
 
@@ -29,8 +30,13 @@ def report_scan(folder: Path) -> str:
 
     Raises:
         FileNotFoundError: There is no ``study.csv`` in the folder.
+        ValueError: It is damaged, or another study's.
     """
-    study = pd.read_csv(folder / "study.csv", keep_default_na=False, na_values=[""])
+    shares = ("held_out", "zero_shot", "fine_tuned", "seconds")
+    columns = (*_bar_keys(), "seed", *shares)
+    study = read_study(
+        folder / "study.csv", columns, "equirl scan", numbers=shares, keep_default_na=False, na_values=[""]
+    )
     lines = [
         "| split | cell | group | method | variant | seeds | held out | zero-shot | range | fine-tuned | range "
         "| published | seconds |",

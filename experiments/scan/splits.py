@@ -99,7 +99,7 @@ def write_splits(folder: Path, names: Sequence[str] = SPLITS, seed: int = 0) -> 
         for file_name, examples in zip(file_names(name), (split.train, split.test), strict=True):
             with written_whole(folder / file_name) as temporary:
                 lines = (f"IN: {example.command} OUT: {example.actions}\n" for example in examples)
-                temporary.write_text("".join(lines))
+                temporary.write_text("".join(lines), encoding="utf-8")
             written.append(folder / file_name)
     return written
 
@@ -140,9 +140,11 @@ def _read(path: Path) -> tuple[Example, ...]:
         raise FileNotFoundError(f"{path} is not there; `equirl scan data --out {path.parent}` writes all splits")
     examples = []
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file: {error}") from error
+        raise ValueError(f"{path} is not a text file in UTF-8: {error}") from error
+    if not lines:
+        raise ValueError(f"{path} is empty; `equirl scan data --out {path.parent}` writes all splits")
     for number, line in enumerate(lines, start=1):
         command, separator, actions = line.removeprefix("IN: ").partition(" OUT: ")
         if not line.startswith("IN: ") or not separator:

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from equirl.experiments.records import write_record
-from equirl.experiments.runs import Rows, gather_runs, run_file, run_missing
+from equirl.experiments.outputs import write_tables
+from equirl.experiments.runs import Rows, run_file, run_missing
 from equirl.experiments.scan.batches import Examples
 from equirl.experiments.scan.config import ScanConfig, Variant, check_config, variants_of
 from equirl.experiments.scan.g_lstm import GLSTM
@@ -53,7 +53,7 @@ def run_scan(config: ScanConfig, say: Callable[[str], None] = print) -> None:
         say: Where differences of read data go.
 
     Raises:
-        ValueError: Something unknown in the configuration, or a data file that cannot be used.
+        ValueError: A device or a folder that cannot be used, or a data file that is damaged.
         FileNotFoundError: A data file is not there.
     """
     check_config(config)
@@ -85,8 +85,7 @@ def run_scan(config: ScanConfig, say: Callable[[str], None] = print) -> None:
     for path in (*pretraining, *fine_tuning, *by_file):
         path.with_suffix(".part").unlink(missing_ok=True)
     in_order = sorted(jobs, key=lambda job: config.split.index(job[1]))
-    gather_runs([_file_of(job) for job in in_order], COLUMNS, config.out / "study.csv")
-    write_record(config.out / "record.json", config)
+    write_tables(config.out, {"study.csv": (COLUMNS, [_file_of(job) for job in in_order])}, config)
 
 
 def fit_configs(config: ScanConfig, split: str) -> tuple[FitConfig, FitConfig]:

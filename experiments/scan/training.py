@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import pickle
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from equirl.agents.files import written_whole
+from equirl.experiments.checks import check_counts, check_positive, check_shares
+from equirl.experiments.modes import evaluating
 from equirl.experiments.scan.batches import Batch, Examples
 from equirl.experiments.scan.models import SequenceModel
 from equirl.experiments.scan.splits import Example
 from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABULARY, PAD
+from equirl.experiments.weights import DAMAGED
 
 __all__ = ["Fit", "FitConfig", "accuracy", "fit", "hold_out", "load_checkpoint", "loss_of", "save_checkpoint"]
 
@@ -53,6 +56,13 @@ class FitConfig:
     anneal: bool = False
     weight_decay: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_counts(self, "steps", "batch_size", "check_every", "patience")
+        check_positive(self, "learning_rate")
+        check_shares(self, "teacher_forcing", zero=True)
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be a number, 0 or more; got {self.weight_decay}")
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -82,12 +92,19 @@ def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list
     """Return examples for training and for early stopping: a random share of the different ones is held out.
 
     An example that stands many times is what a split is about; it is never held out.
+
+    Raises:
+        ValueError: A share that leaves no example to train on or none to hold out.
     """
+    if not 0 < share < 1:
+        raise ValueError(f"the share that is held out must lie between 0 and 1; got {share}")
     copies = Counter(examples)
     different = sorted(copies, key=lambda example: example.command)
     order = torch.randperm(len(different), generator=torch.Generator().manual_seed(seed)).tolist()
     drawn = (different[row] for row in order[: round(share * len(different))])
     held_out = {example for example in drawn if copies[example] == 1}
+    if not held_out:
+        raise ValueError(f"{share:g} of {len(different)} different examples is none to hold out; give more examples")
     return [e for e in examples if e not in held_out], [e for e in different if e in held_out]
 
 
@@ -160,7 +177,10 @@ class _Training:
         self.epoch = self.generator.get_state()
         self.seconds = 0.0
         if resume is not None and resume.exists():
-            self._go_on(torch.load(resume, map_location="cpu", weights_only=True))
+            try:
+                self._go_on(torch.load(resume, map_location="cpu", weights_only=True))
+            except DAMAGED as error:
+                raise ValueError(f"{resume} is no state of this training ({error}); delete it to begin anew") from error
         else:
             self.best = _held_out_loss(judged, held_out)
             self.best_weights = copy.deepcopy(model.state_dict())
@@ -257,13 +277,13 @@ class _Training:
 
 @torch.no_grad()
 def accuracy(model: SequenceModel, examples: Examples) -> float:
-    """Return the share of commands that the model answers greedily without any mistake."""
-    model.eval()
+    """Return the share of commands that the model answers greedily without any mistake; its modes stay as they are."""
     right = 0
-    for _, batch in examples.in_order(_EVALUATED_TOGETHER):
-        longest = batch.target.shape[1]
-        answers = nn.functional.pad(model.greedy(batch.command, longest + 1), (0, longest + 1))
-        right += int((answers[:, :longest] == batch.target).all(dim=1).sum())
+    with evaluating(model):
+        for _, batch in examples.in_order(_EVALUATED_TOGETHER):
+            longest = batch.target.shape[1]
+            answers = nn.functional.pad(model.greedy(batch.command, longest + 1), (0, longest + 1))
+            right += int((answers[:, :longest] == batch.target).all(dim=1).sum())
     return right / len(examples)
 
 
@@ -290,7 +310,7 @@ def load_checkpoint(path: Path, model: nn.Module) -> dict[str, Any]:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         about, weights = dict(saved["about"]), saved["weights"]
         vocabularies = {"words": saved["words"], "actions": saved["actions"]}
-    except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, EOFError) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path} is no checkpoint of a SCAN model ({type(error).__name__} on reading it)") from error
     for kind, ours in (("words", COMMAND_VOCABULARY.tokens), ("actions", ACTION_VOCABULARY.tokens)):
         if tuple(vocabularies[kind]) != ours:
@@ -307,13 +327,11 @@ def load_checkpoint(path: Path, model: nn.Module) -> dict[str, Any]:
 
 @torch.no_grad()
 def _held_out_loss(model: SequenceModel, examples: Examples) -> float:
-    training = model.training
-    model.eval()
     total, places = 0.0, 0
-    for _, batch in examples.in_order(_EVALUATED_TOGETHER):
-        n = int((batch.target != PAD).sum())
-        total, places = total + float(loss_of(model, batch)) * n, places + n
-    model.train(training)
+    with evaluating(model):
+        for _, batch in examples.in_order(_EVALUATED_TOGETHER):
+            n = int((batch.target != PAD).sum())
+            total, places = total + float(loss_of(model, batch)) * n, places + n
     return total / places
 
 

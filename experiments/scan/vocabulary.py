@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from equirl.experiments.checks import check_texts
 from equirl.experiments.scan.grammar import ACTIONS, WORDS
 from equirl.names import unknown_name_message
 
@@ -22,12 +23,20 @@ class Vocabulary:
     Args:
         kind: What its words are called in messages.
         words: The words, in the order of their numbers.
+
+    Raises:
+        TypeError: One text in place of the words.
+        ValueError: A word that is there twice, or is a special token.
     """
 
     def __init__(self, kind: str, words: Sequence[str]) -> None:
+        check_texts("words", words)
         self.kind = kind
         self.tokens = (*_SPECIAL, *words)
         self._number = {token: number for number, token in enumerate(self.tokens)}
+        for token in self.tokens:
+            if self.tokens.count(token) > 1:
+                raise ValueError(f"{kind} {token!r} is there twice; each needs a number of its own")
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -47,7 +56,10 @@ class Vocabulary:
 
         Raises:
             ValueError: Unknown word.
+            TypeError: One text in place of a list of them.
         """
+        sentences = sentences if isinstance(sentences, str) else list(sentences)
+        check_texts("sentences", sentences)
         rows = [[*map(self.number, sentence.split()), END] for sentence in sentences]
         width = max(map(len, rows), default=1)
         return torch.tensor([row + [PAD] * (width - len(row)) for row in rows]).view(len(rows), width)

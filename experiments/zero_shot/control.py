@@ -16,10 +16,10 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from equirl.agents import symmetrize_agent
+from equirl.experiments.checks import check_counts, check_names
 from equirl.experiments.hyperparameters import settings_for
-from equirl.experiments.records import write_record
-from equirl.experiments.runs import Rows, gather_runs, run_file, run_missing
-from equirl.names import unknown_name_message
+from equirl.experiments.outputs import check_output_folder, write_tables
+from equirl.experiments.runs import Rows, run_file, run_missing
 
 __all__ = ["COLUMNS", "CONTROL_TASKS", "ControlConfig", "ControlTask", "run_control"]
 
@@ -73,10 +73,15 @@ class ControlConfig:
     """Runs at a time, one torch thread each."""
     cluster: str | None = None
     """Address of a Dask scheduler (tcp://...) or a Ray cluster (ray://...) that does the runs instead."""
-    out: Path = Path("experiments/results/zero_shot_control")
+    out: Path = Path("logs/benchmark/control")
     """Folder of the results."""
     report_only: bool = False
     """Only write the table and the plot again, from the CSV."""
+
+    def __post_init__(self) -> None:
+        check_names("task", self.environments, CONTROL_TASKS)
+        check_names("variant", self.variants, VARIANTS)
+        check_counts(self, "n_seeds", "n_episodes", "eval_freq", "total_timesteps", "n_jobs")
 
 
 _Job = tuple[ControlConfig, str, int]
@@ -86,20 +91,14 @@ def run_control(config: ControlConfig) -> None:
     """Run what is not done yet and write ``study.csv`` and ``record.json`` into ``config.out``.
 
     Raises:
-        ValueError: An environment that is not among the tasks.
+        ValueError: The folder cannot be written to.
     """
-    for name in config.environments:
-        if name not in CONTROL_TASKS:
-            raise ValueError(unknown_name_message("task", name, CONTROL_TASKS))
-    for name in config.variants:
-        if name not in VARIANTS:
-            raise ValueError(unknown_name_message("variant", name, VARIANTS))
+    check_output_folder(config.out)
     jobs: list[_Job] = [
         (config, environment, seed) for environment in config.environments for seed in range(config.n_seeds)
     ]
     run_missing(jobs, _run, _file_of, COLUMNS, config.n_jobs, config.cluster)
-    gather_runs([_file_of(job) for job in jobs], COLUMNS, config.out / "study.csv")
-    write_record(config.out / "record.json", config)
+    write_tables(config.out, {"study.csv": (COLUMNS, [_file_of(job) for job in jobs])}, config)
 
 
 def _task(config: ControlConfig, environment: str) -> ControlTask:

@@ -18,11 +18,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from equirl.agents import Disagreement, EquivariantQNetwork, LambdaFit, replay_observations, symmetrize_agent
 from equirl.agents.files import written_whole
 from equirl.envs import region_cells
+from equirl.experiments.checks import check_counts, check_names, check_shares
 from equirl.experiments.exact_evaluation import GridWorldStates
 from equirl.experiments.hyperparameters import settings_for
-from equirl.experiments.records import write_record
-from equirl.experiments.runs import Rows, gather_runs, run_file, run_missing
-from equirl.names import unknown_name_message
+from equirl.experiments.outputs import check_output_folder, write_tables
+from equirl.experiments.runs import Rows, run_file, run_missing
+from equirl.symmetry import build_symmetry, registered_symmetries
 
 __all__ = ["COLUMNS", "QUADRANT", "VARIANTS", "Variant", "ZeroShotConfig", "run_zero_shot"]
 
@@ -42,6 +43,7 @@ COLUMNS = (
 )
 
 _ENVIRONMENT = "equirl/GridWorld-v0"
+_EVAL_FREQ = 500
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,20 @@ class ZeroShotConfig:
     """Environment steps after which pretraining ends in any case."""
     n_jobs: int = 2
     """Runs at a time, one torch thread each."""
-    out: Path = Path("experiments/results/zero_shot_grid")
+    out: Path = Path("logs/benchmark/zero_shot")
     """Folder of the results."""
     report_only: bool = False
     """Only write the table and the plot again, from the CSV."""
+
+    def __post_init__(self) -> None:
+        check_names("group", self.groups, registered_symmetries())
+        check_names("variant", self.variants, VARIANTS)
+        check_counts(self, "n_seeds", "n_jobs")
+        check_counts(self, "size", least=2)
+        check_counts(self, "total_timesteps", least=_EVAL_FREQ)
+        check_shares(self, "pretrain_threshold")
+        if not _variants(self):
+            raise ValueError(f"variant {self.variants[0]!r} asks agents of other seeds; give n_seeds of at least 2")
 
 
 _Job = tuple[ZeroShotConfig, int]
@@ -110,16 +122,31 @@ def run_zero_shot(config: ZeroShotConfig) -> None:
     First all agents are pretrained, then each is symmetrized: one proxy loss asks the agents of the other seeds.
 
     Raises:
-        ValueError: An unknown variant.
+        ValueError: A symmetry that is none of this grid, or a folder that cannot be written to.
     """
+    check_output_folder(config.out)
+    for group in config.groups:
+        build_symmetry(group, (3, config.size, config.size), 4)
     for name in config.variants:
-        if name not in VARIANTS:
-            raise ValueError(unknown_name_message("variant", name, VARIANTS))
+        if name not in _variants(config):
+            print(f"left out: {name}, which asks agents of other seeds; it needs --n-seeds of at least 2")
     jobs: list[_Job] = [(config, seed) for seed in range(config.n_seeds)]
+    for job in jobs:
+        path = _pretrain_file(job)
+        if not all(path.with_suffix(suffix).exists() for suffix in (".zip", ".pkl")):
+            path.unlink(missing_ok=True)  # the agent is gone: it is to be trained again
     run_missing(jobs, _pretrain, _pretrain_file, ("timesteps", "success_known", "success_unseen"), config.n_jobs)
     run_missing(jobs, _symmetrize, _result_file, COLUMNS, config.n_jobs)
-    gather_runs([_result_file(job) for job in jobs], COLUMNS, config.out / "study.csv")
-    write_record(config.out / "record.json", config)
+    write_tables(config.out, {"study.csv": (COLUMNS, [_result_file(job) for job in jobs])}, config)
+
+
+def _variants(config: ZeroShotConfig) -> dict[str, Variant]:
+    """Return the variants that can be made: an ensemble of the seeds needs two."""
+    return {
+        name: VARIANTS[name]
+        for name in config.variants
+        if config.n_seeds > 1 or VARIANTS[name].method_kwargs.get("proxy_loss") != "ensemble"
+    }
 
 
 def _pretrain_file(job: _Job) -> Path:
@@ -131,7 +158,7 @@ def _pretrain_file(job: _Job) -> Path:
 
 def _result_file(job: _Job) -> Path:
     config, seed = job
-    variants = {name: VARIANTS[name] for name in config.variants}
+    variants = _variants(config)
     return run_file(config.out, f"zero-shot-seed{seed}", [_pretrain_file(job).name, config.groups, str(variants)])
 
 
@@ -177,7 +204,7 @@ class _Pretraining(BaseCallback):
         self.rows: list[tuple[Any, ...]] = []
 
     def _on_step(self) -> bool:
-        if self.num_timesteps % 500:
+        if self.num_timesteps % _EVAL_FREQ:
             return True
         known, unseen = self._goals.rates(cast(DQN, self.model))
         self.rows.append((self.num_timesteps, known, unseen))
@@ -194,7 +221,7 @@ def _symmetrize(job: _Job) -> Rows:
     goals = _Goals(config.size)
     rows: list[tuple[Any, ...]] = []
     for group in config.groups:
-        for name in config.variants:
+        for name in _variants(config):
             started = time.perf_counter()
             symmetrized = _variant(model, group, VARIANTS[name], others, goals)
             seconds = round(time.perf_counter() - started, 2)

@@ -11,10 +11,16 @@ from numpy.typing import NDArray
 from rliable import library, metrics
 
 from equirl.agents.files import written_whole
+from equirl.experiments.study_files import read_study
 
 __all__ = ["report_control", "report_grid"]
 
 _BOOTSTRAPS = 5000
+_GRID_COLUMNS = (
+    *("group", "variant", "seed", "success_known", "success_unseen", "seconds"),
+    *("familiar_share", "value_familiar", "value_unfamiliar"),
+)
+_CONTROL_COLUMNS = ("environment", "stage", "variant", "seed", "mean_return")
 
 
 def report_grid(folder: Path) -> str:
@@ -22,8 +28,9 @@ def report_grid(folder: Path) -> str:
 
     Raises:
         FileNotFoundError: There is no ``study.csv`` in the folder.
+        ValueError: It is damaged, or another study's.
     """
-    study = pd.read_csv(folder / "study.csv")
+    study = read_study(folder / "study.csv", _GRID_COLUMNS, "equirl benchmark zero-shot", numbers=_GRID_COLUMNS[2:])
     lines = [
         "| group | variant | known quadrant | three unseen | unseen, worst seed | familiar views | max Q familiar "
         "| max Q unfamiliar | seconds |",
@@ -52,10 +59,11 @@ def report_control(folder: Path) -> str:
 
     Raises:
         FileNotFoundError: There is no ``study.csv`` in the folder.
+        ValueError: It is damaged, or another study's.
     """
-    study = pd.read_csv(folder / "study.csv")
+    study = read_study(folder / "study.csv", _CONTROL_COLUMNS, "equirl benchmark control", numbers=("mean_return",))
     lines = [
-        "| environment | trained for | variant | return, IQM of seeds | 95 % interval | each seed |",
+        "| environment | trained for | variant | return, IQM of seeds | bootstrap over seeds | each seed |",
         "|---|---|---|---|---|---|",
     ]
     for (environment, stage, variant), runs in study.groupby(["environment", "stage", "variant"], sort=False):
@@ -112,7 +120,7 @@ def _draw_control(study: pd.DataFrame) -> Figure:
                 estimates[:, 0], place, xerr=errors, fmt="o", markersize=4, capsize=2, label=f"trained: {stage}"
             )
         axes.set_xlabel("mean return")
-        axes.set_title(f"{environment}: IQM of {study.seed.nunique()} seeds, 95 % interval", fontsize=10)
+        axes.set_title(f"{environment}: IQM of {study.seed.nunique()} seeds, bootstrap over seeds", fontsize=10)
         axes.set_yticks(rows, variants, fontsize=8)
         axes.grid(alpha=0.3)
     panels[0].invert_yaxis()
@@ -121,7 +129,7 @@ def _draw_control(study: pd.DataFrame) -> Figure:
 
 
 def _interquartile_mean(scores: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the interquartile mean over seeds and its bootstrap interval (rliable)."""
+    """Return the interquartile mean over seeds, and where 95 % of those of resampled seeds lie (rliable)."""
     np.random.seed(0)  # rliable draws from NumPy's global numbers: the same picture from the same CSV
     points, intervals = library.get_interval_estimates(
         {"scores": scores[:, None]}, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=_BOOTSTRAPS

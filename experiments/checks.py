@@ -1,0 +1,128 @@
+"""Checks of settings and arguments: counts, rates and lists of names that make sense, or an error that says which."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from equirl.names import unknown_name_message
+
+__all__ = ["check_counts", "check_names", "check_positive", "check_shares", "check_texts", "whole_number"]
+
+
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """Return a whole number that is not below the least allowed one.
+
+    Args:
+        name: Name of the setting, for the message.
+        value: The number.
+        least: The least allowed one.
+
+    Raises:
+        ValueError: Not a whole number, or too small.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise ValueError(f"{name} must be a whole number; got {value!r}") from error
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}; got {value}")
+    return number
+
+
+def check_counts(settings: Any, *names: str, least: int = 1) -> None:
+    """Check that attributes are whole numbers, or tuples of such, that are not too small; ``None`` passes.
+
+    Args:
+        settings: The object that has the attributes, usually a dataclass of settings.
+        *names: Names of the attributes.
+        least: The least allowed number.
+
+    Raises:
+        ValueError: A number that is too small or not whole, or an empty tuple.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if isinstance(value, tuple | list):
+            if not value:
+                raise ValueError(f"{name} is empty; give at least one number")
+            for number in value:
+                whole_number(name, number, least)
+        elif value is not None:
+            whole_number(name, value, least)
+
+
+def check_positive(settings: Any, *names: str) -> None:
+    """Check that attributes are finite numbers above 0, such as a learning rate.
+
+    Raises:
+        ValueError: Zero, negative, infinite or not a number.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if not (_is_number(value) and math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be a number above 0; got {value!r}")
+
+
+def check_shares(settings: Any, *names: str, zero: bool = False) -> None:
+    """Check that attributes are shares, above 0 and up to 1.
+
+    Args:
+        settings: The object that has the attributes.
+        *names: Names of the attributes.
+        zero: Whether 0 is allowed as well.
+
+    Raises:
+        ValueError: A number out of this range, or not a number.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if not (_is_number(value) and (0 <= value <= 1) and (zero or value > 0)):
+            raise ValueError(f"{name} must be a share {'from' if zero else 'above'} 0 to 1; got {value!r}")
+
+
+def check_names(
+    kind: str, given: Sequence[str], known: Iterable[str] | None = None, *, may_repeat: bool = False, plural: str = ""
+) -> None:
+    """Check a list of names: at least one, all of them known, none there twice.
+
+    Args:
+        kind: What the names are of, such as ``"method"``.
+        given: The names.
+        known: The names that there are; ``None``: any.
+        may_repeat: Whether a name that is there twice stands for the same as once.
+        plural: Of ``kind``, if it is not made by an "s".
+
+    Raises:
+        ValueError: No name, an unknown one, or one that is there twice.
+        TypeError: A text in place of the list, whose letters would be taken for names.
+    """
+    if isinstance(given, str):
+        raise TypeError(f"{plural or kind + 's'} are a tuple of names, not the text {given!r}; write ({given!r},)")
+    if not given:
+        raise ValueError(f"no {kind} is named; give at least one")
+    names = None if known is None else list(known)
+    for name in given:
+        if names is not None and name not in names:
+            raise ValueError(unknown_name_message(kind, name, names))
+        if not may_repeat and list(given).count(name) > 1:
+            raise ValueError(f"{kind} {name!r} is there twice; name each once")
+
+
+def check_texts(what: str, texts: Any) -> None:
+    """Check that a list of texts is no single text, whose letters would be taken for texts.
+
+    Raises:
+        TypeError: A text in place of the list, or something in the list that is no text.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f"{what} are a list of texts; got the text {texts[:40]!r}: put it into a list")
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{what} are texts; got {text!r} among them")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,55 @@
+"""Weights on disk: read back into a network, or an error that names the file."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["DAMAGED", "load_weights", "read_saved"]
+
+DAMAGED = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    LookupError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    OSError,
+)
+"""Errors that torch raises on reading a file that is damaged, or holds something else."""
+
+
+def read_saved(path: Path) -> Any:
+    """Return what ``torch.save`` wrote; tensors and plain containers only, on the CPU.
+
+    Raises:
+        ValueError: The file is damaged, or holds something else.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGED as error:
+        raise ValueError(
+            f"{path} cannot be read ({type(error).__name__}): it is damaged, or of another kind; delete it to make it "
+            "again"
+        ) from error
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load weights from a file into a network.
+
+    Raises:
+        ValueError: The file is damaged, or holds the weights of another network.
+    """
+    weights = read_saved(path)
+    try:
+        network.load_state_dict(weights)
+    except DAMAGED as error:
+        raise ValueError(
+            f"{path} holds the weights of another network; delete it to make it again ({error})"
+        ) from error
