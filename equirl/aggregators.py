@@ -8,16 +8,18 @@ the result is equivariant whatever the backbone.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
+from equirl.arguments import real_number, whole_number
+from equirl.eager import eager
 from equirl.names import unknown_name_message
 from equirl.orbit import Orbit, flatten_rows
 from equirl.proxy_losses import ProxyLoss, resolve_proxy_loss
-from equirl.representations import Tree
+from equirl.representations import Tree, map_tensors
 
 __all__ = [
     "Aggregator",
@@ -29,6 +31,9 @@ __all__ = [
     "Weighted",
     "weight_network",
 ]
+
+_LAST_PLACES = 8  # eps: losses of different views this near tie, relative to the largest of the orbit
+_NEAR = 1e-5  # losses of equal views this near tie: round-off differs between the rows of one batch
 
 Reads = Literal["features", "inputs"]
 Gradient = Literal["pick", "straight_through"]
@@ -105,42 +110,51 @@ class Weighted(Aggregator):
         network: Maps ``[N, F]`` to one logit each, ``[N, 1]``; see ``weight_network`` for the usual one.
         reads: ``"features"`` (flattened) or ``"inputs"`` (the flattened orbit itself).
         temperature: Positive; small values sharpen the choice towards equizero, large ones flatten it to equitune.
+        prepare: How inputs ``[N, *input]`` become what the network reads, ``[N, F]``, for ``reads="inputs"``; by
+            default they are flattened. Where a policy scales or one-hot encodes observations, λ should read the same.
 
     Raises:
-        ValueError: Unknown ``reads``, or a temperature that is not positive.
+        TypeError: ``temperature`` is no number.
+        ValueError: Unknown ``reads``, or a temperature that is not positive and finite.
     """
 
     scores_rows: ClassVar[bool] = True
 
-    def __init__(self, network: nn.Module, reads: Reads = "features", temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        reads: Reads = "features",
+        temperature: float = 1.0,
+        prepare: Callable[[Tree], Tensor] = flatten_rows,
+    ) -> None:
         super().__init__()
         if reads not in get_args(Reads):
             raise ValueError(unknown_name_message("reads", reads, get_args(Reads)))
-        if temperature <= 0:
-            raise ValueError(f"temperature must be positive, not {temperature}")
         self.network = network
         self.reads = reads
-        self.temperature = temperature
+        self.temperature = real_number(temperature, "temperature", above=0)
+        self.prepare = prepare
 
     def score_rows(self, inputs: Tree, features: Tensor) -> Tensor:
         """Return ``log λ`` of each row, up to the temperature, shape ``[N, 1]``."""
-        return self._logits(features.flatten(1) if self.reads == "features" else flatten_rows(inputs))
+        return self._logits(features.flatten(1) if self.reads == "features" else self.prepare(inputs))
 
     def weights(self, orbit: Orbit) -> Tensor:
         """Return ``softmax_g(log λ(gx))``, shape ``[B, |G|]``."""
         logits = orbit.scores
         if logits is None:
-            read = orbit.features.flatten(2) if self.reads == "features" else orbit.flat_inputs
-            logits = self._logits(read.flatten(0, 1))
+            if self.reads == "features":
+                logits = self._logits(orbit.features.flatten(2).flatten(0, 1))
+            else:
+                logits = self._logits(self.prepare(map_tensors(orbit.inputs, lambda views: views.flatten(0, 1))))
         logits = logits.view(orbit.outputs.shape[:2])
         return (logits if self.temperature == 1 else logits / self.temperature).softmax(dim=1)
 
     def _logits(self, read: Tensor) -> Tensor:
         logits: Tensor = self.network(read)
-        if logits.numel() != len(read):
-            raise ValueError(
-                f"the λ-network must give one logit per row, [{len(read)}, 1]; it gave {list(logits.shape)}"
-            )
+        rows = read.shape[0]
+        if logits.numel() != rows:
+            raise ValueError(f"the λ-network must give one logit per row, [{rows}, 1]; it gave {list(logits.shape)}")
         return logits
 
 
@@ -149,47 +163,64 @@ class Select(Aggregator):
 
     **Ties.** Where some ``h`` leaves ``x`` fixed, ``g*`` and ``g* h`` give the same loss and different outputs, and
     picking one of them is not equivariant. All elements that attain the minimum are averaged instead, which is: on such
-    inputs the output is the mean over the tied picks.
+    inputs the output is the mean over the tied picks. Losses of equal views differ by the round-off of the network, so
+    equal views tie if their losses nearly agree; different views tie if their losses agree to a few units in the last
+    place.
 
     Args:
-        proxy_loss: Name or callable, ``Orbit -> [B, |G|]``, lower is better.
+        proxy_loss: Name or callable, ``Orbit -> [B, |G|]``, lower is better; +inf excludes a view.
         gradient: Of what the backward pass is the gradient. ``"pick"``: of the picked output. ``"straight_through"``:
             of the mean over the orbit, as in the paper; the value is the pick's in both cases, to the last bit. The
             second lets every view learn from a target meant for the pick, and Q-learning from scratch diverges with it.
-        tie_tolerance: Losses within this fraction of the largest ``|l|`` of the orbit count as tied; it has to be
-            above round-off, which differs between rows of one batch.
+        tie_tolerance: Losses within this fraction of the largest finite ``|l|`` of the orbit count as tied, whatever
+            their views; ``None`` (default): as said under ties.
 
     Raises:
-        ValueError: Unknown proxy loss or gradient.
+        TypeError: ``tie_tolerance`` is no number.
+        ValueError: Unknown proxy loss or gradient, or a tolerance that is negative or not finite.
     """
 
     def __init__(
         self,
         proxy_loss: str | ProxyLoss = "max_value",
         gradient: Gradient = "pick",
-        tie_tolerance: float = 1e-5,
+        tie_tolerance: float | None = None,
     ) -> None:
         super().__init__()
         if gradient not in get_args(Gradient):
             raise ValueError(unknown_name_message("gradient", gradient, get_args(Gradient)))
         self.proxy_loss = resolve_proxy_loss(proxy_loss)
         self.gradient = gradient
-        self.tie_tolerance = tie_tolerance
+        self.tie_tolerance = None if tie_tolerance is None else real_number(tie_tolerance, "tie_tolerance", least=0)
 
     @torch.no_grad()
     def weights(self, orbit: Orbit) -> Tensor:
-        """Return ``1/k`` at each of the ``k`` minima of the proxy loss and 0 elsewhere, shape ``[B, |G|]``."""
+        """Return ``1/k`` at each of the ``k`` minima of the proxy loss and 0 elsewhere, shape ``[B, |G|]``.
+
+        Raises:
+            ValueError: The proxy loss does not give one number per orbit entry.
+        """
         losses = self.proxy_loss(orbit)
         if losses.shape != orbit.outputs.shape[:2]:
             raise ValueError(
                 f"the proxy loss must give one number per orbit entry, {list(orbit.outputs.shape[:2])}; "
                 f"it gave {list(losses.shape)}"
             )
-        bound = torch.add(
-            losses.amin(dim=1, keepdim=True), losses.abs().amax(dim=1, keepdim=True), alpha=self.tie_tolerance
-        )
-        best = (losses <= bound).to(orbit.outputs.dtype)
+        best = self._tied(losses, orbit).to(orbit.outputs.dtype)
         return best / best.sum(dim=1, keepdim=True)
+
+    def _tied(self, losses: Tensor, orbit: Orbit) -> Tensor:
+        """Return which elements count as minima of the losses, booleans ``[B, |G|]``."""
+        least = losses.amin(dim=1, keepdim=True)
+        # An excluded view, with a loss of +inf, must not widen the tolerance of the others.
+        size = torch.where(losses.isfinite(), losses, 0).abs().amax(dim=1, keepdim=True)
+        if self.tie_tolerance is not None:
+            return losses <= least + self.tie_tolerance * size
+        tied = losses <= least + _LAST_PLACES * torch.finfo(losses.dtype).eps * size
+        near = losses <= least + _NEAR * size
+        if eager(losses) and torch.equal(tied, near):
+            return tied
+        return tied | (near & _equal_views(orbit.inputs, losses.argmin(dim=1)))
 
     def forward(self, orbit: Orbit) -> Tensor:  # noqa: D102
         pick = orbit.weighted_sum(self.weights(orbit))
@@ -200,6 +231,16 @@ class Select(Aggregator):
         return pick.detach() + (mean - mean.detach())
 
 
+def _equal_views(views: Tree, elements: Tensor) -> Tensor:
+    """Return which views ``[B, |G|, ...]`` are equal to the one of the given element ``[B]``: booleans ``[B, |G|]``."""
+    if not isinstance(views, Tensor):
+        parts = [_equal_views(part, elements) for part in views.values()]
+        return torch.stack(parts).all(dim=0)
+    flat = views.reshape(*views.shape[:2], -1)
+    chosen = flat.gather(1, elements.view(-1, 1, 1).expand(-1, 1, flat.shape[2]))
+    return (flat == chosen).all(dim=2)
+
+
 def weight_network(inputs: int, hidden: Sequence[int] = (64,)) -> nn.Sequential:
     """Return the usual λ-network: a ReLU network ``[N, inputs] -> [N, 1]``.
 
@@ -208,7 +249,13 @@ def weight_network(inputs: int, hidden: Sequence[int] = (64,)) -> nn.Sequential:
     Args:
         inputs: Length of the flattened features or inputs.
         hidden: Widths of the hidden layers; empty for a linear λ.
+
+    Raises:
+        TypeError: A width is no whole number.
+        ValueError: A width is less than 1.
     """
+    inputs = whole_number(inputs, "inputs of the λ-network", 1)
+    hidden = [whole_number(size, "a width in hidden", 1) for size in hidden]
     layers: list[nn.Module] = []
     width = inputs
     for size in hidden:

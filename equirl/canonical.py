@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from equirl.aggregators import Aggregator, Choice
+from equirl.arguments import whole_number
+from equirl.eager import eager
 from equirl.orbit import Orbit, flatten_views
 from equirl.representations import (
     MappingRepresentation,
@@ -34,7 +36,8 @@ class MinimalFrame(Aggregator):
 
     The backbone sees ``g* x`` alone, one row per input. All elements that attain the maximum have the same ``g* x``
     (they differ by elements that leave ``x`` fixed), and their pulled-back outputs are averaged: exact also on
-    symmetric inputs.
+    symmetric inputs. Where gradients with respect to such inputs are wanted, the backbone sees the whole orbit, since
+    tied views are equal and their derivatives are not.
 
     **It is discontinuous**: where two views have nearly the same ``r`` a small change of ``x`` changes the choice, and
     no choice of one element per input is continuous (Dym et al. 2024, arXiv:2402.16077). On grids and
@@ -42,11 +45,15 @@ class MinimalFrame(Aggregator):
 
     Args:
         input_rep: How the group moves an input.
-        seed: Of the projection. Networks that share a seed and a representation choose alike.
+        seed: Seed of the projection. Networks that share a seed and a representation choose alike.
+
+    Raises:
+        TypeError: ``seed`` is no whole number.
     """
 
     def __init__(self, input_rep: Representation, seed: int = 0) -> None:
         super().__init__()
+        seed = whole_number(seed, "seed of the canonical choice", 0)
         self.seed = seed
         self.group = input_rep.group
         self.projection = GenericProjection(input_rep, seed)
@@ -57,18 +64,19 @@ class MinimalFrame(Aggregator):
     def choose(self, x: Tree) -> Choice:
         """Return the view with the largest ``r(gx)``, and where several have it the weight ``1/k`` for each."""
         scores, size = self.projection(x)
-        if len(scores) == 1 and scores.is_cpu and not torch.compiler.is_compiling():
+        if eager(scores) and len(scores) == 1 and scores.is_cpu:
             return self._choose_one(scores, size)
         # Views are permutations of the same numbers: equal ones differ by the round-off of a sum, nothing else does.
         best, elements = scores.max(dim=1)
-        tied = scores >= torch.sub(best, size, alpha=_ROUND_OFF[scores.dtype]).unsqueeze(1)
+        # "Not below" rather than "at least": where a score is NaN all views tie, and the output is NaN.
+        tied = ~(scores < torch.sub(best, size, alpha=_ROUND_OFF[scores.dtype]).unsqueeze(1))
         return Choice(elements, tied / tied.sum(dim=1, keepdim=True))
 
     def _choose_one(self, scores: Tensor, size: Tensor) -> Choice:
         """As ``choose``; for acting, where a handful of Python numbers is faster than as many tensors."""
         values = scores[0].tolist()
         bound = max(values) - _ROUND_OFF[scores.dtype] * size.item()
-        tied = [g for g, value in enumerate(values) if value >= bound]
+        tied = [g for g, value in enumerate(values) if not value < bound]
         if len(tied) == 1:
             g = tied[0]
             return Choice(self._elements[g : g + 1], self._certain[g : g + 1], only=g)
@@ -91,18 +99,19 @@ class GenericProjection(nn.Module):
 
     Args:
         representation: How the group moves ``x``.
-        seed: Of ``w``, whose numbers are the same on every machine.
+        seed: Seed of ``w``, whose numbers are the same on every machine.
     """
 
     def __init__(self, representation: Representation, seed: int = 0) -> None:
         super().__init__()
-        self._representation = representation
+        # In a tuple, so that it is no submodule: the network that this belongs to has registered it.
+        self._held = (representation,)
         self._seed = seed
         self._parts = nn.ModuleList()
         weights = torch.empty(0, 0)
         if isinstance(representation, MappingRepresentation):
-            keys = enumerate(representation.keys)
-            self._parts.extend(GenericProjection(representation.part(key), seed + 7919 * (n + 1)) for n, key in keys)
+            keys = enumerate(representation.keys)  # the first as if it were alone
+            self._parts.extend(GenericProjection(representation.part(key), seed + 7919 * n) for n, key in keys)
         elif isinstance(representation, MonomialRepresentation):
             index, sign = representation.index.cpu(), representation.sign.cpu().double()
             generic = _projection_weights(representation.shape, seed)
@@ -120,7 +129,7 @@ class GenericProjection(nn.Module):
         Raises:
             ValueError: ``x`` has another shape.
         """
-        representation = self._representation
+        (representation,) = self._held
         if isinstance(representation, MappingRepresentation):
             entries = representation.entries(x)
             both = [part(entry) for part, entry in zip(self._parts, entries, strict=True)]
@@ -131,17 +140,17 @@ class GenericProjection(nn.Module):
             if flat.dtype == torch.uint8:  # nothing is negative: the sum is the size, and one more column gives it
                 with_size = flat.to(weights.dtype) @ and_size
                 return with_size[:, :-1], with_size[:, -1]
-            flat = flat.to(weights.dtype)
+            flat = _as_real(flat).to(weights.dtype)
             return flat @ weights, torch.linalg.vector_norm(flat, 1, dim=1)
         if isinstance(representation, TokenRepresentation):
             tokens = representation.check(x)
-            tokens = tokens.reshape(len(tokens), -1)
+            tokens = tokens.flatten(1) if tokens.ndim > 1 else tokens.unsqueeze(1)
             _, weights = self._weights_on(tokens.device)
             places = _generic_numbers(tokens.shape[1], self._seed + 1).to(weights)
-            return places @ weights[tokens], places.abs().sum().expand(len(tokens))
+            return places @ weights[tokens], places.abs().sum().expand(tokens.shape[0])
         views = flatten_views(representation.orbit(x))
         weights = _generic_numbers(views.shape[2], self._seed).to(views.device, _precision(views.device))
-        views = views.to(weights.dtype)
+        views = _as_real(views).to(weights.dtype)
         return views @ weights, views.abs().sum(dim=(1, 2))
 
     def _keep_weights(self, with_last: Tensor) -> None:
@@ -170,6 +179,11 @@ def _projection_weights(shape: tuple[int, ...], seed: int) -> Tensor:
     ramp = (down[:, None] + 0.4 * right).flatten()  # the slopes differ: no mirror leaves it as it is
     slopes = 1 + 0.5 * _generic_numbers(shape[0], seed + 1)
     return (slopes[:, None] * ramp).flatten() / 2.1 + 1e-3 * generic
+
+
+def _as_real(x: Tensor) -> Tensor:
+    """Return real numbers that tell complex ones apart: the real part plus a generic multiple of the imaginary one."""
+    return x.real + 0.7548776662466927 * x.imag if x.is_complex() else x
 
 
 def _precision(device: torch.device) -> torch.dtype:

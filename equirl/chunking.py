@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from equirl.arguments import whole_number
+from equirl.eager import eager
 from equirl.representations import Tree
 
 __all__ = ["Chunking"]
@@ -20,6 +22,9 @@ RowFunction: TypeAlias = Callable[[Tree], tuple[Tensor, ...]]
 _CHUNK_BYTES = 3 << 20
 """Size of the largest activation of a chunk. Measured: see "What it costs" in experiments/README.md."""
 
+_MEASURED_ROWS = 64
+"""Backbone rows of the first call on which the size of an activation is measured."""
+
 _BYTES_PER_PARAMETER_BYTE = 2
 """A chunk reads all weights and adds to all their gradients, so it should be larger than they are."""
 
@@ -28,29 +33,23 @@ class Chunking:
     """Splits batches on the CPU so that the largest activation of a chunk takes about 3 MB; elsewhere it does nothing.
 
     Larger ones fall out of the cache, and their memory is mapped and cleared anew on each call. Networks with many
-    parameters get larger chunks, of twice their parameters' size. How large an activation is per row is seen on the
-    first call, once for each shape of input. Batches are not split where a network in training mode normalises over
-    the batch.
+    parameters get larger chunks, of twice their parameters' size. How large an activation is per row is measured on the
+    first call for each shape of input, on its first samples. Batches are not split where a module normalises over the
+    batch at that moment: batch normalisation in training mode, or without running statistics. (A network that mixes
+    rows in another way needs ``rows=0``.)
 
     Args:
         modules: The network's modules, looked at for batch normalisation and the size of their parameters.
         rows: A fixed number of backbone rows at a time, instead of what was measured; 0: never split.
 
     Raises:
+        TypeError: ``rows`` is no whole number.
         ValueError: A negative number of rows.
     """
 
     def __init__(self, modules: Sequence[nn.Module], rows: int | None = None) -> None:
-        if rows is not None and rows < 0:
-            raise ValueError(f"chunk_rows must be a number of rows, or 0 to never split; got {rows}")
-        self.rows = rows
+        self.rows = None if rows is None else whole_number(rows, "chunk_rows", 0)
         self._modules = list(modules)
-        self._batch_norms = [
-            module
-            for root in self._modules
-            for module in root.modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        ]
         self._measured_rows: dict[Any, int] = {}
         self._whole: set[tuple[torch.Size, int]] = set()
 
@@ -63,44 +62,63 @@ class Chunking:
             rows_per_sample: Backbone rows that each sample makes, the order of the group.
         """
         first = x if isinstance(x, Tensor) else tree_leaves(x)[0]
+        if not eager(first):
+            return function(x)
         case = first.shape, rows_per_sample
         n = first.shape[0]
         if case in self._whole or n == 0:
             return function(x)
-        samples = self._samples_at_once(first, rows_per_sample)
-        if samples is None:
-            with _LargestRow(n * rows_per_sample) as largest:
-                outputs = function(x)
-            self._measured_rows[first.shape[1:], first.dtype] = self._chunk_bytes() // max(1, largest.row_bytes)
-            return outputs
-        if samples >= n:
-            if first.is_cpu and not self._batch_norms and not torch.compiler.is_compiling():
-                self._whole.add(case)  # always so: not to be asked again
+        rows = self._rows_at_once(first)
+        if rows == 0:
             return function(x)
-        samples = math.ceil(n / math.ceil(n / samples))  # no small rest at the end
-        starts = range(0, n, samples)
-        parts = [function(tree_map(lambda t, at=start: t[at : at + samples], x)) for start in starts]
+        measured: list[tuple[Tensor, ...]] = []
+        if rows is None:
+            probed = min(n, max(1, _MEASURED_ROWS // rows_per_sample))
+            if probed < n and self._mixes_rows():
+                return function(x)
+            with _LargestRow(probed * rows_per_sample) as largest:
+                measured.append(function(x if probed == n else _part(x, 0, probed)))
+            rows = self._chunk_bytes() // max(1, largest.row_bytes)
+            self._measured_rows[first.shape[1:], first.dtype] = rows
+            if probed == n:
+                return measured[0]
+        samples = max(1, rows // rows_per_sample)
+        if samples >= n and not measured:
+            self._whole.add(case)  # always so: not to be asked again
+            return function(x)
+        if not measured and self._mixes_rows():
+            return function(x)
+        start = 0 if not measured else probed
+        samples = math.ceil((n - start) / math.ceil((n - start) / samples))  # no small rest at the end
+        parts = measured + [function(_part(x, at, at + samples)) for at in range(start, n, samples)]
         return tuple(torch.cat(pieces) for pieces in zip(*parts, strict=True))
 
-    def _samples_at_once(self, first: Tensor, rows_per_sample: int) -> int | None:
-        """Return how many samples to do at once; ``None`` where that is yet to be seen."""
-        rows = self.rows
-        if (
-            rows == 0
-            or (rows is None and not first.is_cpu)
-            or torch.compiler.is_compiling()
-            or (self._batch_norms and any(module.training for module in self._batch_norms))
-        ):
-            return first.shape[0]
-        if rows is None:
-            rows = self._measured_rows.get((first.shape[1:], first.dtype))
-            if rows is None:
-                return None
-        return max(1, rows // rows_per_sample)
+    def _rows_at_once(self, first: Tensor) -> int | None:
+        """Return how many rows to do at once, 0 for all; ``None`` where that is yet to be measured."""
+        if self.rows is not None:
+            return self.rows
+        return self._measured_rows.get((first.shape[1:], first.dtype)) if first.is_cpu else 0
+
+    def _mixes_rows(self) -> bool:
+        return any(_mixes_rows(module) for root in self._modules for module in root.modules())
 
     def _chunk_bytes(self) -> int:
         parameters = {p for root in self._modules for p in root.parameters()}
         return max(_CHUNK_BYTES, _BYTES_PER_PARAMETER_BYTE * sum(p.numel() * p.element_size() for p in parameters))
+
+
+def _part(x: Tree, start: int, end: int) -> Tree:
+    part: Tree = tree_map(lambda t: t[start:end], x)
+    return part
+
+
+def _mixes_rows(module: nn.Module) -> bool:
+    """Return whether a module normalises over the batch in the mode it is in."""
+    # A scripted module has lost its class and kept its name; batch renormalisation is no subclass of torch's classes.
+    name = str(getattr(module, "original_name", type(module).__name__)).lower()
+    if not (isinstance(module, nn.modules.batchnorm._BatchNorm) or ("batch" in name and "norm" in name)):
+        return False
+    return module.training or getattr(module, "running_mean", None) is None
 
 
 class _LargestRow(TorchDispatchMode):  # type: ignore[no-untyped-call]

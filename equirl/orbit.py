@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,14 +19,14 @@ class Orbit:
     """The orbit of a batch under the backbone ``M``; entry ``[b, g]`` of everything belongs to ``g x_b``.
 
     Attributes:
-        views: What ``inputs`` is made from: itself, or a function that makes it when somebody asks.
-        features: What the first part of the backbone made of ``g x``, shape ``[B, |G|, *features]``; the outputs where
-            the backbone is in one part.
+        views: The transformed inputs, or a function that computes them on first use.
+        features: The output of the first part of the backbone at ``g x``, shape ``[B, |G|, *features]``; the outputs
+            where the backbone is in one part.
         outputs: ``M(g x)``, shape ``[B, |G|, *output]``.
         output_rep: How the group moves an output.
-        combined: What is pulled back and combined, where that is more than ``outputs`` (which then are what proxy
-            losses are to see of it); by default the outputs.
-        scores: What the aggregator made of each row while it was at hand, shape ``[B |G|, ...]``, if it asked to.
+        combined: The tensor to pull back and combine, if it differs from ``outputs``. QR-DQN combines all quantiles,
+            but proxy losses see their mean.
+        scores: The aggregator's quantity per row (λ's logit, say), shape ``[B |G|, ...]``, if it computes one.
     """
 
     views: Tree | Callable[[], Tree]
@@ -36,16 +35,25 @@ class Orbit:
     output_rep: Representation
     combined: Tensor | None = None
     scores: Tensor | None = None
+    _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # cached_property does not compile
 
-    @cached_property
+    @property
     def inputs(self) -> Tree:
         """The views ``g x``, shape ``[B, |G|, *input]`` (or a dict of such)."""
-        return self.views() if callable(self.views) else self.views
+        if not callable(self.views):
+            return self.views
+        if "inputs" not in self._made:
+            self._made["inputs"] = self.views()
+        made: Tree = self._made["inputs"]
+        return made
 
-    @cached_property
+    @property
     def pulled_back(self) -> Tensor:
         """``g^-1 M(g x)``, shape ``[B, |G|, *output]``."""
-        return cast(Tensor, self.output_rep.pull_back(self._to_combine))
+        if "pulled_back" not in self._made:
+            self._made["pulled_back"] = self.output_rep.pull_back(self._to_combine)
+        made: Tensor = self._made["pulled_back"]
+        return made
 
     def mean(self) -> Tensor:
         """Return ``1/|G| sum_g g^-1 M(gx)``, shape ``[B, *output]``."""

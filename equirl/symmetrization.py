@@ -11,7 +11,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from equirl.aggregators import (
     Aggregator,
@@ -25,6 +27,7 @@ from equirl.aggregators import (
 )
 from equirl.canonical import MinimalFrame
 from equirl.chunking import Chunking
+from equirl.eager import eager
 from equirl.orbit import Orbit
 from equirl.proxy_losses import ProxyLoss
 from equirl.representations import MonomialRepresentation, Representation, Tree, map_tensors
@@ -112,6 +115,9 @@ def symmetrize(
         return _mean_of_views(backbone, x, input_rep, output_rep, features, chunking)
     choice = aggregator.choose(x)
     if choice is not None:
+        if _wants_input_gradient(x) and _may_tie(choice):
+            orbit = evaluate_orbit(backbone, x, input_rep, output_rep, features, chunking)
+            return orbit.weighted_sum(choice.weights.to(orbit.outputs.dtype))
         return _on_chosen_views(backbone, x, input_rep, output_rep, choice, features, chunking)
     scores = aggregator.score_rows if aggregator.scores_rows else None
     orbit = evaluate_orbit(backbone, x, input_rep, output_rep, features, chunking, scores)
@@ -160,10 +166,19 @@ def _on_chosen_views(
     if only is not None:
         return cast(Tensor, output_rep.apply(input_rep.group.inverse(only), outputs))
     weights = choice.weights.to(outputs.dtype)
-    if outputs[0].numel() > _FEW_OUTPUTS and bool((weights.amax(dim=1) == 1).all()):
+    if math.prod(outputs.shape[1:]) > _FEW_OUTPUTS and eager(outputs) and not _may_tie(choice):
         return cast(Tensor, output_rep.pull_back_each(choice.elements, outputs))
     shape = (-1, input_rep.group.order, *outputs.shape[1:])
     return output_rep.combine(outputs.unsqueeze(1).expand(shape), weights)
+
+
+def _may_tie(choice: Choice) -> bool:
+    """Return whether several views of an input are equal; while a graph is recorded, that they might be."""
+    return choice.only is None and not (eager(choice.weights) and bool((choice.weights.amax(dim=1) == 1).all()))
+
+
+def _wants_input_gradient(x: Tree) -> bool:
+    return torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tree_leaves(x))
 
 
 def _seen_and_outputs(
@@ -222,8 +237,7 @@ class Symmetrized(nn.Module):
         self.input_rep = input_rep
         self.output_rep = output_rep
         self.aggregator = aggregator
-        parts = [part for part in (features, backbone, aggregator) if part is not None]
-        self.chunking = Chunking(parts, chunk_rows)
+        self.chunking = Chunking([self], chunk_rows)
 
     def forward(self, x: Tree) -> Tensor:
         """Return ``M_G(x)``: ``[B, *input] -> [B, *output]``."""

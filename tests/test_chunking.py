@@ -69,12 +69,12 @@ def test_the_size_of_a_chunk_comes_from_the_largest_activation(monkeypatch: pyte
     assert calls[0] == 8
     assert max(calls[1:]) <= 32
     assert sum(calls[1:]) == 80
-    # The first call tells it all, whatever its size.
+    # The first call is measured on its first samples, and split like any other.
     fresh = Equitune(_backbone(), IMAGES, OUTPUTS)
     calls = _rows_per_call(fresh.backbone)
     fresh(torch.randn(10, 2, 6, 6))
     fresh(torch.randn(10, 2, 6, 6))
-    assert calls == [80, 32, 32, 16]
+    assert calls == [64, 16, 32, 32, 16]
 
 
 def test_many_parameters_make_large_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +86,8 @@ def test_many_parameters_make_large_chunks(monkeypatch: pytest.MonkeyPatch) -> N
     for _ in range(2):
         module(x)
     parameter_bytes = 4 * (72 * 8 + 8)
-    assert calls[0] == 320
-    assert calls[1:] == [16] * 20  # 2 samples of 8 views each: what fits twice the parameters, 72 numbers a row
+    assert calls[0] == 64
+    assert calls[1:] == [16] * 36  # 2 samples of 8 views each: what fits twice the parameters, 72 numbers a row
     assert 16 * 72 * 4 <= 2 * parameter_bytes < 24 * 72 * 4
 
 
@@ -120,7 +120,7 @@ def test_integers_are_split_too() -> None:
 
 
 def test_a_negative_number_of_rows_is_refused() -> None:
-    with pytest.raises(ValueError, match="chunk_rows must be a number of rows"):
+    with pytest.raises(ValueError, match="chunk_rows is a whole number from 0; got -1"):
         Symmetrized(_backbone(), IMAGES, OUTPUTS, Equitune(_backbone(), IMAGES, OUTPUTS).aggregator, chunk_rows=-1)
 
 
@@ -139,3 +139,28 @@ def test_a_lambda_network_that_normalises_sees_the_whole_batch() -> None:
     split.chunking.rows, whole.chunking.rows = 16, 0
     x = torch.randn(20, 2, 6, 6)
     assert torch.allclose(split(x), whole(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.BatchNorm1d(72, track_running_stats=False).eval(),
+        torch.jit.script(nn.Sequential(nn.BatchNorm1d(72))).train(),  # type: ignore[no-untyped-call]
+    ],
+    ids=["no running statistics", "scripted"],
+)
+def test_what_normalises_over_the_batch_is_found_at_every_call(norm: nn.Module) -> None:
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Flatten(), norm, nn.Linear(72, 8))
+    module = Equitune(backbone, IMAGES, OUTPUTS)
+    module.chunking.rows = 16
+    calls = _rows_per_call(backbone)
+    x = torch.randn(20, 2, 6, 6) * torch.linspace(0.1, 3, 20)[:, None, None, None]
+    assert torch.equal(module(x), module(x))
+    assert calls == [160, 160]
+    # One that comes later is found too, and one in evaluation mode with statistics does not keep batches whole.
+    module.backbone = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(72), nn.Linear(72, 8))
+    calls = _rows_per_call(module.backbone)
+    module(x)
+    module.eval()(x)
+    assert calls == [160, *[16] * 10]

@@ -323,7 +323,7 @@ def test_mistakes_are_named() -> None:
         Equizero(nn.Identity(), c4, c4, gradient="straight")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="reads 'feature' is unknown"):
         LambdaEquitune(nn.Identity(), c4, c4, reads="feature")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="temperature must be positive, not 0"):
+    with pytest.raises(ValueError, match="temperature is a finite number above 0; got 0"):
         LambdaEquitune(nn.Identity(), c4, c4, temperature=0)
     with pytest.raises(ValueError, match="pass features_dim"):
         LambdaEquitune(nn.Identity(), c4, c4, features=nn.Identity())

@@ -2,7 +2,18 @@ import pytest
 import torch
 from torch import nn
 
-from equirl import assert_equivariant, cyclic_group, equivariance_error, equivariance_errors, permutation_representation
+from equirl import (
+    Canonical,
+    Equitune,
+    assert_equivariant,
+    cyclic_group,
+    dihedral_group,
+    equivariance_error,
+    equivariance_errors,
+    image_representation,
+    permutation_representation,
+    signed_permutation_representation,
+)
 
 RHO = permutation_representation(cyclic_group(3))
 
@@ -39,3 +50,49 @@ def test_measured_in_evaluation_mode_and_put_back() -> None:
     module = nn.Sequential(nn.Dropout(0.5))
     assert equivariance_error(module, RHO, RHO, torch.randn(4, 3)) == 0
     assert module.training
+
+
+@pytest.mark.parametrize("integers", [False, True])
+def test_an_output_that_has_to_vanish_passes_and_a_wrong_one_fails(integers: bool) -> None:
+    group = dihedral_group(4)
+    images = image_representation(group, (1, 4, 4))
+    sign = signed_permutation_representation(group, [[0]] * 8, [[1]] * 4 + [[-1]] * 4)
+    for seed in range(10):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 1))
+        backbone = nn.Sequential(_ToFloat(), net)
+        x = torch.randint(3, (6, 1, 4, 4)) if integers else torch.randn(6, 1, 4, 4)
+        fixed = x + x.flip(2)  # its own mirror image, where a sign must be 0
+        for inputs in (torch.cat([x, fixed]), fixed, fixed[:1]):
+            assert_equivariant(Equitune(backbone, images, sign), images, sign, inputs)
+            assert_equivariant(Canonical(backbone, images, sign), images, sign, inputs)
+            assert equivariance_error(backbone, images, sign, inputs) > 1e-2
+
+
+class _ToFloat(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.float()
+
+
+def test_every_part_comes_back_in_the_mode_it_was_in() -> None:
+    net = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 3), nn.Dropout(0.5)).train()
+    net[0].eval()
+    equivariance_errors(net, RHO, RHO, torch.randn(4, 3))
+    assert [part.training for part in net.modules()] == [True, False, True, True]
+
+    class Broken(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("broken")
+
+    broken = nn.Sequential(net, Broken())
+    with pytest.raises(RuntimeError, match="broken"):
+        equivariance_errors(broken, RHO, RHO, torch.randn(4, 3))
+    assert [part.training for part in net.modules()] == [True, False, True, True]
+
+
+@pytest.mark.parametrize("tolerance", [float("nan"), -1e-5, float("inf")])
+def test_a_tolerance_that_means_nothing_is_refused(tolerance: float) -> None:
+    with pytest.raises(ValueError, match="tolerance is a finite number"):
+        assert_equivariant(nn.Linear(3, 3), RHO, RHO, torch.randn(2, 3), tolerance)
+    with pytest.raises(ValueError, match="a batch of none"):
+        assert_equivariant(nn.Identity(), RHO, RHO, torch.randn(0, 3))
