@@ -7,13 +7,14 @@ from equirl.agents.features_extractors import GridCNN
 from equirl.agents.lambda_fit import LambdaFit, LambdaFitReport, fit_lambda
 from equirl.agents.loading import load_agent
 from equirl.agents.methods import METHODS, make_aggregator
+from equirl.agents.normalization import symmetrize_statistics
 from equirl.agents.policies import policy_with
 from equirl.agents.proxy_losses import BellmanResidual, Disagreement, Novelty, agent_proxy_loss
 from equirl.agents.qrdqn import EquivariantQRDQNPolicy, EquivariantQuantileNetwork
 from equirl.agents.replay import SymmetryReplayBuffer
 from equirl.agents.rollout import SymmetryRolloutBuffer
 from equirl.agents.spaces import observation_shape, resolve_symmetry
-from equirl.agents.symmetrization import symmetrize_agent, symmetrize_statistics
+from equirl.agents.symmetrization import symmetrize_agent
 from equirl.agents.vector_env import GridWorldVecEnv, make_vectorized_env
 from equirl.agents.visited_states import replay_observations, rollout_observations
 

@@ -4,45 +4,58 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from equirl.aggregators import Aggregator, Gradient, Mean, Reads, Select, Weighted, weight_network
 from equirl.canonical import MinimalFrame
 from equirl.names import unknown_name_message
+from equirl.orbit import flatten_rows
 from equirl.proxy_losses import ProxyLoss
-from equirl.representations import Representation
+from equirl.representations import Representation, Tree
 
-__all__ = ["METHODS", "make_aggregator"]
+__all__ = ["METHODS", "check_method", "make_aggregator"]
 
 
-def _equitune(sizes: Mapping[str, int], input_rep: Representation) -> Aggregator:
+@dataclass(frozen=True)
+class _Network:
+    """What a method may need to know of the network that it symmetrizes."""
+
+    input_rep: Representation
+    sizes: Mapping[str, int]
+    prepare: Callable[[Tree], Tensor]
+
+
+def _equitune(network: _Network) -> Aggregator:
     return Mean()
 
 
 def _lambda_equitune(
-    sizes: Mapping[str, int],
-    input_rep: Representation,
-    reads: Reads = "inputs",
-    hidden: Sequence[int] = (32,),
-    temperature: float = 1.0,
+    network: _Network, reads: Reads = "inputs", hidden: Sequence[int] = (32,), temperature: float = 1.0
 ) -> Aggregator:
-    if reads not in sizes:
-        raise ValueError(unknown_name_message("reads", reads, sizes))
-    return Weighted(weight_network(sizes[reads], hidden), reads, temperature)
+    if reads not in network.sizes:
+        raise ValueError(unknown_name_message("reads", reads, network.sizes))
+    # The same seed makes the same backbone whatever the method, so λ must not take from its random numbers.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**31, ())))
+        weights = weight_network(network.sizes[reads], hidden)
+    return Weighted(weights, reads, temperature, network.prepare)
 
 
 def _equizero(
-    sizes: Mapping[str, int],
-    input_rep: Representation,
+    network: _Network,
     proxy_loss: str | ProxyLoss = "max_value",
     gradient: Gradient = "pick",
-    tie_tolerance: float = 1e-5,
+    tie_tolerance: float | None = None,
 ) -> Aggregator:
     return Select(proxy_loss, gradient, tie_tolerance)
 
 
-def _canonical(sizes: Mapping[str, int], input_rep: Representation, seed: int = 0) -> Aggregator:
-    return MinimalFrame(input_rep, seed)
+def _canonical(network: _Network, seed: int = 0) -> Aggregator:
+    return MinimalFrame(network.input_rep, seed)
 
 
 METHODS: dict[str, Callable[..., Aggregator]] = {
@@ -54,8 +67,23 @@ METHODS: dict[str, Callable[..., Aggregator]] = {
 """Method name to a builder of its aggregator."""
 
 
+def check_method(method: object) -> str:
+    """Return the name of a method.
+
+    Raises:
+        ValueError: Not the name of a method; the message lists the known ones.
+    """
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(unknown_name_message("method", method, METHODS))
+    return method
+
+
 def make_aggregator(
-    method: str, method_kwargs: Mapping[str, Any] | None, sizes: Mapping[str, int], input_rep: Representation
+    method: str,
+    method_kwargs: Mapping[str, Any] | None,
+    sizes: Mapping[str, int],
+    input_rep: Representation,
+    prepare: Callable[[Tree], Tensor] = flatten_rows,
 ) -> Aggregator:
     """Return the aggregator of a method.
 
@@ -66,13 +94,14 @@ def make_aggregator(
             ``"straight_through"``), ``tie_tolerance``. Canonical: ``seed`` of the rule that picks.
         sizes: Length of the flattened ``"features"`` and ``"inputs"``, for the λ-network.
         input_rep: How the group moves an observation.
+        prepare: How observations ``[N, *observation]`` become the ``"inputs"`` that λ reads, ``[N, F]``.
 
     Raises:
+        TypeError: A setting of another kind.
         ValueError: Unknown method or setting; the message lists the known ones.
     """
-    if method not in METHODS:
-        raise ValueError(unknown_name_message("method", method, METHODS))
-    known = [name for name in inspect.signature(METHODS[method]).parameters if name not in ("sizes", "input_rep")]
+    build = METHODS[check_method(method)]
+    known = [name for name in inspect.signature(build).parameters if name != "network"]
     for name in method_kwargs or {}:
         if name not in known:
             raise ValueError(
@@ -80,4 +109,4 @@ def make_aggregator(
                 if known
                 else f"{method!r} takes no method_kwargs; got {name!r}"
             )
-    return METHODS[method](sizes, input_rep, **(method_kwargs or {}))
+    return build(_Network(input_rep, sizes, prepare), **(method_kwargs or {}))

@@ -14,8 +14,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
 from equirl.agents.methods import make_aggregator
-from equirl.agents.spaces import flat_size, observation_shape, resolve_symmetry
+from equirl.agents.spaces import NetworkInputs, resolve_symmetry
 from equirl.chunking import Chunking
+from equirl.eager import eager
 from equirl.orbit import Orbit
 from equirl.representations import MonomialRepresentation, Tree
 from equirl.symmetrization import evaluate_orbit, symmetrize
@@ -24,6 +25,7 @@ from equirl.symmetry import MDPSymmetry
 __all__ = ["OrbitNetwork", "orbit_networks"]
 
 _METADATA_KEY = "equirl_group"
+_FINGERPRINT_KEY = "equirl_symmetry"
 
 
 class OrbitNetwork(nn.Module):
@@ -44,6 +46,7 @@ class OrbitNetwork(nn.Module):
 
     observation_space: Any  # SB3's, whose classes differ in how they declare them
     action_space: Any
+    normalize_images: Any
     symmetry: MDPSymmetry
     method: str
     method_kwargs: dict[str, Any]
@@ -63,8 +66,9 @@ class OrbitNetwork(nn.Module):
         # Copies, so that the tables follow this network to its device and no other.
         self.input_rep = copy.deepcopy(resolved.observation)
         self.output_rep = self._output_rep(copy.deepcopy(resolved.action))
-        sizes = {"features": features_dim, "inputs": flat_size(observation_shape(self.observation_space))}
-        self.aggregator = make_aggregator(method, method_kwargs, sizes, self.input_rep)
+        inputs = NetworkInputs(self.observation_space, self.normalize_images)
+        sizes = {"features": features_dim, "inputs": inputs.size}
+        self.aggregator = make_aggregator(method, method_kwargs, sizes, self.input_rep, inputs)
         self._chunking = Chunking([self])
 
     def train(self, mode: bool = True) -> Self:
@@ -137,16 +141,21 @@ class OrbitNetwork(nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         # Metadata, not an entry: an extra key would keep plain agents from loading these weights.
         destination._metadata[prefix[:-1]][_METADATA_KEY] = self.symmetry.group.name
+        destination._metadata[prefix[:-1]][_FINGERPRINT_KEY] = self.symmetry.fingerprint()
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: dict[str, Any], *args: Any, **kwargs: Any
     ) -> None:
         saved, ours = local_metadata.get(_METADATA_KEY), self.symmetry.group.name
-        if saved is not None and saved != ours:
+        fingerprints = local_metadata.get(_FINGERPRINT_KEY), self.symmetry.fingerprint()
+        # The fingerprint decides where both have one: it knows how the group acts, and not what it is called.
+        other = saved != ours if None in fingerprints else fingerprints[0] != fingerprints[1]
+        if saved is not None and other:
+            acts = "" if saved != ours else ", which moves observations or actions in another way"
             raise ValueError(
-                f"these weights were saved with the group {saved}, but this network has {ours} "
-                f"(symmetry {self.symmetry.name!r}); make the model with a symmetry of {saved}, or load the file with "
-                "the algorithm's load, DQN.load for example, which restores its own"
+                f"these weights were saved with the group {saved}{acts}, but this network has {ours} "
+                f"(symmetry {self.symmetry.name!r}); make the model with the symmetry of the weights, or load the file "
+                "with the algorithm's load, DQN.load for example, which restores its own"
             )
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
 
@@ -154,8 +163,8 @@ class OrbitNetwork(nn.Module):
 def _set_training(module: nn.Module | None, mode: bool) -> None:
     if module is None:
         return
-    if type(module).train is not nn.Module.train:
-        module.train(mode)
+    if type(module).train is not nn.Module.train or type(module).__setattr__ is not nn.Module.__setattr__:
+        module.train(mode)  # a scripted module, for one, keeps its mode elsewhere
         return
     # Past nn.Module.__setattr__, which takes most of the time of its own walk.
     module.__dict__["training"] = mode
@@ -201,7 +210,7 @@ def _check_finite(obs: Tree) -> None:
     if not isinstance(obs, Tensor):
         for part in obs.values():
             _check_finite(part)
-    elif obs.is_floating_point() and not bool(torch.isfinite(obs).all()):
+    elif obs.is_floating_point() and eager(obs) and not bool(torch.isfinite(obs).all()):
         row = int((~torch.isfinite(obs.flatten(1))).any(dim=1).nonzero()[0])
         bad = obs[row].flatten()
         value = float(bad[~torch.isfinite(bad)][0])

@@ -1,4 +1,4 @@
-"""From Gymnasium spaces to symmetries: sizes, and a symmetry found by name."""
+"""What the networks of agents need to know of a space: sizes as they read it, and symmetries on their device."""
 
 from __future__ import annotations
 
@@ -8,24 +8,16 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import preprocess_obs
+from torch import Tensor
 
 import equirl.envs  # noqa: F401  (registers the symmetries of our environments)
-from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry
+from equirl.envs.spaces import observation_shape, resolve_symmetry
+from equirl.orbit import flatten_rows
+from equirl.representations import Tree
+from equirl.symmetry import MDPSymmetry, ObservationShape
 
-__all__ = ["flat_size", "observation_shape", "resolve_symmetry", "symmetry_on"]
-
-
-def observation_shape(space: spaces.Space[Any]) -> ObservationShape:
-    """Return the shape of one observation: a tuple, ``()`` for ``Discrete``, a mapping for ``Dict``.
-
-    Raises:
-        TypeError: A space without a fixed shape, such as ``Text`` or ``Sequence``.
-    """
-    if isinstance(space, spaces.Dict):
-        return {key: observation_shape(part) for key, part in space.spaces.items()}
-    if isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
-        return tuple(space.shape or ())
-    raise TypeError(f"observations of {space} have no fixed shape; wrap the environment to give Box, Discrete or Dict")
+__all__ = ["NetworkInputs", "flat_size", "observation_shape", "resolve_symmetry", "symmetry_on"]
 
 
 def flat_size(shape: ObservationShape) -> int:
@@ -35,32 +27,34 @@ def flat_size(shape: ObservationShape) -> int:
     return sum(flat_size(part) for part in shape.values())
 
 
-def resolve_symmetry(
-    symmetry: str | MDPSymmetry, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
-) -> MDPSymmetry:
-    """Return the symmetry, built for the spaces where it is given by name, and checked against them.
+class NetworkInputs:
+    """Observations as SB3's networks read them, flattened: images divided by 255, one-hot where they number things.
 
     Args:
-        symmetry: A registered name, such as ``"grid-d4"``, or an ``MDPSymmetry``.
-        observation_space: As SB3 sees it: images channels first.
-        action_space: ``Discrete``.
-
-    Raises:
-        TypeError: The actions are not ``Discrete``, or ``symmetry`` is neither a name nor an ``MDPSymmetry``.
-        ValueError: Unknown name, or sizes that do not fit the spaces.
+        space: The space of observations.
+        normalize_images: Whether images of 0 to 255 are divided by 255; a policy's own setting.
     """
-    if not isinstance(action_space, spaces.Discrete):
-        raise TypeError(
-            f"an MDPSymmetry permutes the actions of a Discrete space; got {action_space}. Discretize the actions, or "
-            "use an algorithm for continuous ones without a symmetry"
-        )
-    shape = observation_shape(observation_space)
-    if isinstance(symmetry, str):
-        return build_symmetry(symmetry, shape, int(action_space.n))
-    if not isinstance(symmetry, MDPSymmetry):
-        raise TypeError(f"symmetry must be a registered name or an MDPSymmetry; got {symmetry!r}")
-    symmetry.check_fits(shape, int(action_space.n))
-    return symmetry
+
+    def __init__(self, space: spaces.Space[Any], normalize_images: bool) -> None:
+        self.space = space
+        self.normalize_images = normalize_images
+        self.size = _read_size(space)
+
+    def __call__(self, rows: Tree) -> Tensor:
+        """Return what a network reads of observations ``[N, *observation]``: floats, ``[N, size]``."""
+        prepared: Any = preprocess_obs(rows, self.space, normalize_images=self.normalize_images)
+        return flatten_rows(prepared)
+
+
+def _read_size(space: spaces.Space[Any]) -> int:
+    """Return the number of values that a network reads of one observation."""
+    if isinstance(space, spaces.Dict):
+        return sum(_read_size(part) for part in space.spaces.values())
+    if isinstance(space, spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return int(space.nvec.sum())
+    return math.prod(space.shape or ())
 
 
 def symmetry_on(symmetry: MDPSymmetry, device: torch.device | str) -> MDPSymmetry:

@@ -9,7 +9,11 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
+from equirl.agents.methods import check_method
+from equirl.agents.normalization import check_normalized_env
+from equirl.agents.sb3_doors import calling_algorithm
 from equirl.agents.spaces import resolve_symmetry
+from equirl.envs.spaces import warn_of_bounds
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["SymmetricPolicy", "with_fused_adam"]
@@ -24,6 +28,8 @@ class SymmetricPolicy(nn.Module):
     algorithm: ClassVar[str] = ""
     """How policy classes of this kind are told apart by name; see ``equirl.agents.policies``."""
 
+    _network_kwargs: dict[str, Any]
+
     def _symmetry_arguments(
         self,
         symmetry: str | MDPSymmetry | None,
@@ -36,7 +42,8 @@ class SymmetricPolicy(nn.Module):
 
         Raises:
             TypeError: The action space is not ``Discrete``.
-            ValueError: No or an unknown symmetry, one that does not fit, or one other than the class has built in.
+            ValueError: No or an unknown symmetry or method, one that does not fit, one other than the class has built
+                in, or an environment that normalises its observations by statistics that are not symmetric.
         """
         symmetry = self._argument("symmetry", symmetry)
         if symmetry is None:
@@ -46,11 +53,34 @@ class SymmetricPolicy(nn.Module):
                 "`equirl train`, which keeps them, or name a policy class with the symmetry built in, such as "
                 "equirl.agents.policies.GridD4LambdaEquitunePolicy"
             )
+        resolved = resolve_symmetry(symmetry, observation_space, action_space)
+        warn_of_bounds(resolved, observation_space, stacklevel=5)
+        self._check_environment(resolved)
+        method = self._argument("method", method)
+        if method_kwargs is not None and not isinstance(method_kwargs, Mapping):
+            raise TypeError(f"method_kwargs is a mapping of settings to values; got {method_kwargs!r}")
         return {
-            "symmetry": resolve_symmetry(symmetry, observation_space, action_space),
-            "method": self._argument("method", method) or "lambda_equitune",
+            "symmetry": resolved,
+            "method": check_method("lambda_equitune" if method is None else method),
             "method_kwargs": dict(method_kwargs or {}),
         }
+
+    def set_training_mode(self, mode: bool) -> None:
+        """Set training or evaluation mode, as SB3's policies do; training looks at the environment once.
+
+        Raises:
+            ValueError: As ``check_normalized_env``: an environment was set whose normalisation undoes the symmetry.
+        """
+        if mode:
+            self._check_environment(self._network_kwargs["symmetry"], frames=2)
+        super().set_training_mode(mode)  # type: ignore[misc]
+
+    def _check_environment(self, symmetry: MDPSymmetry, frames: int = 12) -> None:
+        """Raise where the algorithm's environment normalises observations so that the symmetry is undone."""
+        algorithm = calling_algorithm(frames)
+        if algorithm is not None and algorithm.env is not self.__dict__.get("_checked_environment"):
+            check_normalized_env(algorithm.env, symmetry)
+            self.__dict__["_checked_environment"] = algorithm.env
 
     def _argument(self, name: str, given: Any) -> Any:
         built_in = self.fixed.get(name)

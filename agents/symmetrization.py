@@ -6,27 +6,28 @@ import copy
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize, unwrap_vec_wrapper
+from stable_baselines3.common.vec_env import VecFrameStack, unwrap_vec_wrapper
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy
 from equirl.agents.lambda_fit import LambdaFit, fit_lambda
+from equirl.agents.methods import check_method
+from equirl.agents.normalization import check_normalization
 from equirl.agents.proxy_losses import AGENT_PROXY_LOSSES, agent_proxy_loss
 from equirl.agents.qrdqn import EquivariantQRDQNPolicy
 from equirl.agents.spaces import observation_shape, resolve_symmetry
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.visited_states import replay_observations
-from equirl.representations import MonomialRepresentation, Tree
+from equirl.representations import Tree
 from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry, stack_frames
 
-__all__ = ["agent_symmetry", "symmetrize_agent", "symmetrize_statistics"]
+__all__ = ["agent_symmetry", "symmetrize_agent"]
 
 Agent = TypeVar("Agent", bound=BaseAlgorithm)
 
@@ -69,9 +70,10 @@ def symmetrize_agent(
     Raises:
         TypeError: An algorithm or a policy that cannot be symmetrized, or continuous actions.
         ValueError: Unknown symmetry or method, one that does not fit the agent, an agent that is equivariant already,
-            an observation normalisation that is not symmetric, or no states to fit λ on.
+            an observation normalisation that is not symmetric or still changes, or no states to fit λ on.
     """
     policy_class = _equivariant_policy_class(model)
+    check_method(method)
     resolved = agent_symmetry(model, symmetry)
     settings = dict(method_kwargs or {})
     if method == "equizero" and settings.get("proxy_loss") in AGENT_PROXY_LOSSES:
@@ -97,6 +99,8 @@ def agent_symmetry(model: BaseAlgorithm, symmetry: str | MDPSymmetry) -> MDPSymm
     env = model.get_env()
     stack = None if env is None else unwrap_vec_wrapper(env, VecFrameStack)
     axis = 0
+    if not isinstance(symmetry, (str, MDPSymmetry)):
+        raise TypeError(f"symmetry must be a registered name or an MDPSymmetry; got {symmetry!r}")
     if (
         isinstance(stack, VecFrameStack)
         and isinstance(symmetry, str)
@@ -106,8 +110,8 @@ def agent_symmetry(model: BaseAlgorithm, symmetry: str | MDPSymmetry) -> MDPSymm
         symmetry = stack_frames(build_symmetry(symmetry, shape, int(model.action_space.n)), n_frames, axis)
     resolved = resolve_symmetry(symmetry, model.observation_space, model.action_space)
     normalize = model.get_vec_normalize_env()
-    if normalize is not None and normalize.norm_obs:
-        _check_statistics(normalize, resolved, axis)
+    if normalize is not None:
+        check_normalization(normalize, resolved, axis)
     return resolved
 
 
@@ -183,53 +187,3 @@ def _with_policy(
     if not missing:  # λ adds parameters that the saved optimizer does not know
         symmetrized.policy.optimizer.load_state_dict(model.policy.optimizer.state_dict())
     return symmetrized
-
-
-def _check_statistics(normalize: VecNormalize, symmetry: MDPSymmetry, axis: int) -> None:
-    """Raise unless the group leaves mean and variance of the observations as they are: then it commutes with them."""
-    statistics: Any = normalize.obs_rms
-    representation = symmetry.observation
-    if not isinstance(representation, MonomialRepresentation) or isinstance(statistics, dict):
-        raise ValueError("VecNormalize on Dict observations is not carried through; train without norm_obs")
-    # Normalised first and stacked afterwards, every frame has the same statistics.
-    n_frames = representation.dim // statistics.mean.size
-    moments = (np.concatenate([moment] * n_frames, axis=axis) for moment in (statistics.mean, statistics.var))
-    mean, variance = (np.ravel(moment) for moment in moments)
-    index, sign = representation.index.cpu().numpy(), representation.sign.cpu().numpy()
-    spread = np.sqrt(variance + normalize.epsilon)
-    off = np.maximum(np.abs(sign * mean[index] - mean) / spread, np.abs(np.sqrt(variance[index]) / spread - 1))
-    if off.max() > 1e-3:
-        g, i = np.unravel_index(int(off.argmax()), off.shape)
-        raise ValueError(
-            f"this agent sees observations normalised by VecNormalize, whose statistics are not symmetric: coordinate "
-            f"{i} has mean {mean[i]:.4g} and deviation {spread[i]:.4g}, its image under "
-            f"{symmetry.group.element_names[g]} {sign[g, i] * mean[index[g, i]]:.4g} and {spread[index[g, i]]:.4g}. "
-            "Normalising would undo the symmetry. Train with norm_obs=False, or make the statistics symmetric "
-            "(equirl.agents.symmetrize_statistics) and train the agent on with them"
-        )
-
-
-def symmetrize_statistics(normalize: VecNormalize, symmetry: str | MDPSymmetry) -> None:
-    """Replace the observation statistics of a ``VecNormalize`` by their mean over the group, in place.
-
-    An agent that was trained with the old ones sees slightly other observations; evaluate it again.
-
-    Args:
-        normalize: The wrapper.
-        symmetry: A registered name or an ``MDPSymmetry``.
-
-    Raises:
-        TypeError: Continuous actions.
-        ValueError: Dict observations, or a symmetry that does not fit.
-    """
-    resolved = resolve_symmetry(symmetry, normalize.observation_space, normalize.action_space)
-    representation = resolved.observation
-    statistics: Any = normalize.obs_rms
-    if not isinstance(representation, MonomialRepresentation) or isinstance(statistics, dict):
-        raise ValueError("the statistics of Dict observations are not symmetrized; train without norm_obs")
-    shape = statistics.mean.shape
-    index, sign = representation.index.cpu().numpy(), representation.sign.cpu().numpy()
-    second_moment = np.ravel(statistics.var + np.square(statistics.mean))[index].mean(axis=0)
-    mean = (sign * np.ravel(statistics.mean)[index]).mean(axis=0)
-    statistics.mean = mean.reshape(shape)
-    statistics.var = (second_moment - np.square(mean)).reshape(shape)

@@ -59,9 +59,9 @@ def real_number(
     except (TypeError, ValueError) as error:
         raise TypeError(f"{what} is a number; got {given!r}") from error
     if not (math.isfinite(number) and above < number and least <= number <= most):
-        bounds = [f"above {above:g}"] * (above > -math.inf) + [f"from {least:g}"] * (least > -math.inf)
-        bounds += [f"to {most:g}"] * (most < math.inf)
-        raise ValueError(f"{what} is a finite number {' '.join(bounds)}".rstrip() + f"; got {given!r}")
+        bounds = [f"above {above:g}"] * (above > -math.inf) + [f"at least {least:g}"] * (least > -math.inf)
+        bounds += [f"at most {most:g}"] * (most < math.inf)
+        raise ValueError(f"{what} is a finite number {' and '.join(bounds)}".rstrip() + f"; got {given!r}")
     return number
 
 

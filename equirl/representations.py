@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from equirl.arguments import whole_number
 from equirl.eager import eager
 from equirl.groups import FiniteGroup
-from equirl.tables import Table, as_table, check_monomial_table
+from equirl.tables import Table, as_table, check_monomial_table, table_bytes
 
 __all__ = [
     "MappingRepresentation",
@@ -161,6 +161,13 @@ class Representation(nn.Module):
     @abstractmethod
     def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tree:
         """Return ``rho(g) x``."""
+
+    def table_rows(self) -> list[bytes] | None:
+        """Return for each element the tables by which it acts, as bytes that are the same on every machine.
+
+        ``None`` where there are no such tables.
+        """
+        return None
 
     @abstractmethod
     def same_as(self, other: Representation) -> bool:
@@ -345,6 +352,10 @@ class MonomialRepresentation(Representation):
         fixed = self._index == torch.arange(self.dim, device=self._index.device)
         return (fixed * self.sign).sum(dim=1)
 
+    def table_rows(self) -> list[bytes]:  # noqa: D102
+        signed = torch.stack([self._index.cpu(), self.sign.cpu().long()], dim=1)
+        return [repr(self.shape).encode() + table_bytes(row) for row in signed]
+
     def same_as(self, other: Representation) -> bool:  # noqa: D102
         return (
             isinstance(other, MonomialRepresentation)
@@ -421,6 +432,9 @@ class TokenRepresentation(Representation):
         table = self._table.cpu()[self.group.inverses]
         return MonomialRepresentation(self.group, (table.shape[1],), table).to(self._table.device)
 
+    def table_rows(self) -> list[bytes]:  # noqa: D102
+        return [repr(self.shape).encode() + table_bytes(row) for row in self._table.cpu()]
+
     def same_as(self, other: Representation) -> bool:  # noqa: D102
         return (
             isinstance(other, TokenRepresentation)
@@ -487,6 +501,15 @@ class MappingRepresentation(Representation):
 
     def _apply_element(self, g: int | str | Tensor, x: Tree) -> dict[str, Any]:
         return self._each(x, lambda part, entry: part.apply(g, entry))
+
+    def table_rows(self) -> list[bytes] | None:  # noqa: D102
+        rows = [b""] * self.group.order
+        for key in sorted(self.keys):
+            parts = self.part(key).table_rows()
+            if parts is None:
+                return None
+            rows = [row + key.encode() + b"\0" + part for row, part in zip(rows, parts, strict=True)]
+        return rows
 
     def same_as(self, other: Representation) -> bool:  # noqa: D102
         return (

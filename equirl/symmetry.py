@@ -6,12 +6,14 @@ symmetries by name; a builder makes one for given sizes, so that one name serves
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 
+from equirl.arguments import whole_number
 from equirl.groups import FiniteGroup
 from equirl.names import unknown_name_message
 from equirl.representations import MonomialRepresentation, Representation
@@ -82,6 +84,19 @@ class MDPSymmetry:
                 "build its action representation for that number"
             )
 
+    def fingerprint(self) -> str | None:
+        """Return a hash of how the group moves observations and actions, whatever it and its elements are called.
+
+        ``None`` where a representation keeps no tables to tell it by.
+        """
+        rows = [b""] * self.group.order
+        for representation in (self.observation, self.action):
+            parts = representation.table_rows()
+            if parts is None:
+                return None
+            rows = [row + hashlib.sha256(part).digest() for row, part in zip(rows, parts, strict=True)]
+        return hashlib.sha256(b"".join(sorted(rows))).hexdigest()
+
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, MDPSymmetry)
@@ -127,7 +142,9 @@ def build_symmetry(name: str, observation_shape: ObservationShape, n_actions: in
         ValueError: Unknown name (the message lists the known ones and the nearest), or sizes that it does not fit.
     """
     if name not in _REGISTRY:
-        raise ValueError(unknown_name_message("symmetry", name, _REGISTRY))
+        raise ValueError(
+            f"{unknown_name_message('symmetry', name, _REGISTRY)} One of your own: import the module that registers it"
+        )
     symmetry = _REGISTRY[name](observation_shape, n_actions)
     symmetry.check_fits(observation_shape, n_actions)
     return symmetry
@@ -143,9 +160,10 @@ def stack_frames(symmetry: MDPSymmetry, n_frames: int, axis: int = 0) -> MDPSymm
             and for images of 0 to 255 with the channels first, and the last for everything else.
 
     Raises:
-        TypeError: Observations that are not one array of fixed shape.
-        ValueError: No such axis.
+        TypeError: Observations that are not one array of fixed shape, or ``n_frames`` is no whole number.
+        ValueError: No such axis, or fewer than one frame.
     """
+    n_frames = whole_number(n_frames, "n_frames", 1)
     frame = symmetry.observation
     if not isinstance(frame, MonomialRepresentation):
         raise TypeError(f"symmetry {symmetry.name!r} acts on {type(frame).__name__}; frames are arrays of fixed shape")

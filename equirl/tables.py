@@ -11,7 +11,7 @@ from torch import Tensor
 from equirl.arguments import whole_numbers
 from equirl.groups import FiniteGroup
 
-__all__ = ["Table", "as_table", "check_monomial_table", "check_rows_permute"]
+__all__ = ["Table", "as_table", "check_monomial_table", "check_rows_permute", "table_bytes"]
 
 Table: TypeAlias = Tensor | Sequence[Sequence[int]]
 """Integers by group element, ``[|G|, n]``."""
@@ -32,6 +32,11 @@ def as_table(given: Any, what: str) -> Tensor:
     if table.ndim != 2:
         raise ValueError(f"{what} has one row per group element, [|G|, n]; got the shape {list(table.shape)}")
     return table
+
+
+def table_bytes(table: Tensor) -> bytes:
+    """Return a table's numbers as little-endian bytes, the same on every machine."""
+    return table.numpy().astype("<i8").tobytes()
 
 
 def check_rows_permute(group: FiniteGroup, table: Tensor) -> None:
