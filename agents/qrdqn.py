@@ -77,7 +77,7 @@ class EquivariantQuantileNetwork(OrbitNetwork, QuantileNetwork):
 
     def _head(self, features: Tensor) -> Tensor:
         quantiles: Tensor = self.quantile_net[-1](features)
-        return quantiles.view(len(features), self.n_quantiles, -1)
+        return quantiles.view(-1, self.n_quantiles, quantiles.shape[1] // self.n_quantiles)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self._symmetry_parameters()}

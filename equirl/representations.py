@@ -249,11 +249,11 @@ class MonomialRepresentation(Representation):
 
     def orbit_rows(self, x: Tree) -> Tensor:  # noqa: D102
         hot = self._hot
-        if hot.shaped_index is not None and isinstance(x, Tensor) and x.shape == (1, *self.shape):
+        if hot.shaped_index is not None and isinstance(x, Tensor) and x.shape == (1, *self.shape) and eager(x):
             return x.take(hot.shaped_index)
         flat = self.flatten(x)
         # The faster of torch's ways to pick columns, measured: by a factor of two for floats, of three for bytes.
-        if flat.is_floating_point() or flat.shape[0] == 1:
+        if flat.is_floating_point() or (flat.shape[0] == 1 and eager(flat)):
             moved = flat.index_select(1, hot.flat_index)
         else:
             moved = flat.gather(1, hot.flat_index.expand(flat.shape[0], -1))
