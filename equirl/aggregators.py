@@ -32,7 +32,7 @@ __all__ = [
     "weight_network",
 ]
 
-_LAST_PLACES = 8  # eps: losses of different views this near tie, relative to the largest of the orbit
+_LAST_PLACES = 4  # eps: losses of different views this near tie, relative to the largest of the orbit
 _NEAR = 1e-5  # losses of equal views this near tie: round-off differs between the rows of one batch
 
 Reads = Literal["features", "inputs"]

@@ -1,3 +1,6 @@
+import copy
+from typing import Any, cast
+
 import pytest
 import torch
 from hypothesis import given
@@ -6,6 +9,7 @@ from torch import Tensor, nn
 
 from equirl import (
     Canonical,
+    Equitune,
     MappingRepresentation,
     MinimalFrame,
     Representation,
@@ -204,3 +208,75 @@ def test_a_step_of_the_agent_rarely_turns_the_view() -> None:
         states[torch.arange(400), 1, goal] = 1
         views.append(frame.choose(states.view(400, 3, 7, 7)).elements)
     assert (views[0] != views[1]).float().mean() < 0.4
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_what_is_no_number_is_handed_on(value: float, batch: int) -> None:
+    swap = permutation_representation(cyclic_group(2))
+    module = Canonical(nn.Linear(2, 2), swap, swap)
+    x = torch.ones(batch, 2)
+    x[0, 0] = value
+    out = module(x)
+    assert not out[0].isfinite().all()
+    assert out[1:].isfinite().all()
+    assert module(torch.empty(0, 2)).shape == (0, 2)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_gradients_on_symmetric_inputs_are_those_of_the_average(recorded: bool) -> None:
+    torch.manual_seed(0)
+    group = dihedral_group(4)
+    images, moves = image_representation(group, (1, 4, 4)), permutation_representation(group)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 4)).double()
+    x = torch.randn(6, 1, 4, 4, dtype=torch.float64)
+    x[0] = images.orbit(x[:1])[0].mean(dim=0)  # all views alike
+    x[1] = x[1] + x[1].flip(2)  # pairs of views alike
+    canonical, equitune = Canonical(net, images, moves), Equitune(net, images, moves)
+
+    def gradient(module: nn.Module, at: torch.Tensor) -> torch.Tensor:
+        if recorded:
+            return torch.func.grad(lambda z: module(z).square().sum())(at)
+        at = at.clone().requires_grad_()
+        return torch.autograd.grad(module(at).square().sum(), at)[0]
+
+    assert torch.allclose(gradient(canonical, x[:1]), gradient(equitune, x[:1]), atol=1e-12)
+    for g in range(group.order):  # f(gx) = g f(x) and an invariant loss make the gradient equivariant
+        moved = images.apply(g, x)
+        assert isinstance(moved, torch.Tensor)
+        expected = images.apply(g, gradient(canonical, x))
+        assert isinstance(expected, torch.Tensor)
+        assert torch.allclose(gradient(canonical, moved), expected, atol=1e-10)
+
+
+def test_imaginary_parts_tell_views_apart() -> None:
+    rho = permutation_representation(cyclic_group(4))
+    x = 1j * torch.randn(5, 4, dtype=torch.float64)
+    chosen = MinimalFrame(rho).choose(x.to(torch.complex128)).weights
+    assert (chosen.amax(dim=1) == 1).all()  # not one of all
+
+
+def test_a_dict_with_one_entry_picks_as_the_entry_alone() -> None:
+    group = dihedral_group(4)
+    images = image_representation(group, (2, 5, 5))
+    x = torch.randn(20, 2, 5, 5)
+    alone, wrapped = MinimalFrame(images), MinimalFrame(MappingRepresentation({"image": images}))
+    assert torch.equal(alone.choose(x).elements, wrapped.choose({"image": x}).elements)
+
+
+def test_the_ensemble_of_torchs_own_recipe_agrees_with_its_members() -> None:
+    torch.manual_seed(0)
+    group = dihedral_group(4)
+    images, moves = image_representation(group, (1, 4, 4)), permutation_representation(group)
+    members = [Canonical(nn.Sequential(nn.Flatten(), nn.Linear(16, 4)), images, moves) for _ in range(3)]
+    x = torch.randn(3, 1, 4, 4)
+    parameters, buffers = torch.func.stack_module_state(cast(Any, members))
+
+    def one(p: Any, b: Any) -> Any:
+        return torch.func.functional_call(members[0], (p, b), (x,))
+
+    together = torch.func.vmap(one)(parameters, buffers)
+    assert torch.allclose(together, torch.stack([member(x) for member in members]), atol=1e-5)
+    assert torch.allclose(copy.deepcopy(members[0])(x), members[0](x))
+    each = torch.func.vmap(lambda row: members[1](row.unsqueeze(0))[0])(x)  # one row looks at no other's choice
+    assert torch.allclose(each, members[1](x), atol=1e-5)
