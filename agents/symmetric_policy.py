@@ -66,13 +66,12 @@ class SymmetricPolicy(nn.Module):
         }
 
     def set_training_mode(self, mode: bool) -> None:
-        """Set training or evaluation mode, as SB3's policies do; training looks at the environment once.
+        """Set training or evaluation mode, as SB3's policies do; an algorithm's new environment is looked at first.
 
         Raises:
             ValueError: As ``check_normalized_env``: an environment was set whose normalisation undoes the symmetry.
         """
-        if mode:
-            self._check_environment(self._network_kwargs["symmetry"], frames=2)
+        self._check_environment(self._network_kwargs["symmetry"], frames=2)
         super().set_training_mode(mode)  # type: ignore[misc]
 
     def _check_environment(self, symmetry: MDPSymmetry, frames: int = 12) -> None:

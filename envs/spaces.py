@@ -77,7 +77,7 @@ def bounds_violations(symmetry: MDPSymmetry, space: spaces.Space[Any]) -> Iterat
             continue
         low, high = (_finite(bound) for bound in (part.low, part.high))
         index, sign = representation.index.cpu().numpy(), representation.sign.cpu().numpy().astype(np.float64)
-        ends = np.stack([sign * low[index], sign * high[index]])
+        ends = np.stack([sign * low[index], sign * high[index]]) + 0.0  # no -0 in the message
         off = ~(np.isclose(ends.min(axis=0), low) & np.isclose(ends.max(axis=0), high))
         if off.any():
             g, i = (int(k) for k in np.argwhere(off)[0])
