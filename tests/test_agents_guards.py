@@ -82,7 +82,7 @@ def test_running_statistics_are_refused_however_they_come() -> None:
         _ppo(make_vec_env(lambda: NormalizeObservation(gym.make("CartPole-v1")), 2))
     late = _ppo(make_vec_env("CartPole-v1", 2))
     late.set_env(_cartpoles())
-    with pytest.raises(ValueError, match=r"VecNormalize\(norm_obs=True\)"):
+    with pytest.raises(ValueError, match="VecNormalize, whose statistics are not symmetric"):
         late.learn(64)
 
 
@@ -104,7 +104,7 @@ def test_statistics_that_are_symmetric_and_stay_so_pass() -> None:
         ).distribution.probs
         for sign in (1, -1)
     )
-    assert torch.allclose(here.distribution.probs, there.distribution.probs.flip(1), atol=1e-5)
+    assert torch.allclose(here, there.flip(1), atol=1e-5)
     environments.training = True
     with pytest.raises(ValueError, match="norm_obs=True"):
         symmetrize_agent(plain, "cartpole-z2")
