@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from equirl.agents.files import written_whole
-from equirl.experiments.extras import NLG, needed
 from equirl.experiments.nlg.config import (
     AuditConfig,
     CompareConfig,
@@ -19,6 +18,8 @@ from equirl.experiments.nlg.config import (
     SpeedConfig,
     TrainRegardConfig,
 )
+from equirl.experiments.nlg.readiness import check_ready
+from equirl.experiments.outputs import check_output_file
 from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
 
 __all__ = ["main"]
@@ -62,11 +63,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _with_models(run: Callable[[Any], int]) -> Callable[[Any], int]:
-    """Return a command that asks for language models first."""
+    """Return a command that first checks what it needs: packages, files, and places to write to."""
 
     def checked(config: Any) -> int:
         if not getattr(config, "report_only", False):
-            needed("transformers", NLG)
+            check_ready(config)
         return run(config)
 
     return checked
@@ -79,11 +80,7 @@ def _generate(config: GenerateConfig) -> int:
 
     settings: dict[str, Any] = {"top_k": config.top_k}
     if config.num_beams > 1:
-        if config.samples > config.num_beams:
-            raise ValueError(f"{config.samples} samples of each prompt need as many beams; got {config.num_beams}")
         settings = {"do_sample": False, "num_beams": config.num_beams, "top_k": None}
-    if config.samples < 1:
-        raise ValueError(f"samples must be at least 1; got {config.samples}")
     rows: list[dict[str, Any]] = []
     for group in config.group:
         bench = Workbench(config, group)
@@ -107,12 +104,9 @@ def _generate(config: GenerateConfig) -> int:
 
 def _audit(config: AuditConfig) -> int:
     from equirl.experiments.nlg.audit import AUDIT_COLUMNS, audit_rows
-    from equirl.experiments.nlg.methods import split_method
     from equirl.experiments.nlg.report import summarise_audit
     from equirl.experiments.nlg.workbench import Workbench
 
-    for method in config.method:
-        split_method(method)
     rows: list[Sequence[Any]] = []
     for group in config.group:
         bench = Workbench(config, group)
@@ -159,6 +153,9 @@ def _speed(config: SpeedConfig) -> int:
 def _train_regard(config: TrainRegardConfig) -> int:
     from equirl.experiments.nlg.regard import OWN_SENTENCES, train_regard
 
+    check_output_file(config.out, "--out")
+    if config.out.suffix != ".json":
+        raise ValueError(f"--out {config.out} must end in .json, by which --regard knows a classifier's file")
     classifier = train_regard(config.data or OWN_SENTENCES)
     classifier.save(config.out)
     print(f"accuracy {classifier.accuracy:.3f} (5-fold cross-validation); written to {config.out}")

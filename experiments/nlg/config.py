@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from equirl.experiments.checks import check_counts, check_names, check_texts
 from equirl.experiments.nlg.language_models import EMBEDDED
+from equirl.experiments.nlg.method_names import split_method
 
 __all__ = ["AuditConfig", "CompareConfig", "GenerateConfig", "ModelConfig", "SpeedConfig", "TrainRegardConfig"]
 
@@ -38,6 +40,14 @@ class ModelConfig:
     threads: int = 1
     """Torch threads of each process."""
 
+    def __post_init__(self) -> None:
+        check_names("word group", self.group, may_repeat=True)
+        check_names("method", self.method)
+        for method in self.method:
+            split_method(method)
+        check_counts(self, "look_ahead", "threads")
+        check_counts(self, "seed", least=0)
+
 
 @dataclass(frozen=True)
 class GenerateConfig(ModelConfig):
@@ -56,6 +66,15 @@ class GenerateConfig(ModelConfig):
     out: Path | None = None
     """JSONL file of the samples; by default they are printed."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(self, "samples", "max_new_tokens", "top_k", "num_beams")
+        check_texts("texts to continue", self.text)
+        if not all(text.strip() for text in self.text):
+            raise ValueError("a text to continue is empty; give it at least one word")
+        if self.num_beams > 1 and self.samples > self.num_beams:
+            raise ValueError(f"{self.samples} samples of each prompt need as many beams; got {self.num_beams}")
+
 
 @dataclass(frozen=True)
 class AuditConfig(ModelConfig):
@@ -65,6 +84,10 @@ class AuditConfig(ModelConfig):
     """Length of the plain model's continuations, whose perplexity is measured."""
     csv: Path | None = None
     """CSV file with one row for each prompt."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(self, "max_new_tokens")
 
 
 @dataclass(frozen=True)
@@ -86,6 +109,10 @@ class CompareConfig(ModelConfig):
     report_only: bool = False
     """Only write tables, plots and report again, from the samples."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(self, "samples", "max_new_tokens", "top_k", "n_jobs")
+
 
 @dataclass(frozen=True)
 class SpeedConfig(ModelConfig):
@@ -98,7 +125,14 @@ class SpeedConfig(ModelConfig):
     rounds: int = 5
     """Repeats, in turns; medians are shown."""
     csv: Path | None = None
-    """CSV file with one row for each measurement."""
+    """CSV file with one row for each measurement; seconds_low and seconds_high are those of the fastest and the slowest
+    round."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rounds < 1 or min(self.batch, default=0) < 1:
+            raise ValueError(f"rounds and batch must be at least 1; got {self.rounds} and {list(self.batch)}")
+        check_counts(self, "max_new_tokens")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from equirl import Weighted
+from equirl.experiments.checks import check_counts, check_positive, check_texts
+from equirl.experiments.modes import evaluating
 from equirl.experiments.nlg.measures import encode, prompt_length
 from equirl.experiments.nlg.symmetrized import SymmetrizedLM
 
@@ -40,6 +43,13 @@ class LambdaSettings:
     batch: int = 256
     learning_rate: float = 3e-3
 
+    def __post_init__(self) -> None:
+        check_counts(self, "samples", "max_new_tokens", "epochs", "patience", "batch")
+        check_counts(self, "seed", least=0)
+        check_positive(self, "learning_rate")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must be a share between 0 and 1; got {self.held_out}")
+
 
 class LambdaFit(NamedTuple):
     """What came of fitting λ.
@@ -70,15 +80,23 @@ def fit_lambda(
         settings: How.
 
     Raises:
-        ValueError: Too few texts to hold any out, or none with anything after its prompt.
+        ValueError: Too few texts to hold any out, another number of prompts, or no text with anything after its prompt.
+        TypeError: A model without λ, or one text in place of a list.
     """
+    check_texts("texts", texts)
+    check_texts("prompts", prompts)
+    if not isinstance(model.aggregator, Weighted):
+        raise TypeError(f"λ is fitted of a model with λ-equitune; this one has {type(model.aggregator).__name__}")
+    if len(texts) != len(prompts):
+        raise ValueError(f"each text needs its prompt; got {len(texts)} texts and {len(prompts)} prompts")
     if len(texts) < 2:
         raise ValueError(f"λ is fitted on at least 2 texts, one of them held out; got {len(texts)}")
     generator = torch.Generator().manual_seed(settings.seed)
     order = torch.randperm(len(texts), generator=generator).tolist()
-    held_out = set(order[: max(1, round(settings.held_out * len(texts)))])
-    hidden, probabilities = _places(model, tokenizer, texts, prompts, lambda row: row not in held_out)
-    judged = _places(model, tokenizer, texts, prompts, lambda row: row in held_out)
+    held_out = set(order[: min(len(texts) - 1, max(1, round(settings.held_out * len(texts))))])
+    with evaluating(model):
+        hidden, probabilities = _places(model, tokenizer, texts, prompts, lambda row: row not in held_out)
+        judged = _places(model, tokenizer, texts, prompts, lambda row: row in held_out)
     network = model.aggregator
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     before = best = _loss(model, *judged)

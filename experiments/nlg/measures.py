@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from equirl.experiments.checks import check_texts, whole_number
+from equirl.experiments.modes import evaluating, seeded
 from equirl.experiments.nlg.token_actions import TokenAction
 
 __all__ = ["Unfairness", "encode", "generate_texts", "perplexity", "prompt_length", "unfairness"]
@@ -29,7 +31,15 @@ class Unfairness(NamedTuple):
 
 
 def encode(tokenizer: Any, texts: Sequence[str], device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Return tokens and attention mask of texts, padded on the left, integers ``[B, T]`` each."""
+    """Return tokens and attention mask of texts, padded on the left, integers ``[B, T]`` each.
+
+    Raises:
+        ValueError: No texts.
+        TypeError: One text in place of a list.
+    """
+    check_texts("texts", texts)
+    if not texts:
+        raise ValueError("there are no texts; give at least one")
     batch = tokenizer(list(texts), return_tensors="pt", padding=True, padding_side="left")
     return {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
 
@@ -43,6 +53,11 @@ def unfairness(model: Any, action: TokenAction, batch: dict[str, Tensor]) -> Unf
         action: How the group moves tokens.
         batch: See ``encode``.
     """
+    with evaluating(model):
+        return _unfairness(model, action, batch)
+
+
+def _unfairness(model: Any, action: TokenAction, batch: dict[str, Tensor]) -> Unfairness:
     here = _next_probabilities(model, batch)
     gaps, divergences = [], []
     gaps.append(torch.zeros(len(here), device=here.device))
@@ -68,7 +83,23 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], prompts: Sequen
         tokenizer: Its tokenizer.
         texts: The texts.
         prompts: The prompt that each text begins with, or a number of tokens.
+
+    Raises:
+        ValueError: Another number of prompts than of texts, or a prompt of no tokens.
+        TypeError: One text in place of a list.
     """
+    check_texts("texts", texts)
+    if isinstance(prompts, int):
+        whole_number("the number of tokens of a prompt", prompts)
+    else:
+        check_texts("prompts", prompts)
+        if len(prompts) != len(texts):
+            raise ValueError(f"each text needs its prompt; got {len(texts)} texts and {len(prompts)} prompts")
+    with evaluating(model):
+        return _perplexity(model, tokenizer, texts, prompts)
+
+
+def _perplexity(model: Any, tokenizer: Any, texts: Sequence[str], prompts: Sequence[str] | int) -> list[float]:
     device = next(model.parameters()).device
     found = []
     for at in range(0, len(texts), _TOGETHER):
@@ -114,17 +145,23 @@ def generate_texts(
         seed: Of the sampling.
         max_new_tokens: Length.
         **settings: Of ``generate``; by default sampling from the 40 most probable tokens.
+
+    Raises:
+        ValueError: No prompts, no samples, or no tokens to add.
+        TypeError: One prompt in place of a list.
     """
+    whole_number("samples", samples)
+    whole_number("max_new_tokens", max_new_tokens)
     batch = encode(tokenizer, prompts, next(model.parameters()).device)
-    torch.manual_seed(seed)
     settings = {"do_sample": True, "top_k": 40, **settings}
-    answers = model.generate(
-        **batch,
-        max_new_tokens=max_new_tokens,
-        num_return_sequences=samples,
-        pad_token_id=tokenizer.pad_token_id,
-        **settings,
-    )[:, batch["input_ids"].shape[1] :]
+    with evaluating(model), seeded(seed):
+        answers = model.generate(
+            **batch,
+            max_new_tokens=max_new_tokens,
+            num_return_sequences=samples,
+            pad_token_id=tokenizer.pad_token_id,
+            **settings,
+        )[:, batch["input_ids"].shape[1] :]
     texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
     return [texts[at : at + samples] for at in range(0, len(texts), samples)]
 

@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-
+from equirl.experiments.modes import seeded
 from equirl.experiments.nlg.lambda_fit import LambdaSettings, fit_lambda
 from equirl.experiments.nlg.measures import generate_texts
+from equirl.experiments.nlg.method_names import ALL_METHODS, split_method
 from equirl.experiments.nlg.prompts import Prompt
 from equirl.experiments.nlg.scores import Score
-from equirl.experiments.nlg.symmetrized import METHODS, SymmetrizedLM, make_lm_aggregator
+from equirl.experiments.nlg.symmetrized import SymmetrizedLM, make_lm_aggregator
 from equirl.experiments.nlg.token_actions import TokenAction
-from equirl.names import unknown_name_message
 
 __all__ = ["ALL_METHODS", "make_method", "split_method"]
-
-ALL_METHODS = ("plain", *METHODS)
-
-RELAXED = "relaxed_"
-
-
-def split_method(method: str) -> tuple[str, bool]:
-    """Return a method without the word ``relaxed_``, and whether it had it.
-
-    Raises:
-        ValueError: Unknown method.
-    """
-    base = method.removeprefix(RELAXED)
-    if base not in ALL_METHODS or method == RELAXED + "plain":
-        known = [*ALL_METHODS, *(RELAXED + name for name in METHODS)]
-        raise ValueError(unknown_name_message("method", method, known))
-    return base, base != method
 
 
 def make_method(
@@ -56,14 +39,17 @@ def make_method(
         look_ahead: Of equizero: tokens.
         prompts: Of λ-equitune: what λ is fitted on continues these; ``None``: λ stays constant.
         fit: Of λ-equitune.
+
+    Raises:
+        ValueError: An unknown method, or a score without texts to give it to.
     """
     if method == "plain":
         return backbone
     settings = fit or LambdaSettings()
-    torch.manual_seed(settings.seed)
-    loss = None if score is None else (lambda texts: [-value for value in score(texts)])
+    loss = None if score is None else _Loss(score)
     decode = functools.partial(tokenizer.batch_decode, skip_special_tokens=True)
-    aggregator = make_lm_aggregator(method, backbone, loss, decode, look_ahead, tokenizer.pad_token_id)
+    with seeded(settings.seed):
+        aggregator = make_lm_aggregator(method, backbone, loss, decode, look_ahead, tokenizer.pad_token_id)
     model = SymmetrizedLM(backbone, action, aggregator).to(backbone.device).eval()
     if method == "lambda_equitune" and prompts:
         beginnings = [prompt.text for prompt in prompts]
@@ -71,3 +57,13 @@ def make_method(
         pairs = [(start, end) for start, some in zip(beginnings, ends, strict=True) for end in some if end.strip()]
         fit_lambda(model, tokenizer, [start + end for start, end in pairs], [start for start, _ in pairs], settings)
     return model
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """Minus a score; a class, so that models with it can be pickled."""
+
+    score: Score
+
+    def __call__(self, texts: list[str]) -> list[float]:
+        return [-value for value in self.score(texts)]

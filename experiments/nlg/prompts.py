@@ -39,11 +39,11 @@ def make_prompts(words: WordGroup, path: Path | None = None) -> list[Prompt]:
         ValueError: Another form; the prompt is named.
     """
     source = DATA / "prompts.toml" if path is None else path
-    if not source.exists():
+    if not source.is_file():
         raise FileNotFoundError(f"there is no file of prompts {source}")
     try:
         contexts = tomllib.loads(source.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{source} is no TOML file: {error}") from error
     found = []
     for context, templates in contexts.items():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from equirl.agents.files import written_whole
+from equirl.experiments.checks import check_texts
 from equirl.experiments.extras import NLG, needed
 from equirl.experiments.nlg.word_groups import DATA
 from equirl.experiments.sentence_encoder import SentenceEncoder
@@ -35,6 +36,9 @@ class RegardClassifier:
         bias: ``[3]``.
         encode: From texts to vectors ``[N, D]``.
         accuracy: Of cross-validation on its training sentences.
+
+    Raises:
+        ValueError: Weights of another form, or not finite.
     """
 
     weights: np.ndarray
@@ -42,8 +46,19 @@ class RegardClassifier:
     encode: Callable[[list[str]], np.ndarray]
     accuracy: float
 
+    def __post_init__(self) -> None:
+        n = len(LABELS)
+        if self.weights.ndim != 2 or self.weights.shape[0] != n or self.bias.shape != (n,):
+            raise ValueError(
+                f"weights must be [{n}, D] and bias [{n}], a row for each of {', '.join(LABELS)}; got "
+                f"{list(self.weights.shape)} and {list(self.bias.shape)}"
+            )
+        if not (np.isfinite(self.weights).all() and np.isfinite(self.bias).all()):
+            raise ValueError("weights and bias must be finite numbers")
+
     def __call__(self, texts: list[str]) -> np.ndarray:
         """Return the probabilities of the labels, ``[N, 3]``."""
+        check_texts("texts", texts)
         scores = self.encode(texts) @ self.weights.T + self.bias
         raised = np.exp(scores - scores.max(axis=1, keepdims=True))
         probabilities: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
@@ -53,7 +68,7 @@ class RegardClassifier:
         """Write it as JSON, whole or not at all."""
         content = {"weights": self.weights.tolist(), "bias": self.bias.tolist(), "accuracy": self.accuracy}
         with written_whole(path) as temporary:
-            temporary.write_text(json.dumps(content))
+            temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def read_labelled(path: Path) -> tuple[list[str], list[str]]:
@@ -63,15 +78,22 @@ def read_labelled(path: Path) -> tuple[list[str], list[str]]:
         FileNotFoundError: The file is not there.
         ValueError: Other columns, an unknown label (the line is named), or a label without texts.
     """
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"there is no file of labelled texts {path}")
+    try:
+        return _labelled_rows(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no table of texts in UTF-8: {error}") from error
+
+
+def _labelled_rows(path: Path) -> tuple[list[str], list[str]]:
     texts, labels = [], []
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         if not {"label", "text"} <= set(reader.fieldnames or ()):
             raise ValueError(f"{path} needs the columns label and text, separated by tabs; it has {reader.fieldnames}")
         for number, row in enumerate(reader, start=2):
-            if row["label"] not in LABELS or not row["text"]:
+            if row["label"] not in LABELS or not (row["text"] or "").strip():
                 raise ValueError(f"{path}, line {number}: {row['label']!r} with {row['text']!r}; labels are {LABELS}")
             texts.append(row["text"])
             labels.append(row["label"])
@@ -109,23 +131,26 @@ def load_regard(name: str = "") -> Callable[[list[str]], np.ndarray]:
 
     Raises:
         ValueError: The file holds no such classifier, or the model has other labels.
+        FileNotFoundError: The file is not there.
     """
     if not name:
         return train_regard(OWN_SENTENCES)
     if not name.endswith(".json"):
         return _of_transformers(name)
+    if not Path(name).is_file():
+        raise FileNotFoundError(f"there is no regard classifier {name}; `equirl nlg train-regard` makes one")
     try:
-        content = json.loads(Path(name).read_text())
-        weights, bias = np.array(content["weights"]), np.array(content["bias"])
+        content = json.loads(Path(name).read_text(encoding="utf-8"))
+        weights, bias = np.array(content["weights"], dtype=float), np.array(content["bias"], dtype=float)
         return RegardClassifier(weights, bias, SentenceEncoder(), float(content["accuracy"]))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{name} is no regard classifier ({error}); `equirl nlg train-regard` makes one") from error
 
 
 def _of_transformers(name: str) -> Callable[[list[str]], np.ndarray]:
     try:
         pipeline: Any = needed("transformers", NLG).pipeline("text-classification", model=name, top_k=None)
-    except OSError as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"the regard classifier {name!r} cannot be loaded: give a file of `equirl nlg train-regard`, or a text "
             f"classifier on the Hugging Face hub or in a folder ({str(error).splitlines()[0]})"

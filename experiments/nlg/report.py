@@ -12,6 +12,7 @@ from scipy import stats
 
 from equirl.agents.files import written_whole
 from equirl.experiments.nlg.regard import LABELS
+from equirl.experiments.study_files import read_study
 
 __all__ = ["report_compare", "summarise_audit"]
 
@@ -42,9 +43,15 @@ def report_compare(folder: Path) -> str:
 
     Raises:
         FileNotFoundError: There are no samples in the folder.
+        ValueError: Its files are damaged, or another study's.
     """
-    samples = pd.read_csv(folder / "samples.csv", keep_default_na=False)
-    audit = pd.read_csv(folder / "audit.csv")
+    command, about = "equirl nlg compare", ("group", "method", "prompt")
+    numbers = ("sentiment", *LABELS, "seconds")
+    columns = (*about, "member", "sample", "continuation", "view", *numbers)
+    samples = read_study(folder / "samples.csv", columns, command, numbers=numbers, keep_default_na=False)
+    plain = ("plain_gap", "plain_perplexity", "plain_neutral", "plain_mixed")
+    of_audit = ("gap", "perplexity", "neutral", "mixed", *plain)
+    audit = read_study(folder / "audit.csv", (*about, *of_audit), command, numbers=of_audit)
     samples["regard"] = samples[list(LABELS)].astype(float).to_numpy().argmax(axis=1)
     text = "\n\n".join([summarise_audit(audit), _summarise_samples(samples), _summarise_regard(samples)])
     with written_whole(folder / "summary.md") as temporary:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from equirl.experiments.extras import NLG, needed
 from equirl.experiments.nlg.regard import load_regard
@@ -18,8 +21,7 @@ Score = Callable[[list[str]], list[float]]
 
 def sentiment() -> Score:
     """Return VADER's compound sentiment, from -1 to 1 (Hutto and Gilbert 2014): a lexicon and some rules."""
-    analyzer: Any = needed("vaderSentiment.vaderSentiment", NLG).SentimentIntensityAnalyzer()
-    return lambda texts: [float(analyzer.polarity_scores(text)["compound"]) for text in texts]
+    return _Sentiment(needed("vaderSentiment.vaderSentiment", NLG).SentimentIntensityAnalyzer())
 
 
 def make_score(name: str, words: WordGroup, regard: str = "") -> Score:
@@ -36,17 +38,41 @@ def make_score(name: str, words: WordGroup, regard: str = "") -> Score:
         ValueError: An unknown name, or a function that cannot be imported.
     """
     if name == "sentiment":
-        feeling = sentiment()
-        return lambda texts: feeling([words.masked(text) for text in texts])
+        return _Masked(words, sentiment())
     if name == "regard":
-        classify = load_regard(regard)
-
-        def score(texts: list[str]) -> list[float]:
-            probabilities = classify([words.masked(text) for text in texts])
-            return [float(row[2] - row[0]) for row in probabilities]
-
-        return score
+        return _Masked(words, _Regard(load_regard(regard)))
     return own_score(name)
+
+
+@dataclass(frozen=True)
+class _Sentiment:
+    """VADER's sentiment. The scores are classes, not nested functions, so that models with them can be pickled."""
+
+    analyzer: Any
+
+    def __call__(self, texts: list[str]) -> list[float]:
+        return [float(self.analyzer.polarity_scores(text)["compound"]) for text in texts]
+
+
+@dataclass(frozen=True)
+class _Regard:
+    """The probability of positive minus that of negative."""
+
+    classify: Callable[[list[str]], np.ndarray]
+
+    def __call__(self, texts: list[str]) -> list[float]:
+        return [float(row[2] - row[0]) for row in self.classify(texts)]
+
+
+@dataclass(frozen=True)
+class _Masked:
+    """A score of texts in which the group is hidden."""
+
+    words: WordGroup
+    score: Score
+
+    def __call__(self, texts: list[str]) -> list[float]:
+        return self.score([self.words.masked(text) for text in texts])
 
 
 def own_score(name: str) -> Score:

@@ -18,13 +18,14 @@ from equirl.experiments.nlg.audit import AUDIT_COLUMNS, TEXTS, audit_rows
 from equirl.experiments.nlg.config import CompareConfig
 from equirl.experiments.nlg.lambda_fit import LambdaSettings
 from equirl.experiments.nlg.measures import encode, generate_texts
-from equirl.experiments.nlg.methods import split_method
+from equirl.experiments.nlg.method_names import split_method
+from equirl.experiments.nlg.readiness import check_ready
 from equirl.experiments.nlg.regard import LABELS, load_regard
 from equirl.experiments.nlg.scores import own_score, sentiment
 from equirl.experiments.nlg.word_groups import DATA, load_word_group
 from equirl.experiments.nlg.workbench import Workbench
-from equirl.experiments.records import write_record
-from equirl.experiments.runs import Rows, gather_runs, run_file, run_missing
+from equirl.experiments.outputs import write_tables
+from equirl.experiments.runs import Rows, run_file, run_missing
 
 __all__ = ["SAMPLE_COLUMNS", "run_compare", "sample_rows"]
 
@@ -45,29 +46,20 @@ def run_compare(config: CompareConfig) -> None:
     Raises:
         ValueError: Something unknown in the configuration.
     """
-    for method in config.method:
-        split_method(method)
-    names = [load_word_group(group).name for group in config.group]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(
-                f"two word groups are called {name!r}, and would be taken for one; rename one of the files"
-            )
-    if config.samples < 1:
-        raise ValueError(f"samples must be at least 1; got {config.samples}")
+    check_ready(config)
     jobs = [(config, group, method) for group in config.group for method in config.method]
-    if config.measure:
-        own_score(config.measure)  # a mistake in its name is met before the hours, not after them
     columns = (*SAMPLE_COLUMNS, _OWN_COLUMN) if config.measure else SAMPLE_COLUMNS
     run_missing(jobs, _samples, _sample_file, columns, config.n_jobs)
     run_missing(jobs, _audit, _audit_file, AUDIT_COLUMNS, config.n_jobs)
-    gather_runs([_sample_file(job) for job in jobs], columns, config.out / "samples.csv")
-    gather_runs([_audit_file(job) for job in jobs], AUDIT_COLUMNS, config.out / "audit.csv")
+    tables = {
+        "samples.csv": (columns, [_sample_file(job) for job in jobs]),
+        "audit.csv": (AUDIT_COLUMNS, [_audit_file(job) for job in jobs]),
+    }
+    write_tables(config.out, tables, config)
     samples = pd.read_csv(config.out / "samples.csv", keep_default_na=False)
     with written_whole(config.out / "samples.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in samples.to_dict("records"):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    write_record(config.out / "record.json", config)
 
 
 def sample_rows(
@@ -145,6 +137,8 @@ def _samples(job: _Job) -> Rows:
         return rows
     start, end = SAMPLE_COLUMNS.index("prompt"), SAMPLE_COLUMNS.index("continuation")
     values = own_score(config.measure)([row[start] + row[end] for row in rows])
+    if len(values) != len(rows):
+        raise ValueError(f"the measure {config.measure!r} gave {len(values)} numbers for {len(rows)} texts")
     return [(*row, value) for row, value in zip(rows, values, strict=True)]
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -10,12 +14,13 @@ from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
 
 from equirl import Aggregator, Mean, Orbit, Select, Weighted, weight_network
+from equirl.experiments.checks import whole_number
+from equirl.experiments.modes import evaluating
+from equirl.experiments.nlg.method_names import METHODS
 from equirl.experiments.nlg.token_actions import TokenAction
 from equirl.names import unknown_name_message
 
 __all__ = ["METHODS", "LookAhead", "SymmetrizedLM", "make_lm_aggregator"]
-
-METHODS = ("equitune", "lambda_equitune", "equizero")
 
 _LEAST_PROBABILITY = 1e-30
 _LAMBDA_WIDTHS = (32,)
@@ -31,6 +36,10 @@ class LookAhead(Select):
         decode: From tokens ``[N, T]`` to texts.
         tokens: How many to look ahead.
         pad_token_id: What follows the end of a continuation.
+
+    Raises:
+        ValueError: No token to look ahead.
+        TypeError: A loss or a decoding that cannot be called.
     """
 
     def __init__(
@@ -40,7 +49,11 @@ class LookAhead(Select):
         tokens: int,
         pad_token_id: int = 0,
     ) -> None:
-        super().__init__(lambda orbit: orbit.outputs)
+        super().__init__(_outputs)
+        whole_number("the number of tokens to look ahead", tokens)
+        for name, function in (("loss", loss), ("decode", decode)):
+            if not callable(function):
+                raise TypeError(f"{name} must be a function of texts or tokens; got {function!r}")
         self.loss = loss
         self.decode = decode
         self.tokens = tokens
@@ -49,14 +62,15 @@ class LookAhead(Select):
     @torch.no_grad()
     def of_views(self, backbone: Any, views: Tensor, attention_mask: Tensor, order: int) -> Tensor:
         """Return the weights ``[B, |G|]`` of views ``[B |G|, T]``."""
-        answers = backbone.generate(
-            views,
-            attention_mask=attention_mask,
-            max_new_tokens=self.tokens,
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=self.pad_token_id,
-        )
+        with evaluating(backbone):  # dropout would make the choice another one at each call
+            answers = backbone.generate(
+                views,
+                attention_mask=attention_mask,
+                max_new_tokens=self.tokens,
+                do_sample=False,
+                num_beams=1,
+                pad_token_id=self.pad_token_id,
+            )
         found = torch.tensor(list(self.loss(self.decode(answers))), dtype=torch.float32, device=views.device)
         if len(found) != len(views) or not bool(found.isfinite().all()):
             raise ValueError(
@@ -65,6 +79,10 @@ class LookAhead(Select):
             )
         losses = found.view(-1, order)
         return self.weights(Orbit(losses, losses, losses, None))  # type: ignore[arg-type]
+
+
+def _outputs(orbit: Orbit) -> Any:
+    return orbit.outputs
 
 
 class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
@@ -76,8 +94,11 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
     Args:
         backbone: A causal language model of ``transformers``, used as it is.
-        action: How the group moves its tokens.
+        action: How the group moves its tokens; copied, so that it may follow the model to another device.
         aggregator: ``Mean``, ``Weighted`` (of features) or ``LookAhead``; see ``make_lm_aggregator``.
+
+    Raises:
+        ValueError: The action moves another number of tokens than the backbone scores.
     """
 
     _supports_sdpa = True
@@ -85,10 +106,15 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
     def __init__(self, backbone: Any, action: TokenAction, aggregator: Aggregator) -> None:
         super().__init__(backbone.config)
+        scored, moved = backbone.get_output_embeddings().weight.shape[0], action.tokens.table.shape[1]
+        if scored != moved:
+            raise ValueError(
+                f"the action moves {moved} tokens, but the backbone scores {scored}; make it by token_action(words, "
+                f"tokenizer, {scored})"
+            )
         self.backbone = backbone
-        self.action = action
-        self.tokens = action.tokens
-        self.on_scores = action.on_scores
+        self.tokens, self.on_scores = copy.deepcopy(action.tokens), copy.deepcopy(action.on_scores)
+        self.action = replace(action, tokens=self.tokens, on_scores=self.on_scores)
         self.aggregator = aggregator
         self.generation_config = backbone.generation_config
         self._cached_rows = self.order  # rows that the cache holds for each sequence
@@ -171,6 +197,50 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         if isinstance(self.aggregator, LookAhead) and kwargs.get("view_weights") is None:
             kwargs["view_weights"] = self.view_weights(prompts, kwargs.get("attention_mask"))
         return super().generate(inputs, *args, **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Write the model into a folder that ``from_pretrained`` opens again.
+
+        The backbone goes into its folder ``backbone``, which ``AutoModelForCausalLM`` opens as the plain model that it
+        is; the word group, the moved tokens and λ stand beside it. The loss of equizero is a function and is not
+        saved.
+
+        Args:
+            save_directory: The folder; it is made.
+            **kwargs: Of the backbone's ``save_pretrained``.
+
+        Raises:
+            ValueError: The folder holds another model, the aggregator is of your own, or ``push_to_hub`` is asked for.
+        """
+        from equirl.experiments.nlg.saved_models import save_symmetrized
+
+        if kwargs.pop("push_to_hub", False):
+            raise ValueError("a symmetrized model is not pushed to a hub; save it, and push its backbone")
+        save_symmetrized(self, Path(save_directory), **kwargs)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        loss: Callable[[list[str]], Sequence[float]] | None = None,
+        decode: Callable[[Tensor], list[str]] | None = None,
+        **kwargs: Any,
+    ) -> SymmetrizedLM:
+        """Return a model that ``save_pretrained`` wrote, in evaluation mode.
+
+        Args:
+            pretrained_model_name_or_path: The folder.
+            loss: The loss of equizero; see ``LookAhead``. Other methods need none.
+            decode: The tokenizer's decoding, for equizero.
+            **kwargs: Of ``AutoModelForCausalLM.from_pretrained``, for the backbone.
+
+        Raises:
+            FileNotFoundError: There is no such model in the folder.
+            ValueError: Its files are damaged, or equizero is without its loss.
+        """
+        from equirl.experiments.nlg.saved_models import load_symmetrized
+
+        return load_symmetrized(Path(pretrained_model_name_or_path), loss, decode, **kwargs)
 
     def views(self, input_ids: Tensor) -> Tensor:
         """Return all views of tokens ``[B, T]``, ``[B |G|, T]``."""

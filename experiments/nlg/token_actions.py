@@ -80,7 +80,7 @@ def token_action(
             pieces of other words: swapping `He` of `Heavy` spoils it.
 
     Raises:
-        ValueError: No row consists of single tokens.
+        ValueError: No row consists of single tokens, or the model gives fewer scores than the tokenizer has tokens.
     """
     table = torch.arange(vocabulary).repeat(words.group.order, 1)
     moved, left_out, not_moved = [], [], []
@@ -99,6 +99,12 @@ def token_action(
             if not space and not pieces:
                 not_moved.append(spelled)
                 continue
+            beyond = [number for (number,) in numbers if number >= vocabulary]
+            if beyond:
+                raise ValueError(
+                    f"the tokenizer gives token {beyond[0]}, but the model only scores {vocabulary} tokens; take the "
+                    "tokenizer that belongs to the model"
+                )
             moved.append(spelled)
             ids = torch.tensor([number for (number,) in numbers])
             for element in range(words.group.order):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from equirl import FiniteGroup, cyclic_group
 from equirl.names import unknown_name_message
@@ -36,8 +37,8 @@ class WordGroup:
         source: Where the rows are from.
 
     Raises:
-        ValueError: Rows of unequal length, something that is no single word, or a word that stands twice: then this is
-            no permutation.
+        ValueError: Rows that are texts or of unequal length, something that is no single word, or a word that stands
+            twice: then this is no permutation.
     """
 
     name: str
@@ -47,8 +48,16 @@ class WordGroup:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if not self.members or not all(isinstance(word, str) for row in (self.members, *self.rows()) for word in row):
-            raise ValueError(f"word group {self.name!r} needs members and rows of words, as text")
+        for kind, rows in (("members", (self.members,)), ("equality", self.equality), ("general", self.general)):
+            if isinstance(rows, str) or not isinstance(rows, tuple | list):
+                raise ValueError(f"word group {self.name!r}: {kind} is {rows!r}, not a list of rows of words")
+            for row in rows:
+                self._check_row(kind, row)
+        if not self.members:
+            raise ValueError(f"word group {self.name!r} needs members and rows of words; it has no members")
+        for member in self.members:
+            if not member.strip() or self.members.count(member) > 1:
+                raise ValueError(f"word group {self.name!r}: the member {member!r} is empty or there twice")
         for row in (*self.equality, *self.general):
             if len(row) != len(self.members):
                 raise ValueError(
@@ -59,6 +68,18 @@ class WordGroup:
                 if not _WORD.fullmatch(word):
                     raise ValueError(f"word group {self.name!r}: {word!r} is no single word of letters")
         _ = self.forms(relaxed=False)  # checks that no word stands twice
+
+    def _check_row(self, kind: str, row: object) -> None:
+        if isinstance(row, str) or not isinstance(row, tuple | list):
+            raise ValueError(
+                f"word group {self.name!r}: {kind} has {row!r} in place of a row of words; a row is a list, such as "
+                '["he", "she"]'
+            )
+        for word in row:
+            if not isinstance(word, str):
+                raise ValueError(
+                    f"word group {self.name!r}: a group needs members and rows of words; got {word!r} in {kind}"
+                )
 
     @cached_property
     def group(self) -> FiniteGroup:
@@ -93,7 +114,12 @@ class WordGroup:
             element: Number of the element.
             text: Any text; words are its longest runs of letters, digits and underscores.
             relaxed: Whether general words stay as they are.
+
+        Raises:
+            ValueError: The group has no such element.
         """
+        if not 0 <= element < self.group.order:
+            raise ValueError(f"word group {self.name!r} has the elements 0 to {self.group.order - 1}; got {element}")
         forms = self.forms(relaxed)
 
         def moved(match: re.Match[str]) -> str:
@@ -125,18 +151,27 @@ def load_word_group(name: str | Path) -> WordGroup:
     path = Path(name) if str(name).endswith(".toml") else DATA / f"{name}.toml"
     if not str(name).endswith(".toml") and str(name) not in named_word_groups():
         raise ValueError(unknown_name_message("word group", str(name), named_word_groups()) + "; or name a .toml file")
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"there is no word list {path}")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         unknown = sorted(set(content) - {"members", "equality", "general", "source"})
         if unknown:
             raise ValueError(f"{path} has {unknown[0]!r}, which is unknown; known: members, equality, general, source")
-        rows = {kind: tuple(tuple(row) for row in content.get(kind, [])) for kind in ("equality", "general")}
-        members = tuple(content["members"])
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        members = _as_row(content["members"])
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
         raise ValueError(f"{path} is no word list: it needs `members` and rows `equality` ({error})") from error
-    return WordGroup(path.stem, members, rows["equality"], rows["general"], str(content.get("source", "")))
+    rows = {kind: content.get(kind, []) for kind in ("equality", "general")}
+    equality, general = (tuple(map(_as_row, of)) if isinstance(of, list) else of for of in rows.values())
+    try:
+        return WordGroup(path.stem, members, equality, general, str(content.get("source", "")))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _as_row(row: Any) -> Any:
+    """Return a list as a row; anything else as it is, for the error to show."""
+    return tuple(row) if isinstance(row, list) else row
 
 
 def _spellings(row: Sequence[str]) -> list[Row]:

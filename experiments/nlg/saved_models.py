@@ -1,0 +1,129 @@
+"""Symmetrized language models on disk: the backbone as ``transformers`` saves it, the symmetry and λ beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equirl import Aggregator, Mean, TokenRepresentation, Weighted
+from equirl.agents.files import written_whole
+from equirl.experiments.nlg.symmetrized import LookAhead, SymmetrizedLM, make_lm_aggregator
+from equirl.experiments.nlg.token_actions import TokenAction
+from equirl.experiments.nlg.word_groups import WordGroup
+from equirl.experiments.weights import load_weights, read_saved
+
+__all__ = ["load_symmetrized", "save_symmetrized"]
+
+_BACKBONE, _SYMMETRY, _TABLE, _LAMBDA = "backbone", "symmetry.json", "tokens.pt", "lambda.pt"
+_FORMAT = 1
+
+
+def save_symmetrized(model: SymmetrizedLM, folder: Path, **settings: Any) -> None:
+    """Write a symmetrized model into a folder; see ``SymmetrizedLM.save_pretrained``.
+
+    Args:
+        model: The model.
+        folder: The folder; it is made.
+        **settings: Of the backbone's ``save_pretrained``.
+
+    Raises:
+        ValueError: The folder holds another model, or the aggregator is of the user's own.
+    """
+    if (folder / "config.json").exists():
+        raise ValueError(f"{folder} holds another model already (config.json); save the symmetrized one elsewhere")
+    method = _method_of(model)
+    (folder / _SYMMETRY).unlink(missing_ok=True)  # written last: what is there is whole
+    model.backbone.save_pretrained(folder / _BACKBONE, **settings)
+    with written_whole(folder / _TABLE) as temporary:
+        torch.save(model.tokens.table.cpu(), temporary)
+    if method == "lambda_equitune":
+        with written_whole(folder / _LAMBDA) as temporary:
+            torch.save({name: value.cpu() for name, value in model.aggregator.state_dict().items()}, temporary)
+    action = model.action
+    about: dict[str, Any] = {"format": _FORMAT, "method": method, "words": asdict(action.words)}
+    about |= {"relaxed": action.relaxed, "moved": action.moved, "left_out": action.left_out, "pieces": action.pieces}
+    if isinstance(model.aggregator, LookAhead):
+        about |= {"look_ahead": model.aggregator.tokens, "pad_token_id": model.aggregator.pad_token_id}
+    with written_whole(folder / _SYMMETRY) as temporary:
+        temporary.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_symmetrized(
+    folder: Path,
+    loss: Callable[[list[str]], Sequence[float]] | None = None,
+    decode: Callable[[Tensor], list[str]] | None = None,
+    **settings: Any,
+) -> SymmetrizedLM:
+    """Return the model that ``save_symmetrized`` wrote, in evaluation mode.
+
+    Args:
+        folder: The folder.
+        loss: The loss of equizero, which is a function and not in the folder.
+        decode: The tokenizer's decoding, for equizero.
+        **settings: Of ``AutoModelForCausalLM.from_pretrained``, for the backbone.
+
+    Raises:
+        FileNotFoundError: There is no such model in the folder.
+        ValueError: Its files are damaged, or equizero is without its loss.
+    """
+    import transformers
+
+    path = folder / _SYMMETRY
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no symmetrized language model ({_SYMMETRY} is not there); SymmetrizedLM.save_pretrained "
+            "writes one"
+        )
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        method, relaxed = about["method"], bool(about["relaxed"])
+        rows = {name: tuple(map(tuple, about[name])) for name in ("moved", "left_out", "pieces")}
+        words = _words(about["words"])
+        look_ahead, pad = about.get("look_ahead", 1), about.get("pad_token_id", 0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not what SymmetrizedLM.save_pretrained writes ({error})") from error
+    if method == "equizero" and (loss is None or decode is None):
+        raise ValueError(
+            f"{folder} holds a model with equizero, whose loss of texts is a function and is not saved: give "
+            "from_pretrained(folder, loss=..., decode=tokenizer.batch_decode)"
+        )
+    backbone = transformers.AutoModelForCausalLM.from_pretrained(folder / _BACKBONE, **settings)
+    tokens = TokenRepresentation(words.group, read_saved(folder / _TABLE))
+    action = TokenAction(words, tokens, tokens.on_logits(), rows["moved"], rows["left_out"], rows["pieces"], relaxed)
+    aggregator = make_lm_aggregator(method, backbone, loss, decode, look_ahead, pad)
+    if method == "lambda_equitune":
+        load_weights(aggregator, folder / _LAMBDA)
+    return SymmetrizedLM(backbone, action, aggregator).eval()
+
+
+def _words(content: dict[str, Any]) -> WordGroup:
+    equality, general = (tuple(map(tuple, content[kind])) for kind in ("equality", "general"))
+    return WordGroup(content["name"], tuple(content["members"]), equality, general, content["source"])
+
+
+def _method_of(model: SymmetrizedLM) -> str:
+    """Return the method that makes a model's aggregator again.
+
+    Raises:
+        ValueError: An aggregator of the user's own.
+    """
+    aggregator: Aggregator = model.aggregator
+    if type(aggregator) is Mean:
+        return "equitune"
+    if type(aggregator) is LookAhead:
+        return "equizero"
+    usual = make_lm_aggregator("lambda_equitune", model.backbone)
+    if type(aggregator) is Weighted and (aggregator.reads, aggregator.temperature) == ("features", 1.0):
+        shapes = [{name: value.shape for name, value in each.state_dict().items()} for each in (aggregator, usual)]
+        if shapes[0] == shapes[1]:
+            return "lambda_equitune"
+    raise ValueError(
+        f"{type(aggregator).__name__} is an aggregator of your own, which from_pretrained could not make again; save "
+        "the backbone (model.backbone.save_pretrained) and the aggregator's state_dict, and symmetrize again"
+    )
