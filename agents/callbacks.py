@@ -6,11 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.utils import obs_as_tensor
 
+from equirl.agents.measuring import evaluation_mode
+from equirl.agents.observations import as_observations
 from equirl.agents.orbit_network import orbit_networks
-from equirl.agents.scores import action_scores
+from equirl.agents.scores import action_scores, before_normalization
+from equirl.agents.visited_states import buffer_rows
+from equirl.arguments import whole_number
+from equirl.representations import Tree
 from equirl.testing import equivariance_error
 
 __all__ = ["SymmetryCallback"]
@@ -21,7 +26,10 @@ class SymmetryCallback(BaseCallback):
 
     Under ``symmetry/``: ``lambda_entropy``, the mean entropy of the weights over the orbit in nats, from 0 (one view is
     used) to ``log |G|`` (a plain mean); ``share_<element>``, the mean weight of each group element, summing to 1;
-    ``equivariance_error``, ``max_g ||Q(gs) - g Q(s)|| / ||Q(s)||``, which should stay at round-off.
+    ``equivariance_error``, ``max_g ||Q(gs) - g Q(s)|| / ||Q(s)||``, which should stay at round-off. With
+    ``VecNormalize`` the error is that of normalisation and network together: ``s`` is what the environment gives.
+
+    The run is the same with and without the callback.
 
     Args:
         log_freq: Environment steps between two entries.
@@ -29,16 +37,14 @@ class SymmetryCallback(BaseCallback):
         verbose: As for every SB3 callback.
 
     Raises:
-        TypeError: The agent is not equivariant, or it has no buffer.
-        ValueError: ``log_freq`` or ``n_states`` is less than 1.
+        TypeError: The agent is not equivariant, or it has no buffer; or a setting is no number.
+        ValueError: ``log_freq`` or ``n_states`` is less than 1, or no whole number.
     """
 
     def __init__(self, log_freq: int = 1000, n_states: int = 128, verbose: int = 0) -> None:
         super().__init__(verbose)
-        if log_freq < 1 or n_states < 1:
-            raise ValueError(f"log_freq and n_states must be at least 1; got {log_freq} and {n_states}")
-        self.log_freq = log_freq
-        self.n_states = n_states
+        self.log_freq = whole_number(log_freq, "log_freq", 1)
+        self.n_states = whole_number(n_states, "n_states", 1)
         # Its own random numbers: the run is the same with and without this callback.
         self._random = np.random.default_rng(0)
         self._last_logged = 0
@@ -47,9 +53,14 @@ class SymmetryCallback(BaseCallback):
         try:
             orbit_networks(self.model)
         except TypeError as error:
-            raise TypeError(f"SymmetryCallback logs equivariant agents; {error}") from error
+            raise TypeError(
+                f"SymmetryCallback logs equivariant agents; {error}. To train this agent as it is, leave the "
+                "callback out"
+            ) from error
         if self._buffer() is None:
-            raise TypeError(f"SymmetryCallback reads states from a buffer; {type(self.model).__name__} has none")
+            raise TypeError(
+                f"SymmetryCallback reads states from a buffer; {type(self.model).__name__} has none. Leave it out"
+            )
         self._last_logged = self.num_timesteps
 
     def _on_step(self) -> bool:
@@ -61,23 +72,26 @@ class SymmetryCallback(BaseCallback):
     def _log(self) -> None:
         network = orbit_networks(self.model)[0]
         observations = self._draw_observations()
-        with torch.no_grad():
+        with torch.no_grad(), evaluation_mode(network):
             weights = network.orbit_weights(observations)
         self.logger.record("symmetry/lambda_entropy", float(torch.special.entr(weights).sum(dim=1).mean()))
         for element, share in zip(network.symmetry.group.element_names, weights.mean(dim=0).tolist(), strict=True):
             self.logger.record(f"symmetry/share_{element}", share)
-        error = equivariance_error(action_scores(self.model), network.input_rep, network.symmetry.action, observations)
+        normalize = self.model.get_vec_normalize_env()
+        scores, states = before_normalization(action_scores(self.model), observations, normalize)
+        error = equivariance_error(scores, network.input_rep, network.symmetry.action, states)
         self.logger.record("symmetry/equivariance_error", error)
 
-    def _draw_observations(self) -> Any:
+    def _draw_observations(self) -> Tree:
+        """Return states from the buffer as the agent saw them."""
         buffer = self._buffer()
         rows = self._random.integers(buffer.size(), size=self.n_states)
         columns = self._random.integers(buffer.n_envs, size=self.n_states)
-        if isinstance(buffer.observations, dict):
-            picked: Any = {key: values[rows, columns] for key, values in buffer.observations.items()}
-        else:
-            picked = buffer.observations[rows, columns]
-        return obs_as_tensor(picked, self.model.device)
+        picked = buffer_rows(buffer, rows, columns)
+        normalize = self.model.get_vec_normalize_env()
+        if normalize is not None and isinstance(buffer, ReplayBuffer):
+            picked = normalize.normalize_obs(picked)  # replay buffers keep what the environment gave
+        return as_observations(picked, self.model.observation_space, self.model.device)
 
     def _buffer(self) -> Any:
         return getattr(self.model, "replay_buffer", None) or getattr(self.model, "rollout_buffer", None)

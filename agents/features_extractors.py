@@ -10,6 +10,8 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor
 from torch import Tensor, nn
 
+from equirl.arguments import whole_number
+
 __all__ = ["GridCNN", "resolve_features_extractor"]
 
 
@@ -22,14 +24,20 @@ class GridCNN(BaseFeaturesExtractor):
         channels: Channels of the two convolutions.
 
     Raises:
-        ValueError: The observation is not an image ``[C, H, W]``.
+        TypeError: ``features_dim`` or a number of channels is no whole number.
+        ValueError: The observation is not an image ``[C, H, W]``, or ``features_dim`` or a number of channels is less
+            than 1.
     """
 
     def __init__(
         self, observation_space: spaces.Box, features_dim: int = 128, channels: tuple[int, int] = (32, 32)
     ) -> None:
-        if len(observation_space.shape) != 3:
-            raise ValueError(f"GridCNN takes images [C, H, W]; the observation space has {observation_space.shape}")
+        if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 3:
+            raise ValueError(f"GridCNN takes images [C, H, W], a Box; the observation space is {observation_space}")
+        features_dim = whole_number(features_dim, "features_dim", 1)
+        if len(channels) != 2:
+            raise ValueError(f"GridCNN has two convolutions, so channels are two numbers; got {channels!r}")
+        channels = (whole_number(channels[0], "channels[0]", 1), whole_number(channels[1], "channels[1]", 1))
         super().__init__(observation_space, features_dim)
         planes = observation_space.shape[0]
         self.cnn = nn.Sequential(
@@ -64,10 +72,10 @@ def resolve_features_extractor(
         module, _, name = given.rpartition(".")
         try:
             given = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise ValueError(
-                f"features_extractor_class {given!r} cannot be imported; give a class or a dotted path such as "
-                "'equirl.agents.GridCNN'"
+                f"features_extractor_class {given!r} cannot be imported ({error}); give a class or a dotted path such "
+                "as 'equirl.agents.GridCNN'"
             ) from error
     if not (isinstance(given, type) and issubclass(given, BaseFeaturesExtractor)):
         raise TypeError(f"features_extractor_class must be a subclass of SB3's BaseFeaturesExtractor; got {given!r}")

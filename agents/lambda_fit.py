@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
+from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
+from equirl.agents.measuring import evaluation_mode
+from equirl.agents.observations import as_observations
 from equirl.agents.orbit_network import OrbitNetwork, orbit_networks
 from equirl.agents.visited_states import n_rows, rows_of
 from equirl.aggregators import Weighted
+from equirl.arguments import real_number, whole_number
 from equirl.names import unknown_name_message
 from equirl.orbit import Orbit
 from equirl.representations import Tree
@@ -33,14 +38,15 @@ class LambdaFit:
             ``gx`` by cross-entropy; it needs no outputs, and its optimum is the density of visited states.
         steps: Gradient steps at most.
         batch_size: States in each.
-        learning_rate: Of Adam.
+        learning_rate: Adam's learning rate.
         holdout: Share of the states kept for the early stop.
         patience: Fitting ends after so many evaluations (one every 50 steps) in a row that do not better the held-out
             loss by 1 %.
         seed: Seed of split and batches.
 
     Raises:
-        ValueError: A setting out of its range.
+        TypeError: A setting that is no number.
+        ValueError: A setting out of its range, or a count that is no whole number.
     """
 
     objective: Objective = "reproduce"
@@ -54,10 +60,12 @@ class LambdaFit:
     def __post_init__(self) -> None:
         if self.objective not in get_args(Objective):
             raise ValueError(unknown_name_message("objective", self.objective, get_args(Objective)))
-        if min(self.steps, self.batch_size, self.patience) < 1 or self.learning_rate <= 0:
-            raise ValueError(f"steps, batch_size, patience and learning_rate must be positive; got {self}")
-        if not 0 < self.holdout < 1:
-            raise ValueError(f"holdout is a share in (0, 1), not {self.holdout}")
+        for name in ("steps", "batch_size", "patience"):
+            object.__setattr__(self, name, whole_number(getattr(self, name), name, 1))
+        object.__setattr__(self, "seed", whole_number(self.seed, "seed", 0))
+        real_number(self.learning_rate, "learning_rate", above=0)
+        if not real_number(self.holdout, "holdout", above=0, most=1) < 1:
+            raise ValueError(f"holdout is a share below 1, as no state would be left to fit on; got {self.holdout}")
 
 
 @dataclass(frozen=True)
@@ -85,41 +93,67 @@ class LambdaFitReport:
         )
 
 
-def fit_lambda(model: BaseAlgorithm, observations: Tree, settings: LambdaFit | None = None) -> LambdaFitReport:
+def fit_lambda(
+    model: BaseAlgorithm, observations: Tree | NDArray[Any], settings: LambdaFit | None = None
+) -> LambdaFitReport:
     """Fit λ of an agent so that it does on visited states what it did before; the backbone stays as it is.
 
     No reward and no environment step is used. Where the agent was trained, its own view ``x`` is right, and λ learns to
     prefer views like it; on a view it has never seen the same λ points to the transform that looks familiar.
 
+    Equal seeds give equal fits; no global random number is drawn, and every part of the agent stays in its mode.
+
     Args:
         model: An agent with λ-equitune, from ``symmetrize_agent`` or loaded.
-        observations: States the agent was trained on, ``[N, *observation]``; on others λ learns nothing of use.
+        observations: States the agent was trained on, ``[N, *observation]``, as tensors or arrays, or a dict of such;
+            on others λ learns nothing of use.
         settings: How to fit.
 
     Returns:
-        How it went; the model is changed in place.
+        How it went. The model's λ is changed in place; a fit that is broken off leaves the best λ so far.
 
     Raises:
-        TypeError: The agent's policy is not equivariant.
-        ValueError: Its method is not λ-equitune, or there are fewer than 10 states.
+        TypeError: The agent's policy is not equivariant, the observations are no numbers, or ``settings`` is no
+            ``LambdaFit``.
+        ValueError: Its method is not λ-equitune, there are fewer than 10 states, states that do not fit the agent's
+            observation space, or a loss that is not finite.
     """
-    settings = settings or LambdaFit()
+    settings = LambdaFit() if settings is None else settings
+    if not isinstance(settings, LambdaFit):
+        raise TypeError(f"settings must be a LambdaFit, such as LambdaFit(steps=500); got {settings!r}")
     networks = orbit_networks(model)
     network = networks[0]
     if not isinstance(network.aggregator, Weighted):
         raise ValueError(f"the agent's method is {network.method!r}, which has no λ; use method='lambda_equitune'")
-    n_states = n_rows(observations)
+    states = as_observations(observations, model.observation_space, model.device)
+    n_states = n_rows(states)
     if n_states < 10:
         raise ValueError(f"λ is fitted on {n_states} states; at least 10 are needed, some thousand are usual")
     started = time.perf_counter()
+    kept = copy.deepcopy(network.aggregator.state_dict())
+    with evaluation_mode(network), torch.inference_mode(False), torch.enable_grad():
+        try:
+            step, initial, best = _descend(_Fit(network, states, settings), network, kept, settings)
+        finally:
+            for each in networks:
+                each.aggregator.load_state_dict(kept)
+            network.aggregator.zero_grad(set_to_none=True)
+    return LambdaFitReport(step, time.perf_counter() - started, initial, best, n_states)
+
+
+def _descend(fit: _Fit, network: OrbitNetwork, kept: dict[str, Any], settings: LambdaFit) -> tuple[int, float, float]:
+    """Fit λ, keep the best of its states in ``kept``, and return steps, first and best held-out loss."""
     generator = torch.Generator().manual_seed(settings.seed)
-    split = torch.randperm(n_states, generator=generator)
-    n_held_out = max(1, int(settings.holdout * n_states))
+    split = torch.randperm(fit.n_states, generator=generator)
+    n_held_out = max(1, int(settings.holdout * fit.n_states))
     held_out, known = split[:n_held_out], split[n_held_out:]
-    fit = _Fit(network, observations, settings)
     optimizer = torch.optim.Adam(network.aggregator.parameters(), lr=settings.learning_rate)
     initial = best = fit.held_out_loss(held_out)
-    kept = copy.deepcopy(network.aggregator.state_dict())
+    if not math.isfinite(initial):
+        raise ValueError(
+            f"the held-out loss of λ is {initial} before the first step: the agent's outputs on these states are not "
+            "finite. Look at its weights, and at the states"
+        )
     stale = step = 0
     while step < settings.steps and stale < settings.patience:
         step += 1
@@ -131,10 +165,9 @@ def fit_lambda(model: BaseAlgorithm, observations: Tree, settings: LambdaFit | N
             loss = fit.held_out_loss(held_out)
             stale = 0 if loss < 0.99 * best else stale + 1
             if loss < best:
-                best, kept = loss, copy.deepcopy(network.aggregator.state_dict())
-    for each in networks:
-        each.aggregator.load_state_dict(kept)
-    return LambdaFitReport(step, time.perf_counter() - started, initial, best, n_states)
+                best = loss
+                kept |= copy.deepcopy(network.aggregator.state_dict())
+    return step, initial, best
 
 
 class _Fit:
@@ -145,14 +178,12 @@ class _Fit:
         self._observations = observations
         self._settings = settings
         self._identity = network.symmetry.group.identity
-        training = network.training
-        network.eval()
+        self.n_states = n_rows(observations)
         with torch.no_grad():
             parts = [
                 network.evaluate_orbit(rows_of(observations, rows))
-                for rows in torch.split(torch.arange(n_rows(observations)), settings.batch_size)
+                for rows in torch.split(torch.arange(self.n_states), settings.batch_size)
             ]
-        network.train(training)
         # Inputs are large and cheap to make again; what the backbone gives is neither.
         self._features = torch.cat([part.features for part in parts])
         self._outputs = torch.cat([part.outputs for part in parts])
@@ -162,7 +193,8 @@ class _Fit:
         self._variance = target.var(dim=0).clamp_min(float(target.var(dim=0).max()) * 0.01 + 1e-12)
 
     def loss(self, rows: Tensor) -> Tensor:
-        inputs = self._network.input_rep.orbit(rows_of(self._observations, rows))
+        seen = self._network._observations(cast(Any, rows_of(self._observations, rows)))
+        inputs = self._network.input_rep.orbit(seen)
         output_rep, combined = self._network.output_rep, self._combined[rows]
         orbit = Orbit(inputs, self._features[rows], self._outputs[rows], output_rep, combined)
         if self._settings.objective == "recognize":

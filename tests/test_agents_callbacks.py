@@ -1,3 +1,4 @@
+import csv
 import math
 from pathlib import Path
 
@@ -5,8 +6,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from sb3_contrib import QRDQN
+from small_worlds import KINDS, World, mirror
 from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from equirl.agents import (
@@ -74,10 +78,50 @@ def test_other_algorithms_are_logged_too(name: str, tmp_path: Path) -> None:
     assert 0 <= events.Scalars("symmetry/lambda_entropy")[-1].value <= math.log(8) + 1e-5
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["dqn", "ppo"])
+def test_all_kinds_of_observations_are_logged(kind: str, name: str, tmp_path: Path) -> None:
+    policy_kwargs = {"symmetry": mirror(kind), "net_arch": [8]}
+    if name == "ppo":
+        settings = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "policy_kwargs": policy_kwargs, "device": "cpu"}
+        model = PPO(EquivariantActorCriticPolicy, make_vec_env(lambda: World(kind), 2), **settings)
+    else:
+        venv = make_vec_env(lambda: World(kind), 2)
+        model = DQN(EquivariantDQNPolicy, venv, policy_kwargs=policy_kwargs, **SETTINGS)
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(64, callback=SymmetryCallback(log_freq=10, n_states=8), log_interval=1)
+    model.logger.dump(0)
+    model.logger.close()
+    with (tmp_path / "progress.csv").open(newline="") as file:
+        logged = [float(row["symmetry/equivariance_error"] or 0) for row in csv.DictReader(file)]
+    assert 0 <= max(logged) < 1e-4
+
+
+def test_states_are_those_that_the_agent_saw() -> None:
+    """Replay buffers keep what the environment gave, rollout buffers what the agent saw."""
+    for name in ("dqn", "ppo"):
+        normalize = VecNormalize(make_vec_env(lambda: World("box"), 2), training=False)
+        normalize.obs_rms.mean, normalize.obs_rms.var = np.zeros(2), np.full(2, 0.01)
+        policy_kwargs = {"symmetry": mirror("box"), "net_arch": [8]}
+        if name == "ppo":
+            settings = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "device": "cpu"}
+            model = PPO(EquivariantActorCriticPolicy, normalize, policy_kwargs=policy_kwargs, **settings)
+        else:
+            model = DQN(EquivariantDQNPolicy, normalize, policy_kwargs=policy_kwargs, **SETTINGS)
+        callback = SymmetryCallback(log_freq=10, n_states=100)
+        model.learn(32, callback=callback)
+        if name == "ppo":
+            model.rollout_buffer.generator_ready = False
+            model.rollout_buffer.observations = model.rollout_buffer.observations.reshape(16, 2, 2)
+        states = callback._draw_observations()
+        assert 2 < float(states.abs().max()) <= 10.01  # within [-1, 1] in the world, divided by 0.1
+
+
 def test_other_agents_are_refused() -> None:
     with pytest.raises(
-        TypeError, match="SymmetryCallback logs equivariant agents; ActorCriticPolicy is not equivariant"
+        TypeError,
+        match=r"SymmetryCallback logs equivariant agents; ActorCriticPolicy is not equivariant.*leave the callback out",
     ):
         PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu").learn(8, callback=SymmetryCallback())
-    with pytest.raises(ValueError, match="must be at least 1; got 0 and 5"):
+    with pytest.raises(ValueError, match="log_freq is a whole number from 1; got 0"):
         SymmetryCallback(log_freq=0, n_states=5)
