@@ -87,7 +87,7 @@ def egocentric_symmetry(name: str, observation_shape: ObservationShape, n_action
         n_actions: At least 2; 0 turns left, 1 turns right.
 
     Raises:
-        ValueError: The observation is no image, or there are fewer than two actions.
+        ValueError: The observation is no square image, or there are fewer than two actions.
     """
     shape = _image_shape(name, observation_shape, n_actions, 1, "EgocentricView")
     mirror = dihedral_group(1)
@@ -123,9 +123,9 @@ def mirror_symmetry(
 
 def _image_shape(name: str, shape: ObservationShape, n_actions: int, n_planes: int, view: str) -> tuple[int, ...]:
     """Return the shape, which is one of enough planes, or raise."""
-    if not isinstance(shape, tuple) or len(shape) != 3 or shape[0] < n_planes:
+    if not isinstance(shape, tuple) or len(shape) != 3 or shape[0] < n_planes or shape[1] != shape[2]:
         raise ValueError(
-            f"symmetry {name!r} acts on the planes [C, H, W] of equirl.envs.{view}; the observation space has "
+            f"symmetry {name!r} acts on the square planes [C, H, W] of equirl.envs.{view}; the observation space has "
             f"{shape!r}. Wrap the environment: {view}(gymnasium.make('MiniGrid-...'))"
         )
     if n_actions < 2:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from equirl.arguments import real_number, whole_number
 from equirl.eager import eager
 from equirl.names import unknown_name_message
-from equirl.orbit import Orbit, flatten_rows
+from equirl.orbit import Orbit, equal_views, flatten_rows
 from equirl.proxy_losses import ProxyLoss, resolve_proxy_loss
 from equirl.representations import Tree, map_tensors
 
@@ -220,7 +220,7 @@ class Select(Aggregator):
         near = losses <= least + _NEAR * size
         if eager(losses) and torch.equal(tied, near):
             return tied
-        return tied | (near & _equal_views(orbit.inputs, losses.argmin(dim=1)))
+        return tied | (near & equal_views(orbit.inputs, losses.argmin(dim=1)))
 
     def forward(self, orbit: Orbit) -> Tensor:  # noqa: D102
         pick = orbit.weighted_sum(self.weights(orbit))
@@ -229,16 +229,6 @@ class Select(Aggregator):
         mean = orbit.mean()
         # mean - mean is 0 to the last bit, so the value is the pick's; mean + (pick - mean) would round.
         return pick.detach() + (mean - mean.detach())
-
-
-def _equal_views(views: Tree, elements: Tensor) -> Tensor:
-    """Return which views ``[B, |G|, ...]`` are equal to the one of the given element ``[B]``: booleans ``[B, |G|]``."""
-    if not isinstance(views, Tensor):
-        parts = [_equal_views(part, elements) for part in views.values()]
-        return torch.stack(parts).all(dim=0)
-    flat = views.reshape(*views.shape[:2], -1)
-    chosen = flat.gather(1, elements.view(-1, 1, 1).expand(-1, 1, flat.shape[2]))
-    return (flat == chosen).all(dim=2)
 
 
 def weight_network(inputs: int, hidden: Sequence[int] = (64,)) -> nn.Sequential:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from equirl.aggregators import Aggregator, Choice
 from equirl.arguments import whole_number
 from equirl.eager import eager
-from equirl.orbit import Orbit, flatten_views
+from equirl.orbit import Orbit, equal_views, flatten_views
 from equirl.representations import (
     MappingRepresentation,
     MonomialRepresentation,
     Representation,
     TokenRepresentation,
     Tree,
+    map_tensors,
 )
 
 __all__ = ["GenericProjection", "MinimalFrame"]
@@ -64,23 +65,36 @@ class MinimalFrame(Aggregator):
     def choose(self, x: Tree) -> Choice:
         """Return the view with the largest ``r(gx)``, and where several have it the weight ``1/k`` for each."""
         scores, size = self.projection(x)
-        if eager(scores) and len(scores) == 1 and scores.is_cpu:
-            return self._choose_one(scores, size)
+        if eager(scores) and len(scores) == 1 and scores.is_cpu and (only := self._single(scores, size)) is not None:
+            return Choice(self._elements[only : only + 1], self._certain[only : only + 1], only=only)
         # Views are permutations of the same numbers: equal ones differ by the round-off of a sum, nothing else does.
         best, elements = scores.max(dim=1)
         # "Not below" rather than "at least": where a score is NaN all views tie, and the output is NaN.
         tied = ~(scores < torch.sub(best, size, alpha=_ROUND_OFF[scores.dtype]).unsqueeze(1))
+        if eager(scores):
+            self._part_unequal(x, elements, tied)
         return Choice(elements, tied / tied.sum(dim=1, keepdim=True))
 
-    def _choose_one(self, scores: Tensor, size: Tensor) -> Choice:
-        """As ``choose``; for acting, where a handful of Python numbers is faster than as many tensors."""
+    def _single(self, scores: Tensor, size: Tensor) -> int | None:
+        """Return the only best element for one input, ``None`` if there are several; for acting, with Python's numbers.
+
+        A handful of them is faster than as many tensors.
+        """
         values = scores[0].tolist()
         bound = max(values) - _ROUND_OFF[scores.dtype] * size.item()
         tied = [g for g, value in enumerate(values) if not value < bound]
-        if len(tied) == 1:
-            g = tied[0]
-            return Choice(self._elements[g : g + 1], self._certain[g : g + 1], only=g)
-        return Choice(self._elements[tied[0] : tied[0] + 1], self._certain[tied].mean(dim=0, keepdim=True))
+        return tied[0] if len(tied) == 1 else None
+
+    def _part_unequal(self, x: Tree, elements: Tensor, tied: Tensor) -> None:
+        """Take views that differ from the chosen one from ``tied``: small numbers drown beside large ones in a sum."""
+        rows = (tied.sum(dim=1) > 1).nonzero().flatten()
+        (representation,) = self.projection.held
+        if len(rows) == 0 or not _moves_exactly(representation):
+            return
+        views = representation.orbit(map_tensors(x, lambda t: t[rows]))
+        equal = equal_views(views, elements[rows], _ROUND_OFF[torch.float64])
+        # A NaN equals nothing: there all stay tied.
+        tied[rows] &= equal | ~equal.any(dim=1, keepdim=True)
 
     def weights(self, orbit: Orbit) -> Tensor:
         """Return ``1/k`` at each of the ``k`` maxima of ``r(gx)`` and 0 elsewhere, shape ``[B, |G|]``."""
@@ -105,7 +119,7 @@ class GenericProjection(nn.Module):
     def __init__(self, representation: Representation, seed: int = 0) -> None:
         super().__init__()
         # In a tuple, so that it is no submodule: the network that this belongs to has registered it.
-        self._held = (representation,)
+        self.held = (representation,)
         self._seed = seed
         self._parts = nn.ModuleList()
         weights = torch.empty(0, 0)
@@ -129,7 +143,7 @@ class GenericProjection(nn.Module):
         Raises:
             ValueError: ``x`` has another shape.
         """
-        (representation,) = self._held
+        (representation,) = self.held
         if isinstance(representation, MappingRepresentation):
             entries = representation.entries(x)
             both = [part(entry) for part, entry in zip(self._parts, entries, strict=True)]
@@ -163,6 +177,13 @@ class GenericProjection(nn.Module):
             self._keep_weights(self._weights[torch.device("cpu")][1].to(device, _precision(device)))
             found = self._weights[device]
         return found
+
+
+def _moves_exactly(representation: Representation) -> bool:
+    """Return whether views hold the same numbers, so that equal ones are equal to the last bit."""
+    if isinstance(representation, MappingRepresentation):
+        return all(_moves_exactly(representation.part(key)) for key in representation.keys)
+    return isinstance(representation, (MonomialRepresentation, TokenRepresentation))
 
 
 def _projection_weights(shape: tuple[int, ...], seed: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from equirl.representations import Representation, Tree
 
-__all__ = ["Orbit", "flatten_rows", "flatten_views"]
+__all__ = ["Orbit", "equal_views", "flatten_rows", "flatten_views"]
 
 
 @dataclass(frozen=True)
@@ -88,3 +88,20 @@ def _flatten(tree: Tree, leading: int) -> Tensor:
         values = tree if tree.is_floating_point() else tree.to(torch.get_default_dtype())
         return values.flatten(leading) if values.ndim > leading else values.unsqueeze(leading)
     return torch.cat([_flatten(tree[key], leading) for key in sorted(tree)], dim=leading)
+
+
+def equal_views(views: Tree, elements: Tensor, tolerance: float = 0.0) -> Tensor:
+    """Return which views are equal to the one of a given element, booleans ``[B, |G|]``.
+
+    Args:
+        views: All views, shape ``[B, |G|, *input]``, or a dict of such.
+        elements: One element for each input, integers ``[B]``.
+        tolerance: How far two numbers may be apart and still count as equal, relative to the larger.
+    """
+    if not isinstance(views, Tensor):
+        return torch.stack([equal_views(part, elements, tolerance) for part in views.values()]).all(dim=0)
+    flat = views.reshape(*views.shape[:2], -1)
+    chosen = flat.gather(1, elements.view(-1, 1, 1).expand(-1, 1, flat.shape[2]))
+    if tolerance == 0 or not (flat.is_floating_point() or flat.is_complex()):
+        return (flat == chosen).all(dim=2)
+    return ((flat - chosen).abs() <= tolerance * torch.maximum(flat.abs(), chosen.abs())).all(dim=2)

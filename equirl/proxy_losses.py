@@ -58,6 +58,6 @@ def resolve_proxy_loss(proxy_loss: str | ProxyLoss) -> ProxyLoss:
     """
     if callable(proxy_loss):
         return proxy_loss
-    if proxy_loss not in PROXY_LOSSES:
+    if not isinstance(proxy_loss, str) or proxy_loss not in PROXY_LOSSES:
         raise ValueError(unknown_name_message("proxy loss", proxy_loss, PROXY_LOSSES))
     return PROXY_LOSSES[proxy_loss]

@@ -236,13 +236,13 @@ class MonomialRepresentation(Representation):
 
     @property
     def index(self) -> Tensor:
-        """The index table, integers, shape ``[|G|, n]``."""
-        return self._index
+        """A copy of the index table, integers, shape ``[|G|, n]``."""
+        return self._index.clone()
 
     @property
     def sign(self) -> Tensor:
-        """The sign table, entries +1 and -1, shape ``[|G|, n]``."""
-        return torch.ones(self._index.shape, device=self._index.device) if self._sign is None else self._sign
+        """A copy of the sign table, entries +1 and -1, shape ``[|G|, n]``."""
+        return torch.ones(self._index.shape, device=self._index.device) if self._sign is None else self._sign.clone()
 
     def orbit(self, x: Tree) -> Tensor:  # noqa: D102
         return self.orbit_rows(x).view(-1, self.group.order, *self.shape)
@@ -407,8 +407,8 @@ class TokenRepresentation(Representation):
 
     @property
     def table(self) -> Tensor:
-        """The value table, integers, shape ``[|G|, vocabulary]``."""
-        return self._table
+        """A copy of the value table, integers, shape ``[|G|, vocabulary]``."""
+        return self._table.clone()
 
     def orbit(self, x: Tree) -> Tensor:  # noqa: D102
         tokens = self.check(x, leading=1)

@@ -41,6 +41,7 @@ class MDPSymmetry:
             ``Q(gs) = action(g) Q(s)``.
 
     Raises:
+        TypeError: Not a representation, or one on actions that is more than a signed permutation.
         ValueError: The representations are of different groups, or actions change sign.
     """
 
@@ -49,6 +50,11 @@ class MDPSymmetry:
     action: MonomialRepresentation
 
     def __post_init__(self) -> None:
+        if not isinstance(self.observation, Representation) or not isinstance(self.action, MonomialRepresentation):
+            raise TypeError(
+                f"symmetry {self.name!r} takes a representation on observations and a permutation of the actions "
+                f"(permutation_representation); got {type(self.observation).__name__} and {type(self.action).__name__}"
+            )
         if self.observation.group != self.action.group:
             raise ValueError(
                 f"symmetry {self.name!r}: observations represent {self.observation.group}, actions "
@@ -118,8 +124,15 @@ def register_symmetry(name: str, builder: SymmetryBuilder) -> None:
     """Register a builder ``(observation shape, number of actions) -> MDPSymmetry`` under a name.
 
     Raises:
-        ValueError: The name is taken by another builder.
+        TypeError: The name is no text, or the builder cannot be called.
+        ValueError: The name is empty, or taken by another builder.
     """
+    if not isinstance(name, str) or not callable(builder):
+        raise TypeError(
+            f"a symmetry is registered under a name with a builder that is called; got {name!r}, {builder!r}"
+        )
+    if not name:
+        raise ValueError("a symmetry needs a name to be registered under; got the empty one")
     if _REGISTRY.get(name, builder) is not builder:
         raise ValueError(f"a symmetry named {name!r} is already registered; choose another name")
     _REGISTRY[name] = builder

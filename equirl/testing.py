@@ -145,7 +145,8 @@ def _size_of_change(module: Callable[[Tree], Tensor], x: Tree, plain: Tensor, sc
 
 
 def _norms(outputs: Tensor) -> Tensor:
-    return (outputs if outputs.ndim > 1 else outputs.unsqueeze(1)).flatten(1).norm(dim=1)
+    norms: Tensor = (outputs if outputs.ndim > 1 else outputs.unsqueeze(1)).flatten(1).norm(dim=1)
+    return norms
 
 
 def _changed(x: Tree, step: float, seed: int = 0) -> Tree:

@@ -280,3 +280,11 @@ def test_the_ensemble_of_torchs_own_recipe_agrees_with_its_members() -> None:
     assert torch.allclose(copy.deepcopy(members[0])(x), members[0](x))
     each = torch.func.vmap(lambda row: members[1](row.unsqueeze(0))[0])(x)  # one row looks at no other's choice
     assert torch.allclose(each, members[1](x), atol=1e-5)
+
+
+def test_small_differences_beside_large_numbers_are_no_tie() -> None:
+    rho = permutation_representation(cyclic_group(3), [[0, 1, 2, 3], [1, 2, 0, 3], [2, 0, 1, 3]])
+    x = torch.tensor([[1.0, 2.0, 3.0, 1e15], [1.0, 1.0, 1.0, 1e15]], dtype=torch.float64)
+    for rows in (x, x[:1]):
+        assert (MinimalFrame(rho).choose(rows).weights[0] > 0).sum() == 1
+    assert torch.allclose(MinimalFrame(rho).choose(x).weights[1], torch.full((3,), 1 / 3))  # equal views do tie
