@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, Self, cast, get_args
 
+import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import ReplayBuffer
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from equirl.agents.spaces import resolve_symmetry, symmetry_on
+from equirl.agents.observations import as_tensors
+from equirl.agents.spaces import observation_shape, resolve_symmetry, symmetry_on
+from equirl.arguments import real_number, whole_number
 from equirl.names import unknown_name_message
+from equirl.representations import Tree, map_tensors
 from equirl.symmetry import MDPSymmetry
 
-__all__ = ["Copies", "SymmetryReplayBuffer", "action_images"]
+__all__ = [
+    "Copies",
+    "SymmetryDictReplayBuffer",
+    "SymmetryNStepReplayBuffer",
+    "SymmetryReplayBuffer",
+    "action_images",
+    "moved_rows",
+]
 
 Copies = Literal["random", "all"]
 
@@ -28,51 +40,141 @@ class SymmetryReplayBuffer(ReplayBuffer):
     replay_buffer_kwargs=dict(symmetry="grid-d4"))``; in a YAML file for ``equirl train``
     ``replay_buffer_class: equirl.agents.SymmetryReplayBuffer``.
 
+    With ``Dict`` observations or with ``n_steps`` what is made is a subclass that stores those. With ``VecNormalize``
+    the group acts on what the environment gave, and the result is normalised.
+
     Args:
+        buffer_size: Transitions that it holds.
+        observation_space: As for SB3's ``ReplayBuffer``.
+        action_space: ``Discrete``.
         *args: As for SB3's ``ReplayBuffer``.
         symmetry: A registered name or an ``MDPSymmetry``.
         copies: ``"random"``: one random element for each sampled transition. ``"all"``: every sampled transition under
             every element, so that a batch has ``|G|`` times as many rows, ``[B |G|, ...]``.
-        **kwargs: As for SB3's ``ReplayBuffer``.
+        **kwargs: As for SB3's ``ReplayBuffer``; ``n_steps`` and ``gamma`` as for its ``NStepReplayBuffer``.
 
     Raises:
-        TypeError: Dict observations, or actions that are not ``Discrete``.
-        ValueError: Unknown symmetry or ``copies``, or a symmetry that does not fit the spaces.
+        TypeError: Actions that are not ``Discrete``, or a number that is none.
+        ValueError: Unknown symmetry or ``copies``, a symmetry that does not fit the spaces, or ``n_steps`` or
+            ``optimize_memory_usage`` where SB3 has neither.
     """
 
-    def __init__(self, *args: Any, symmetry: str | MDPSymmetry, copies: Copies = "random", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: D102
+        space = kwargs.get("observation_space", args[1] if len(args) > 1 else None)
+        made: type[ReplayBuffer] = cls
+        if cls is SymmetryReplayBuffer and isinstance(space, spaces.Dict):
+            made = SymmetryDictReplayBuffer
+        elif cls is SymmetryReplayBuffer and "n_steps" in kwargs:
+            made = SymmetryNStepReplayBuffer
+        return cast(Self, object.__new__(made))
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        *args: Any,
+        symmetry: str | MDPSymmetry,
+        copies: Copies = "random",
+        **kwargs: Any,
+    ) -> None:
+        # Before anything is stored: a replay buffer may take gigabytes.
         if copies not in get_args(Copies):
             raise ValueError(unknown_name_message("copies", copies, get_args(Copies)))
-        if isinstance(self.observation_space, spaces.Dict):
-            raise TypeError("SymmetryReplayBuffer stores array observations; flatten the Dict observations first")
-        resolved = resolve_symmetry(symmetry, self.observation_space, self.action_space)
+        resolved = resolve_symmetry(symmetry, observation_space, action_space)
+        whole_number(buffer_size, "buffer_size", 1)
+        self._check_settings(kwargs)
+        super().__init__(buffer_size, observation_space, cast(Any, action_space), *args, **kwargs)
         self.symmetry = symmetry_on(resolved, self.device)
         self.copies = copies
         self._action_image = action_images(self.symmetry)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """Return transformed transitions, ``batch_size`` of them, or ``batch_size * |G|`` with ``copies="all"``."""
-        samples = super().sample(batch_size, env=env)
+        # The group acts on what the environment gave; normalised observations have lost the symmetry.
+        rewards_only = None if env is None else cast(VecNormalize, _RewardsOnly(env))
+        samples: Any = super().sample(batch_size, env=rewards_only)
         order = self.symmetry.group.order
         if self.copies == "all":
-            samples = ReplayBufferSamples(*(_repeated(field, order) for field in samples))
+            samples = type(samples)(*(_repeated(field, order) for field in samples))
             elements = torch.arange(order, device=self.device).repeat(batch_size)
         else:
             elements = torch.randint(order, (batch_size,), device=self.device)
-        return samples._replace(
-            observations=moved_rows(self.symmetry, elements, samples.observations, self.observation_space),
-            next_observations=moved_rows(self.symmetry, elements, samples.next_observations, self.observation_space),
-            actions=self._action_image[elements].gather(1, samples.actions.long()),
+        before, after = (
+            self._normalized(moved_rows(self.symmetry, elements, rows, self.observation_space), env)
+            for rows in (samples.observations, samples.next_observations)
         )
+        actions = self._action_image[elements].gather(1, samples.actions.long())
+        moved: ReplayBufferSamples = samples._replace(observations=before, next_observations=after, actions=actions)
+        return moved
+
+    def _normalized(self, rows: Tree, env: VecNormalize | None) -> Tree:
+        if env is None or not env.norm_obs:
+            return rows
+        given: Any = map_tensors(rows, lambda values: values.cpu())
+        arrays = {key: part.numpy() for key, part in given.items()} if isinstance(given, dict) else given.numpy()
+        return map_tensors(as_tensors(env.normalize_obs(arrays)), lambda values: values.to(self.device))
+
+    def _check_settings(self, settings: dict[str, Any]) -> None:
+        """Raise where SB3's constructor would not, or only by an ``assert``."""
 
 
-def moved_rows(symmetry: MDPSymmetry, elements: Tensor, rows: Tensor, space: spaces.Space[Any]) -> Tensor:
-    """Return stored observations ``[B, *stored]``, each moved by an element of its own."""
-    shaped = rows.reshape(len(rows), *(space.shape or ()))  # Discrete ones are stored as [B, 1], perhaps as floats
-    if isinstance(space, spaces.Discrete):
-        shaped = shaped.long()
-    return cast(Tensor, symmetry.observation.apply(elements, shaped)).reshape(rows.shape).to(rows.dtype)
+class SymmetryDictReplayBuffer(SymmetryReplayBuffer, DictReplayBuffer):  # type: ignore[misc]  # as SB3's own is
+    """``SymmetryReplayBuffer`` for ``Dict`` observations; arguments and errors are the same."""
+
+    def _check_settings(self, settings: dict[str, Any]) -> None:
+        if "n_steps" in settings:
+            raise ValueError("SB3 has no n-step replay buffer for Dict observations; leave n_steps out")
+        if settings.get("optimize_memory_usage"):
+            raise ValueError(
+                "SB3 has no optimize_memory_usage for Dict observations; set optimize_memory_usage=False, or flatten "
+                "the observations"
+            )
+
+
+class SymmetryNStepReplayBuffer(SymmetryReplayBuffer, NStepReplayBuffer):
+    """``SymmetryReplayBuffer`` with n-step returns; arguments and errors are the same."""
+
+    def _check_settings(self, settings: dict[str, Any]) -> None:
+        settings["n_steps"] = whole_number(settings.get("n_steps", 3), "n_steps", 1)
+        real_number(settings.get("gamma", 0.99), "gamma", least=0, most=1)
+        if settings.get("optimize_memory_usage"):
+            raise ValueError("SB3 has no optimize_memory_usage with n_steps; leave one of them out")
+
+
+class _RewardsOnly:
+    """A ``VecNormalize`` for SB3's buffers that leaves observations alone."""
+
+    def __init__(self, normalize: VecNormalize) -> None:
+        self._normalize = normalize
+
+    def normalize_obs(self, observations: Any) -> Any:
+        return observations
+
+    def normalize_reward(self, rewards: NDArray[np.float32]) -> NDArray[np.float32]:
+        return cast("NDArray[np.float32]", self._normalize.normalize_reward(rewards))
+
+
+def moved_rows(symmetry: MDPSymmetry, elements: Tensor, rows: Tree, space: spaces.Space[Any]) -> Tree:
+    """Return stored observations ``[B, *stored]``, or a dict of such, each moved by an element of its own."""
+    moved = symmetry.observation.apply(elements, _as_the_group_sees(rows, space))
+    return _as_stored(moved, rows)
+
+
+def _as_the_group_sees(rows: Tree, space: spaces.Space[Any]) -> Tree:
+    if isinstance(space, spaces.Dict):
+        return {key: _as_the_group_sees(cast("dict[str, Any]", rows)[key], space.spaces[key]) for key in space.spaces}
+    tensor = cast(Tensor, rows)
+    shaped = tensor.reshape(len(tensor), *cast("tuple[int, ...]", observation_shape(space)))  # Discrete: from [B, 1]
+    return shaped if isinstance(space, spaces.Box) else shaped.long()
+
+
+def _as_stored(moved: Tree, rows: Tree) -> Tree:
+    if isinstance(rows, dict):
+        return {key: _as_stored(cast("dict[str, Any]", moved)[key], part) for key, part in rows.items()}
+    tensor = cast(Tensor, moved).reshape(rows.shape)
+    # Unsigned numbers that changed their sign have become floats, and stay them.
+    return tensor if tensor.is_floating_point() else tensor.to(rows.dtype)
 
 
 def action_images(symmetry: MDPSymmetry) -> Tensor:
@@ -81,5 +183,7 @@ def action_images(symmetry: MDPSymmetry) -> Tensor:
     return symmetry.action.index.argsort(dim=1)
 
 
-def _repeated(field: Tensor | None, order: int) -> Any:
-    return None if field is None else field.repeat_interleave(order, dim=0)
+def _repeated(field: Any, order: int) -> Any:
+    if field is None:
+        return None
+    return map_tensors(field, lambda values: values.repeat_interleave(order, dim=0))

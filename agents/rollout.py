@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Self, cast
 
+import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from equirl.agents.replay import action_images, moved_rows
 from equirl.agents.spaces import resolve_symmetry, symmetry_on
 from equirl.symmetry import MDPSymmetry
 
-__all__ = ["SymmetryRolloutBuffer"]
+__all__ = ["SymmetryDictRolloutBuffer", "SymmetryRolloutBuffer"]
 
 
 class SymmetryRolloutBuffer(RolloutBuffer):
@@ -22,22 +24,33 @@ class SymmetryRolloutBuffer(RolloutBuffer):
 
     ``PPO("MlpPolicy", env, rollout_buffer_class=SymmetryRolloutBuffer,
     rollout_buffer_kwargs=dict(symmetry="grid-d4"))``; from a YAML file for ``equirl train`` as
-    ``equirl.agents.SymmetryRolloutBuffer``. Advantages, returns and old values stay. So does the old
-    log-probability, which belongs to ``(s, a)``: PPO's ratio is off where the policy is not symmetric yet, the known
-    bias of this baseline (Raileanu et al. 2020, arXiv:2006.12862). Symmetrized policies have none.
+    ``equirl.agents.SymmetryRolloutBuffer``. With ``Dict`` observations what is made is a subclass that stores those.
+    Advantages, returns and old values stay. So does the old log-probability, which belongs to ``(s, a)``: PPO's ratio
+    is off where the policy is not symmetric yet, the known bias of this baseline (Raileanu et al. 2020,
+    arXiv:2006.12862). Symmetrized policies have none.
+
+    SB3 stores rollouts as the agent saw them, so do not normalise observations: with ``VecNormalize(norm_obs=True)``
+    the group would act on normalised ones, which have lost the symmetry. Values outside the observation space give that
+    away, and a warning.
 
     Args:
         buffer_size: Steps of each environment that it holds.
-        observation_space: Array observations.
+        observation_space: As for SB3's ``RolloutBuffer``.
         action_space: ``Discrete``.
         *args: As for SB3's ``RolloutBuffer``.
         symmetry: A registered name or an ``MDPSymmetry``.
         **kwargs: As for SB3's ``RolloutBuffer``.
 
     Raises:
-        TypeError: Dict observations, or actions that are not ``Discrete``.
+        TypeError: Actions that are not ``Discrete``.
         ValueError: Unknown symmetry, or one that does not fit the spaces.
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: D102
+        space = kwargs.get("observation_space", args[1] if len(args) > 1 else None)
+        dict_needed = cls is SymmetryRolloutBuffer and isinstance(space, spaces.Dict)
+        made: type[RolloutBuffer] = SymmetryDictRolloutBuffer if dict_needed else cls
+        return cast(Self, object.__new__(made))
 
     def __init__(
         self,
@@ -48,20 +61,42 @@ class SymmetryRolloutBuffer(RolloutBuffer):
         symmetry: str | MDPSymmetry,
         **kwargs: Any,
     ) -> None:
-        if isinstance(observation_space, spaces.Dict):
-            raise TypeError("SymmetryRolloutBuffer stores array observations; flatten the Dict observations first")
-        super().__init__(buffer_size, observation_space, action_space, *args, **kwargs)
-        resolved = resolve_symmetry(symmetry, self.observation_space, self.action_space)
+        resolved = resolve_symmetry(symmetry, observation_space, action_space)
+        super().__init__(buffer_size, observation_space, cast(Any, action_space), *args, **kwargs)
         self.symmetry = symmetry_on(resolved, self.device)
         self._action_image = action_images(self.symmetry)
+        self._warned = False
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Yield the samples in random order, each transformed by a random group element."""
+        if not self._warned and not _inside(self.observations, self.observation_space):
+            self._warned = True
+            warnings.warn(
+                "this rollout holds observations outside the observation space: if VecNormalize normalises them, the "
+                "group makes states of them that no environment has. Train with norm_obs=False",
+                stacklevel=2,
+            )
         order = self.symmetry.group.order
         for samples in super().get(batch_size):
-            elements = torch.randint(order, (len(samples.observations),), device=self.device)
+            elements = torch.randint(order, (len(samples.actions),), device=self.device)
             images = self._action_image[elements].gather(1, samples.actions.long())
+            seen: Any = samples.observations
             yield samples._replace(
-                observations=moved_rows(self.symmetry, elements, samples.observations, self.observation_space),
+                observations=cast(Any, moved_rows(self.symmetry, elements, seen, self.observation_space)),
                 actions=images.to(samples.actions.dtype),
             )
+
+
+class SymmetryDictRolloutBuffer(SymmetryRolloutBuffer, DictRolloutBuffer):  # type: ignore[misc]  # as SB3's is
+    """``SymmetryRolloutBuffer`` for ``Dict`` observations; arguments and errors are the same."""
+
+
+def _inside(observations: Any, space: spaces.Space[Any]) -> bool:
+    """Return whether stored observations are within the bounds of their space."""
+    if isinstance(space, spaces.Dict):
+        return all(_inside(observations[key], part) for key, part in space.spaces.items())
+    if not isinstance(space, spaces.Box):
+        return True
+    shaped = observations.reshape(-1, *space.shape)
+    slack = 1e-3 * np.maximum(1, np.abs(np.nan_to_num(space.high, posinf=1, neginf=1)).astype(np.float64))
+    return bool(((shaped >= space.low - slack) & (shaped <= space.high + slack)).all())

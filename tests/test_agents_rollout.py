@@ -4,10 +4,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import PPO
+from small_worlds import KINDS, World, mirror, policy_name
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
 from equirl import build_symmetry
 from equirl.agents import SymmetryRolloutBuffer
+from equirl.agents.observations import as_observations
+from equirl.orbit import flatten_rows
 
 SYMMETRY: dict[str, Any] = {"symmetry": "grid-d4"}
 
@@ -64,9 +69,39 @@ def test_ppo_trains_with_it() -> None:
     assert not np.array_equal(before, model.policy.parameters_to_vector())
 
 
+@pytest.mark.parametrize("algorithm", [PPO, A2C])
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_kinds_of_observations_are_moved(kind: str, algorithm: Any) -> None:
+    settings = {"rollout_buffer_class": SymmetryRolloutBuffer, "rollout_buffer_kwargs": {"symmetry": mirror(kind)}}
+    venv = make_vec_env(lambda: World(kind), 2)
+    model = algorithm(policy_name(kind), venv, n_steps=32, device="cpu", seed=0, **settings)
+    model.learn(64)
+    buffer, representation = model.rollout_buffer, mirror(kind).observation
+    assert isinstance(buffer, SymmetryRolloutBuffer)
+    states = as_observations(buffer.observations, buffer.observation_space, "cpu")
+    rows = ((flatten_rows(representation.apply(g, states)), g) for g in (0, 1))
+    known = {
+        (*row, action)
+        for moved, g in rows
+        for row, action in zip(moved.tolist(), np.abs(buffer.actions.ravel() - g).tolist(), strict=True)
+    }
+    for samples in buffer.get(20):
+        handed = flatten_rows(as_observations(samples.observations, buffer.observation_space, "cpu"))
+        found = {(*row, float(a)) for row, a in zip(handed.tolist(), samples.actions, strict=True)}
+        assert found <= known
+
+
+def test_normalised_observations_give_a_warning() -> None:
+    venv = VecNormalize(make_vec_env(lambda: World("box"), 2))
+    settings = {"rollout_buffer_class": SymmetryRolloutBuffer, "rollout_buffer_kwargs": {"symmetry": mirror("box")}}
+    model = A2C("MlpPolicy", venv, n_steps=32, device="cpu", **settings)  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match=r"outside the observation space: if VecNormalize.*norm_obs=False"):
+        model.learn(64)
+
+
 def test_mistakes_are_told() -> None:
     spaces = gym.spaces
-    with pytest.raises(TypeError, match="stores array observations"):
+    with pytest.raises(ValueError, match="grid-d4"):
         SymmetryRolloutBuffer(4, spaces.Dict({"x": spaces.Discrete(2)}), spaces.Discrete(2), device="cpu", **SYMMETRY)
     with pytest.raises(TypeError, match="permutes the actions of a Discrete space"):
         SymmetryRolloutBuffer(4, spaces.Box(0, 1, (3, 4, 4)), spaces.Box(0, 1, (2,)), device="cpu", **SYMMETRY)
