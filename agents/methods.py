@@ -38,9 +38,8 @@ def _lambda_equitune(
 ) -> Aggregator:
     if reads not in network.sizes:
         raise ValueError(unknown_name_message("reads", reads, network.sizes))
-    # The same seed makes the same backbone whatever the method, so λ must not take from its random numbers.
+    # Equal seeds make equal backbones whatever the method, so λ gives the random numbers back that it takes.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**31, ())))
         weights = weight_network(network.sizes[reads], hidden)
     return Weighted(weights, reads, temperature, network.prepare)
 
