@@ -1,15 +1,19 @@
 import base64
+import io
 import json
+import math
 import sys
 import types
 import zipfile
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import cloudpickle
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from sb3_contrib import QRDQN
 from stable_baselines3 import A2C, DQN, PPO
@@ -133,6 +137,104 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         path, lambda data: data["policy_class"].update({":serialized:": base64.b64encode(b"\x80\x04\x95").decode()})
     )
     with pytest.raises(ValueError, match=r"the policy_class in .* cannot be read"):
+        load_agent(path)
+
+
+def _flipped(content: bytes, random: Random) -> bytes:
+    changed = bytearray(content)
+    for _ in range(random.choice([1, 3, 30])):
+        changed[random.randrange(len(changed))] ^= 1 << random.randrange(8)
+    return bytes(changed)
+
+
+def _damaged(whole: bytes, random: Random) -> bytes:
+    """Return an agent's file damaged in one of the ways in which files get damaged, or are of somebody else."""
+    if (how := random.randrange(7)) == 0:
+        return _flipped(whole, random)
+    if how == 1:
+        return whole[: random.randrange(len(whole))]
+    if how == 2:
+        at = random.randrange(len(whole))
+        return whole[:at] + random.randbytes(random.randrange(1, 50)) + whole[at:]
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    if how == 3:
+        name = random.choice(list(files))
+        contents = [b"", b"null", b"[]", b"5", "ä".encode("latin-1"), b"{}", b"\xff\xfe{\x00", b"[" * 100_000]
+        files[name] = random.choice([*contents, files[name][:-1], _flipped(files[name] or b"0", random)])
+    elif how == 4:
+        name = random.choice(["policy.pth", "policy.optimizer.pth", "pytorch_variables.pth"])
+        content = io.BytesIO()
+        torch.save(
+            random.choice([None, {}, [], 5, {"x": torch.ones(2)}, {"q_net.q_net.0.weight": torch.ones(3)}]), content
+        )
+        files[name] = content.getvalue()
+    elif how == 5:
+        del files[random.choice(list(files))]
+    else:
+        data = json.loads(files["data"])
+        for name in random.sample(list(data), 3):
+            pickled = [{":serialized:": given} for given in (5, "@@", base64.b64encode(b"\x80\x04K\x05.").decode())]
+            data[name] = random.choice([None, -1, math.nan, "x", [], {}, 10**30, *pickled])
+        name = random.choice(
+            [name for name, entry in data.items() if isinstance(entry, dict) and ":serialized:" in entry]
+        )
+        if isinstance(text := data[name][":serialized:"], str) and len(text) > 4:
+            data[name][":serialized:"] = base64.b64encode(_flipped(base64.b64decode(text), random)).decode()
+        files["data"] = json.dumps(data).encode()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", compression=random.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
+        for name, content_ in files.items():
+            archive.writestr(name, content_)
+    return packed.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["dqn", "ppo"])
+def test_damaged_files_are_named(name: str, tmp_path: Path) -> None:
+    """Whatever is damaged: an agent that acts, or a ValueError of one line that names the file."""
+    _saved(name, tmp_path / "whole.zip")
+    whole, path = (tmp_path / "whole.zip").read_bytes(), tmp_path / "damaged.zip"
+    refused: dict[int, str] = {}
+    for seed in range(200):
+        path.write_bytes(_damaged(whole, Random(seed)))
+        try:
+            load_agent(path, device="cpu").predict(np.zeros(4, dtype=np.float32))
+        except ValueError as error:
+            refused[seed] = str(error)
+    assert 100 < len(refused) < 200
+    assert not {seed: said for seed, said in refused.items() if "damaged.zip" not in said or "\n" in said}
+    assert load_agent(tmp_path / "whole.zip", device="cpu").action_space.n == 2
+
+
+def test_what_is_no_agent_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "agent.zip"
+    _saved("ppo", path)
+    assert type(load_agent(tmp_path / "agent")) is PPO  # as SB3's load takes it
+    with pytest.raises(ValueError, match=r"agent.zip was saved by PPO, not by DQN: leave the algorithm out"):
+        load_agent(path, algorithm="dqn")
+    with pytest.raises(ValueError, match=r"device 'cudaa' cannot be used .*give auto, cpu or cuda"):
+        load_agent(path, device="cudaa")
+    with pytest.raises(ValueError, match="device 'meta' cannot be used"):
+        load_agent(path, device="meta")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="folder is a folder, not an agent"):
+        load_agent(tmp_path / "folder")
+    with pytest.raises(FileNotFoundError, match=r"cannot be looked up \(File name too long"):
+        load_agent("a" * 5000)
+    _changed(path, lambda data: data.update(gamma="0.99"))
+    with pytest.raises(ValueError, match=r"agent.zip holds gamma='0.99', where a finite number is due"):
+        load_agent(path)
+    model = _saved("dqn", path)
+    with torch.no_grad():
+        model.q_net.q_net[0].bias[0] = torch.nan
+    model.save(path)
+    with pytest.raises(ValueError, match=r"agent.zip holds no settings and weights .*q_net.0.bias are not finite"):
+        load_agent(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("data", "policy.pth"):
+            archive.writestr(name, b'["settings"]')
+    with pytest.raises(ValueError, match=r"agent.zip holds no settings: its `data` is a list"):
         load_agent(path)
 
 
