@@ -1,13 +1,25 @@
+import copy
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
+from small_worlds import KINDS, World, mirror, policy_name
 from specialist import specialist
 from stable_baselines3 import DQN
+from torch import nn
 
 from equirl import Orbit, cyclic_group, trivial_representation
-from equirl.agents import BellmanResidual, Disagreement, Novelty, agent_proxy_loss, symmetrize_agent
+from equirl.agents import (
+    BellmanResidual,
+    Disagreement,
+    Novelty,
+    agent_proxy_loss,
+    replay_observations,
+    symmetrize_agent,
+)
 
 
 def _orbit(inputs: torch.Tensor, outputs: torch.Tensor) -> Orbit:
@@ -74,6 +86,110 @@ def test_agents_keep_their_proxy_loss_in_the_file(name: str, tmp_path: Path) -> 
         expected = symmetrized.q_net.output_rep.apply("rs", symmetrized.q_net(observations))
         assert torch.allclose(symmetrized.q_net(turned), expected, atol=1e-5)
     assert set(loaded.q_net.state_dict()) == set(model.q_net.state_dict())  # no weights but the agent's own
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["novelty", "bellman_residual", "target_disagreement"])
+def test_all_kinds_of_observations_are_judged(kind: str, name: str, tmp_path: Path) -> None:
+    settings = {"buffer_size": 100, "learning_starts": 10, "device": "cpu", "seed": 0}
+    model = DQN(policy_name(kind), World(kind), policy_kwargs={"net_arch": [8]}, **settings).learn(60)
+    symmetrized = symmetrize_agent(model, mirror(kind), "equizero", {"proxy_loss": name})
+    states = replay_observations(model, 20)
+    images = mirror(kind).observation.apply(1, states)
+    with torch.no_grad():
+        values = symmetrized.q_net(states)
+        assert torch.allclose(symmetrized.q_net(images), values.flip(1), atol=1e-5)
+        symmetrized.save(tmp_path / "agent.zip")
+        assert torch.equal(DQN.load(tmp_path / "agent.zip", device="cpu").q_net(states), values)
+        assert torch.equal(copy.deepcopy(symmetrized.q_net)(states), values)
+
+
+def test_names_of_states_have_no_distance_but_equal_or_not() -> None:
+    rows = torch.tensor([[0.0, 2.0], [4.0, 2.0]])
+    novelty = Novelty(rows, labels=[False, True])  # a measured coordinate, and one of MultiDiscrete, say
+    spread = rows[:, 0].std()
+    views = torch.tensor([[[0.0, 2.0], [0.0, 9.0], [0.5, 3.0]]])
+    expected = torch.tensor([[0.0, 1.0, float(((0.5 / spread) ** 2 + 1).sqrt())]])
+    assert torch.allclose(novelty(_orbit(views, torch.zeros(1, 3, 2))), expected)
+    model = DQN("MlpPolicy", World("discrete"), device="cpu", buffer_size=10)
+    proxy = agent_proxy_loss("novelty", model, np.array([0, 0]))
+    distances = proxy(_orbit(torch.tensor([[0, 1, 5]]), torch.zeros(1, 3, 2)))
+    assert distances.tolist() == [[0.0, 1.0, 1.0]]  # 5 is no farther from 0 than 1 is
+
+
+def test_arrays_are_taken_and_nonsense_is_refused() -> None:
+    states = np.random.default_rng(0).normal(size=(6, 2))
+    assert Novelty(states)._visited.shape == (6, 2)
+    for n_states in (0, -1):
+        with pytest.raises(ValueError, match=f"n_states is a whole number from 1; got {n_states}"):
+            Novelty(states, n_states=n_states)
+    for wrong, message in (
+        (states[:0], "visited states .* are needed; got none"),
+        ([], "visited states .* are needed; got none"),
+        (np.full((2, 2), np.nan), "visited states must be finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Novelty(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="labels must say one bool for each of 2 values; got 3"):
+        Novelty(states, labels=[True, False, False])
+    with pytest.raises(ValueError, match="Novelty knows states of 2 values, but the agent sees 3"):
+        Novelty(states)(_orbit(torch.zeros(1, 2, 3), torch.zeros(1, 2, 2)))
+
+    def residual(**changes: Any) -> BellmanResidual:
+        given: dict[str, Any] = {
+            "q_function": nn.Linear(2, 3),
+            "observations": torch.as_tensor(states).float(),
+            "actions": np.array([0, 1, 2, 0, 1, 2]),
+            "rewards": np.zeros(6),
+            "next_observations": torch.as_tensor(states).float(),
+            "dones": np.zeros(6),
+            "gamma": 0.9,
+        }
+        return BellmanResidual(**{**given, **changes})
+
+    residual(actions=np.zeros((6, 1)))
+    for changes, message in (
+        ({"neighbors": 0}, "neighbors is a whole number from 1; got 0"),
+        ({"actions": np.full(6, 3)}, r"actions must be finite and in 0 \.\. 2; got 3"),
+        ({"actions": np.full(6, -1)}, r"actions must be finite and in 0 \.\. 2; got -1"),
+        ({"actions": np.full(6, 0.5)}, r"actions must be whole numbers; got 0\.5"),
+        ({"rewards": np.full(6, np.nan)}, "rewards must be finite.*got nan"),
+        ({"rewards": np.zeros(5)}, r"rewards must be one number for each of 6 observations; got \[5\]"),
+        ({"dones": np.full(6, 2)}, r"dones must be finite and in 0 \.\. 1; got 2"),
+        ({"gamma": float("nan")}, "gamma must be finite.*got nan"),
+        ({"gamma": 1.5}, r"gamma must be finite and in 0 \.\. 1; got 1\.5"),
+        ({"next_observations": torch.zeros(5, 2)}, "6 observations, but 5 next ones"),
+        ({"q_function": lambda rows: torch.full((len(rows), 3), torch.inf)}, "largest Q-values .* must be finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            residual(**changes)
+    for wrong_networks in (nn.Sequential(nn.Linear(2, 3)), 5, [lambda rows: rows]):
+        with pytest.raises(TypeError, match="disagreement takes"):
+            Disagreement(wrong_networks)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"another network gives \[2, 3\] for 2 views, the agent \[2\] for each"):
+        Disagreement([nn.Linear(2, 3)])(_orbit(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2)))
+    model = DQN("MlpPolicy", World("box"), device="cpu", buffer_size=10)
+    with pytest.raises(ValueError, match=r"shape \[N, 2\]; got \[5, 3\]"):
+        agent_proxy_loss("novelty", model, np.zeros((5, 3)))
+
+
+def test_making_them_draws_no_global_random_numbers_and_leaves_modes() -> None:
+    model = specialist()
+    model.policy.train()
+    before = np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[index]
+    for name in ("novelty", "bellman_residual", "target_disagreement"):
+        agent_proxy_loss(name, model)
+    assert np.random.get_state()[1].tolist() == before[0]  # type: ignore[index]
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert all(part.training for part in model.q_net.modules())
+
+
+def test_files_from_before_labels_were_known_still_work() -> None:
+    novelty = Novelty(np.eye(3))
+    state = {name: value for name, value in novelty.__getstate__().items() if name != "_labels"}
+    older = Novelty.__new__(Novelty)
+    older.__dict__.update(state)
+    assert torch.equal(older(_orbit(torch.eye(3)[None], torch.zeros(1, 3, 2))), torch.zeros(1, 3))
 
 
 def test_mistakes_are_told() -> None:
