@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +12,27 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
+from scipy.stats import binomtest
+from scipy.stats import t as student_t
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import Tensor
 
 from equirl.agents.files import written_whole
-from equirl.agents.scores import action_scores
+from equirl.agents.measuring import measurement
+from equirl.agents.methods import make_aggregator
+from equirl.agents.scores import action_scores, before_normalization
 from equirl.agents.spaces import symmetry_on
 from equirl.agents.symmetrization import agent_symmetry, symmetrize_agent
-from equirl.agents.visited_states import rollout_observations
+from equirl.agents.visited_states import n_rows, rollout_observations
+from equirl.arguments import whole_number
+from equirl.names import unknown_name_message
 from equirl.representations import Tree
 from equirl.symmetry import MDPSymmetry
 from equirl.testing import equivariance_error
 
-__all__ = ["AUDIT_COLUMNS", "AuditRow", "audit_agent", "disagreement_share", "draw_audit"]
+__all__ = ["AUDIT_COLUMNS", "AuditRow", "audit_agent", "disagreement_share", "draw_audit", "wilson_interval"]
 
 AUDIT_COLUMNS = (
     "agent",
@@ -34,6 +40,8 @@ AUDIT_COLUMNS = (
     "low",
     "high",
     "success_rate",
+    "success_low",
+    "success_high",
     "equivariance_error",
     "disagreement_share",
     "n_episodes",
@@ -46,6 +54,7 @@ _VARIANTS: dict[str, str | None] = {
     "lambda_equitune": "lambda_equitune",
     "canonical": "canonical",
 }
+_FEWEST_STATES = 10  # that λ is fitted on
 
 
 @dataclass(frozen=True)
@@ -55,9 +64,13 @@ class AuditRow:
     Attributes:
         agent: ``"plain"`` or the method.
         mean_return: Over the episodes.
-        low: Lower end of its 95 % bootstrap interval.
+        low: Lower end of the 95 % interval of the mean return: Wilson's where each return is 1 for success and 0 for
+            none, else Student's. NaN where there is none, as from one episode, or from equal returns that are no
+            success: what never varied does not tell how much it may vary.
         high: Upper end.
-        success_rate: In [0, 1]; ``None`` where the environment does not report ``is_success``.
+        success_rate: In [0, 1]; ``None`` unless every episode reports ``is_success``.
+        success_low: Lower end of Wilson's 95 % interval of the success rate; ``None`` where there is no success rate.
+        success_high: Upper end.
         equivariance_error: ``max_g ||f(gs) - g f(s)|| / ||f(s)||`` of Q-values or logits on visited states.
         disagreement_share: Share of visited states where the greedy action changes with the orientation.
         n_episodes: Number of episodes.
@@ -68,18 +81,18 @@ class AuditRow:
     low: float
     high: float
     success_rate: float | None
+    success_low: float | None
+    success_high: float | None
     equivariance_error: float
     disagreement_share: float
     n_episodes: int
 
     def cells(self) -> tuple[Any, ...]:
-        """Return the values of ``AUDIT_COLUMNS``."""
-        success = "" if self.success_rate is None else round(self.success_rate, 4)
-        numbers = (round(value, 4) for value in (self.mean_return, self.low, self.high))
+        """Return the values of ``AUDIT_COLUMNS``, empty where there is none."""
+        returns = (self.mean_return, self.low, self.high, self.success_rate, self.success_low, self.success_high)
         return (
             self.agent,
-            *numbers,
-            success,
+            *("" if value is None or math.isnan(value) else round(value, 4) for value in returns),
             self.equivariance_error,
             round(self.disagreement_share, 4),
             self.n_episodes,
@@ -100,12 +113,17 @@ def audit_agent(
 ) -> list[AuditRow]:
     """Evaluate a plain agent and its symmetrizations on the same episodes' seeds.
 
+    Equal seeds give equal audits (see ``rollout_observations``, also for what stays as it was). Returns are those of
+    the environment, without ``VecNormalize``'s scaling of rewards.
+
+    A saved agent does not know whether its observations were normalised: give environments with its ``VecNormalize``.
+
     Args:
         model: A plain agent.
         environments: Where to evaluate it; also where it visits the states that λ is fitted on.
         symmetry: A registered name or an ``MDPSymmetry``.
         n_episodes: Episodes of each.
-        n_states: Visited states, from the agent's own rollouts.
+        n_states: Visited states, from the agent's own rollouts; at least 10.
         seed: Seed of rollouts and episodes.
         deterministic: Whether the agents act greedily.
         method_kwargs: Settings by method.
@@ -115,33 +133,69 @@ def audit_agent(
         Plain, equitune, equizero, λ-equitune and canonical.
 
     Raises:
-        TypeError: As ``symmetrize_agent``.
-        ValueError: As ``symmetrize_agent``.
+        TypeError: As ``symmetrize_agent``; or a number that is none.
+        ValueError: As ``symmetrize_agent``, before any step of the environment: an agent that is equivariant already,
+            for one. Unknown methods or settings, too few episodes or states, or environments that the agent does not
+            know.
     """
+    n_episodes = whole_number(n_episodes, "n_episodes", 1)
+    n_states = whole_number(n_states, "n_states", _FEWEST_STATES)
+    seed = whole_number(seed, "seed", 0)
+    settings = {name: dict(given) for name, given in (method_kwargs or {}).items()}
     resolved = symmetry_on(agent_symmetry(model, symmetry), model.device)
+    _check_variants(model, resolved, settings)
     visited = rollout_observations(model, environments, n_states, seed=seed)
+    normalize = unwrap_vec_normalize(environments)
     rows = []
     for name, method in _VARIANTS.items():
         if progress is not None:
             progress(name)
-        settings = (method_kwargs or {}).get(name)
-        agent = model if method is None else symmetrize_agent(model, resolved, method, settings, observations=visited)
-        environments.seed(seed + 1)
-        returns, successes = _episodes(agent, environments, n_episodes, deterministic)
-        low, high = _interval(returns)
+        agent = (
+            model
+            if method is None
+            else symmetrize_agent(model, resolved, method, settings.get(name), observations=visited)
+        )
+        with measurement(agent, environments, seed + 1):
+            returns, successes = _episodes(agent, environments, n_episodes, deterministic)
+        scores, states = before_normalization(action_scores(agent), visited, normalize)
+        low, high = _interval(returns, successes)
+        success_low, success_high = (None, None) if successes is None else wilson_interval(successes)
         rows.append(
             AuditRow(
                 name,
                 float(returns.mean()),
                 low,
                 high,
-                float(np.mean(successes)) if successes else None,
-                equivariance_error(action_scores(agent), resolved.observation, resolved.action, visited),
-                disagreement_share(action_scores(agent), resolved, visited),
+                None if successes is None else float(successes.mean()),
+                success_low,
+                success_high,
+                equivariance_error(scores, resolved.observation, resolved.action, states),
+                disagreement_share(scores, resolved, states),
                 len(returns),
             )
         )
     return rows
+
+
+def _check_variants(model: BaseAlgorithm, symmetry: MDPSymmetry, settings: Mapping[str, dict[str, Any]]) -> None:
+    """Raise whatever symmetrizing would, before the first step of an environment.
+
+    Raises:
+        TypeError: As ``symmetrize_agent``.
+        ValueError: As ``symmetrize_agent``, or settings of no method.
+    """
+    for name in settings:
+        if _VARIANTS.get(name) is None:
+            raise ValueError(unknown_name_message("method", name, [each for each in _VARIANTS if _VARIANTS[each]]))
+    symmetrize_agent(model, symmetry, "equitune", settings.get("equitune"))
+    symmetrize_agent(model, symmetry, "canonical", settings.get("canonical"))
+    equizero = settings.get("equizero", {})
+    if equizero.get("proxy_loss") == "novelty":  # made from the states that are still to be visited
+        equizero = {**equizero, "proxy_loss": "max_value"}
+    symmetrize_agent(model, symmetry, "equizero", equizero)
+    make_aggregator(
+        "lambda_equitune", settings.get("lambda_equitune"), {"features": 1, "inputs": 1}, symmetry.observation
+    )
 
 
 def disagreement_share(scores: Callable[[Tree], Tensor], symmetry: MDPSymmetry, observations: Tree) -> float:
@@ -153,7 +207,12 @@ def disagreement_share(scores: Callable[[Tree], Tensor], symmetry: MDPSymmetry, 
         scores: Observations ``[B, *observation]`` to scores ``[B, A]``.
         symmetry: The symmetry.
         observations: States, ``[B, *observation]``.
+
+    Raises:
+        ValueError: No states, or scores that are not finite.
     """
+    if n_rows(observations) == 0:
+        raise ValueError("the disagreement is a share of some states; got none")
     here = _greedy(scores(observations))
     disagree = torch.zeros(len(here), dtype=torch.bool, device=here.device)
     for g in range(symmetry.group.order):
@@ -165,20 +224,33 @@ def disagreement_share(scores: Callable[[Tree], Tensor], symmetry: MDPSymmetry, 
 
 def _greedy(scores: Tensor) -> Tensor:
     """Return which actions are greedy, ``[B, A]``: more than one where scores are equal to round-off."""
-    slack = 1e-4 * scores.abs().amax(dim=1, keepdim=True)
-    return scores >= scores.amax(dim=1, keepdim=True) - slack
+    if not bool(torch.isfinite(scores).all()):
+        raise ValueError("an agent's scores are not finite; look at its weights, and at the observations")
+    best = scores.amax(dim=1, keepdim=True)
+    # Round-off grows with the scores; what makes a difference is the spread between them.
+    round_off = 32 * torch.finfo(scores.dtype).eps * scores.abs().amax(dim=1, keepdim=True)
+    return scores >= best - 1e-4 * (best - scores.amin(dim=1, keepdim=True)) - round_off
 
 
 def draw_audit(rows: list[AuditRow], title: str, picture: Path) -> None:
-    """Write a PNG: returns with their intervals, and how often greedy actions disagree."""
+    """Write a PNG: returns with their intervals where there are some, and how often greedy actions disagree.
+
+    Raises:
+        ValueError: No rows.
+    """
+    if not rows:
+        raise ValueError("there is nothing to draw: an audit without rows")
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     names = [row.agent for row in rows]
     means = np.array([row.mean_return for row in rows])
     errors = np.array([[row.mean_return - row.low, row.high - row.mean_return] for row in rows]).T
-    left.bar(names, means, yerr=errors, capsize=4, alpha=0.75)
+    left.bar(names, means, alpha=0.75)
+    known = np.isfinite(errors).all(axis=0)
+    left.errorbar(np.flatnonzero(known), means[known], errors[:, known], fmt="none", ecolor="black", capsize=4)
     left.set_ylabel("return")
-    left.set_title(f"{title}: mean of {rows[0].n_episodes} episodes, 95 % interval", fontsize=9)
+    interval = ", 95 % intervals" if known.all() else ", 95 % intervals where returns vary" if known.any() else ""
+    left.set_title(f"{title}: mean of {rows[0].n_episodes} episodes{interval}", fontsize=9)
     right.bar(names, [row.disagreement_share for row in rows], alpha=0.75, color="tab:orange")
     right.set_ylim(0, 1)
     right.set_ylabel("share of visited states")
@@ -192,11 +264,13 @@ def draw_audit(rows: list[AuditRow], title: str, picture: Path) -> None:
 
 def _episodes(
     model: BaseAlgorithm, environments: VecEnv, n_episodes: int, deterministic: bool
-) -> tuple[NDArray[np.float64], list[bool]]:
+) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+    """Return the episodes' returns, and their successes if every episode tells."""
     successes: list[bool] = []
 
     def note(local: dict[str, Any], _: dict[str, Any]) -> None:
-        if local["done"] and "is_success" in local["info"]:
+        ended = local["done"] and ("episode" in local["info"] or not local["is_monitor_wrapped"])
+        if ended and local["info"].get("is_success") is not None:
             successes.append(bool(local["info"]["is_success"]))
 
     returns, _ = evaluate_policy(
@@ -207,11 +281,21 @@ def _episodes(
         callback=note,
         return_episode_rewards=True,
     )
-    return np.asarray(returns, dtype=float), successes
+    everyone = len(successes) == len(cast("list[float]", returns))
+    return np.asarray(returns, dtype=float), np.asarray(successes) if everyone else None
 
 
-def _interval(returns: NDArray[np.float64]) -> tuple[float, float]:
-    if len(returns) < 2 or np.ptp(returns) == 0:
-        return float(returns.mean()), float(returns.mean())
-    interval = bootstrap((returns,), np.mean, confidence_level=0.95, rng=np.random.default_rng(0)).confidence_interval
+def wilson_interval(successes: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a success rate (Wilson 1927), from one success or failure an episode."""
+    interval = binomtest(int(successes.sum()), len(successes)).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def _interval(returns: NDArray[np.float64], successes: NDArray[np.bool_] | None) -> tuple[float, float]:
+    """Return a 95 % interval of the mean return; NaN where the returns give none."""
+    if successes is not None and successes.any() and bool((returns == successes).all()):
+        return wilson_interval(successes)  # the return is the success
+    if len(returns) < 2 or np.ptp(returns) == 0:
+        return math.nan, math.nan
+    half = float(student_t.ppf(0.975, len(returns) - 1) * returns.std(ddof=1) / math.sqrt(len(returns)))
+    return float(returns.mean()) - half, float(returns.mean()) + half

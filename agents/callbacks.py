@@ -9,14 +9,13 @@ import torch
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
-from equirl.agents.measuring import evaluation_mode
 from equirl.agents.observations import as_observations
 from equirl.agents.orbit_network import orbit_networks
 from equirl.agents.scores import action_scores, before_normalization
 from equirl.agents.visited_states import buffer_rows
 from equirl.arguments import whole_number
 from equirl.representations import Tree
-from equirl.testing import equivariance_error
+from equirl.testing import equivariance_error, evaluation_mode
 
 __all__ = ["SymmetryCallback"]
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
-from equirl.agents.measuring import evaluation_mode
 from equirl.agents.observations import as_observations
 from equirl.agents.orbit_network import OrbitNetwork, orbit_networks
 from equirl.agents.visited_states import n_rows, rows_of
@@ -22,6 +21,7 @@ from equirl.arguments import real_number, whole_number
 from equirl.names import unknown_name_message
 from equirl.orbit import Orbit
 from equirl.representations import Tree
+from equirl.testing import evaluation_mode
 
 __all__ = ["LambdaFit", "LambdaFitReport", "Objective", "fit_lambda"]
 

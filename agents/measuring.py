@@ -14,23 +14,11 @@ from gymnasium import spaces
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
-from torch import nn
 
 from equirl.agents.vector_env import GridWorldVecEnv
+from equirl.testing import evaluation_mode
 
-__all__ = ["evaluation_mode", "measurement"]
-
-
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode; on leaving, with or without an error, every part returns to its own mode."""
-    before = [(part, part.training) for part in module.modules()]
-    try:
-        module.eval()
-        yield
-    finally:
-        for part, training in before:
-            part.__dict__["training"] = training  # not train(), which would change the mode of all its parts
+__all__ = ["measurement"]
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from torch import Tensor, nn
 
-from equirl.agents.measuring import evaluation_mode
 from equirl.agents.observations import as_observations, as_tensors
 from equirl.agents.spaces import flat_size, observation_shape
 from equirl.agents.visited_states import n_rows, replay_observations
@@ -27,6 +26,7 @@ from equirl.names import unknown_name_message
 from equirl.orbit import Orbit, flatten_rows
 from equirl.proxy_losses import PROXY_LOSSES, ProxyLoss
 from equirl.representations import Tree, map_tensors
+from equirl.testing import evaluation_mode
 
 __all__ = ["AGENT_PROXY_LOSSES", "BellmanResidual", "Disagreement", "Novelty", "agent_proxy_loss"]
 
@@ -148,7 +148,7 @@ class BellmanResidual(_VisitedStates):
         after = as_tensors(next_observations)
         if n_rows(after) != len(visited):
             raise ValueError(f"there are {len(visited)} observations, but {n_rows(after)} next ones")
-        with torch.no_grad(), evaluation_mode(q_function if isinstance(q_function, nn.Module) else nn.Identity()):
+        with torch.no_grad(), evaluation_mode(q_function):
             q_values = q_function(after)
         n_actions = q_values.shape[-1]
         taken = _one_each("actions", actions, visited, 0, n_actions - 1)

@@ -13,9 +13,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
-from equirl.agents.measuring import evaluation_mode
 from equirl.agents.observations import as_tensors
 from equirl.representations import Tree, map_tensors
+from equirl.testing import evaluation_mode
 
 __all__ = ["Scores", "action_scores", "before_normalization"]
 

@@ -1,15 +1,31 @@
 import csv
+import dataclasses
+import math
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+import scipy.stats
 import torch
+from small_worlds import KINDS, World, mirror, policy_name
 from specialist import SIZE, specialist, states
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from equirl import build_symmetry
-from equirl.agents.audit import audit_agent, disagreement_share
+from equirl.agents import LambdaFit, fit_lambda, symmetrize_agent
+from equirl.agents.audit import (
+    AUDIT_COLUMNS,
+    _interval,
+    audit_agent,
+    disagreement_share,
+    draw_audit,
+    wilson_interval,
+)
 from equirl.agents.cli import main
 from equirl.agents.scores import action_scores
 
@@ -52,6 +68,145 @@ def test_the_disagreement_share_counts_states() -> None:
     on_the_edge[:, 1:-1, 1:-1] = 0
     share = float(on_the_edge.flatten(1).sum(dim=1).clamp_max(1).float().mean())
     assert disagreement_share(up_if_the_agent_is_in_the_top_row, symmetry, observations) == pytest.approx(share)
+
+
+def test_greedy_actions_differ_by_the_spread_of_the_scores_not_by_their_size() -> None:
+    symmetry, states = mirror("box"), torch.tensor([[0.5, 0.0], [0.0, 0.0]])
+
+    def always_left_by_a_hair(rows: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([[1e5 + 1, 1e5]]).expand(len(rows), 2)
+
+    assert disagreement_share(always_left_by_a_hair, symmetry, states) == 1.0
+    round_off = torch.tensor([[1e5, 1e5 * (1 + 1e-7)]])
+    assert disagreement_share(lambda rows: round_off.expand(len(rows), 2), symmetry, states) == 0.0
+    for scores in (torch.full((2, 2), torch.nan), torch.full((2, 2), torch.inf)):
+        with pytest.raises(ValueError, match="scores are not finite"):
+            disagreement_share(lambda rows, scores=scores: scores, symmetry, states)  # type: ignore[misc]
+    with pytest.raises(ValueError, match="share of some states; got none"):
+        disagreement_share(always_left_by_a_hair, symmetry, states[:0])
+
+
+class Watched(gym.Wrapper[Any, Any, Any, Any]):
+    """Counts steps, and says how an episode went as it is told to."""
+
+    steps = 0
+
+    def __init__(self, env: gym.Env[Any, Any], success: bool | None = None) -> None:
+        super().__init__(env)
+        self.success = success
+
+    def step(self, action: Any) -> Any:
+        Watched.steps += 1
+        *transition, info = self.env.step(action)
+        return *transition, info if self.success is None else {**info, "is_success": self.success}
+
+
+def test_what_can_be_known_at_the_start_is_said_before_any_step() -> None:
+    Watched.steps = 0
+    venv = make_vec_env(lambda: Watched(World("box")), 2)
+    plain = DQN("MlpPolicy", World("box"), buffer_size=10, device="cpu", seed=0)
+    equivariant = symmetrize_agent(plain, mirror("box"))
+    continuous = SAC("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu")
+    for model, settings, error, message in (
+        (equivariant, {}, ValueError, "this agent is equivariant already"),
+        (continuous, {}, TypeError, "Discrete"),
+        (plain, {"n_episodes": 0}, ValueError, "n_episodes is a whole number from 1; got 0"),
+        (plain, {"n_episodes": -5}, ValueError, "n_episodes is a whole number from 1; got -5"),
+        (plain, {"n_episodes": math.nan}, TypeError, "n_episodes is a whole number from 1; got nan"),
+        (plain, {"n_states": 0}, ValueError, "n_states is a whole number from 10; got 0"),
+        (plain, {"seed": -1}, ValueError, "seed is a whole number from 0; got -1"),
+        (plain, {"method_kwargs": {"lamda": {}}}, ValueError, "method 'lamda' is unknown.*Did you mean 'lambda_equ"),
+        (plain, {"method_kwargs": {"equitune": {"reads": 1}}}, ValueError, "takes no method_kwargs"),
+        (plain, {"method_kwargs": {"lambda_equitune": {"reads": "pixels"}}}, ValueError, "reads 'pixels' is unknown"),
+        (plain, {"method_kwargs": {"equizero": {"proxy_loss": "values"}}}, ValueError, "'values' is unknown"),
+        (plain, {"method_kwargs": {"equizero": {"proxy_loss": "bellman_residual"}}}, ValueError, "replay buffer"),
+        (plain, {"method_kwargs": {"canonical": {"sed": 1}}}, ValueError, "'sed' is unknown"),
+    ):
+        with pytest.raises(error, match=message):
+            audit_agent(model, venv, mirror("box"), **settings)
+    with pytest.raises(ValueError, match=r"the agent sees Box.*but the environment gives Discrete"):
+        audit_agent(plain, make_vec_env(lambda: Watched(World("discrete")), 1), mirror("box"))
+    assert Watched.steps == 0
+
+
+@pytest.fixture
+def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let audits fit λ for 20 steps: these tests look at everything but how well it fits."""
+    monkeypatch.setattr(
+        "equirl.agents.symmetrization.fit_lambda",
+        lambda model, observations, fit: fit_lambda(model, observations, LambdaFit(steps=20)),
+    )
+
+
+@pytest.mark.usefixtures("short_fits")
+def test_equal_seeds_give_equal_audits_and_nothing_moves() -> None:
+    venv = VecNormalize(make_vec_env(lambda: World("box"), 3), norm_obs=False)
+    agent = PPO("MlpPolicy", venv, n_steps=8, batch_size=8, device="cpu", seed=0).learn(24)
+    count, mean = venv.ret_rms.count, float(venv.ret_rms.mean)
+    short = {"n_episodes": 4, "n_states": 30, "deterministic": False}
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
+    first, again = (audit_agent(agent, venv, mirror("box"), seed=3, **short) for _ in range(2))  # type: ignore[arg-type]
+    assert first == again
+    assert (venv.ret_rms.count, float(venv.ret_rms.mean), venv.training, venv.norm_reward) == (count, mean, True, True)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[index]
+    assert all(float(4 * row.mean_return).is_integer() for row in first)  # rewards of the world, not normalised
+
+
+def test_intervals_are_what_they_are_called() -> None:
+    """Wilson's for successes, Student's for returns that vary, none where nothing varied."""
+    returns = np.array([1.0, 2.0, 4.0, 5.0])
+    low, high = _interval(returns, None)
+    assert (low, high) == pytest.approx(scipy.stats.t.interval(0.95, 3, 3.0, scipy.stats.sem(returns)))
+    all_well = np.ones(20, dtype=bool)
+    assert _interval(all_well.astype(float), all_well) == pytest.approx((0.8389, 1.0), abs=1e-4)
+    assert wilson_interval(~all_well) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    for equal, successes in (
+        (np.full(20, 500.0), None),
+        (np.zeros(20), None),
+        (np.zeros(20), ~all_well),  # what a success would pay is not known
+        (np.full(20, 10.0), all_well),
+        (np.array([3.0]), None),
+    ):
+        assert all(math.isnan(end) for end in _interval(equal, successes))
+
+
+def test_the_interval_covers_what_it_says() -> None:
+    random, covered = np.random.default_rng(0), 0
+    for _ in range(400):
+        low, high = _interval(random.normal(2.0, 3.0, size=5), None)
+        covered += low <= 2.0 <= high
+    assert 0.92 < covered / 400 < 0.98
+
+
+@pytest.mark.usefixtures("short_fits")
+def test_rows_say_what_is_not_known(tmp_path: Path) -> None:
+    agent = DQN("MlpPolicy", World("box"), buffer_size=10, device="cpu", seed=0)
+    for successes, expected in (((True, True), 1.0), ((True, None), None)):
+        makers = [lambda success=success: Monitor(Watched(World("box"), success)) for success in successes]
+        rows = audit_agent(agent, DummyVecEnv(makers), mirror("box"), n_episodes=4, n_states=10)
+        assert [row.success_rate for row in rows] == [expected] * 5
+        low = {None if row.success_low is None else round(row.success_low, 4) for row in rows}
+        assert low == ({None} if expected is None else {0.5101})
+    unknown = dataclasses.replace(rows[0], low=math.nan, high=math.nan)
+    assert unknown.cells()[2:7] == ("", "", "", "", "")
+    assert len(unknown.cells()) == len(AUDIT_COLUMNS)
+    draw_audit([unknown, *rows[1:]], "some", tmp_path / "some.png")
+    draw_audit([unknown], "none", tmp_path / "none.png")
+    assert (tmp_path / "none.png").stat().st_size > 5_000
+    with pytest.raises(ValueError, match="nothing to draw"):
+        draw_audit([], "nothing", tmp_path / "nothing.png")
+
+
+@pytest.mark.usefixtures("short_fits")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "box"])
+def test_all_kinds_of_observations_are_audited(kind: str) -> None:
+    agent = DQN(policy_name(kind), World(kind), buffer_size=10, device="cpu", seed=0, policy_kwargs={"net_arch": [8]})
+    settings = {"equizero": {"proxy_loss": "novelty"}}
+    venv = make_vec_env(lambda: World(kind), 2)
+    rows = audit_agent(agent, venv, mirror(kind), n_episodes=2, n_states=20, method_kwargs=settings)
+    assert rows[0].equivariance_error > 1e-3
+    assert all(row.equivariance_error < 1e-5 for row in rows[1:])
 
 
 def test_scores_are_what_the_agent_acts_on() -> None:

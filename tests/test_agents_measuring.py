@@ -15,7 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from equirl.agents import make_vectorized_env, rollout_observations
-from equirl.agents.measuring import evaluation_mode, measurement
+from equirl.agents.measuring import measurement
 from equirl.representations import Tree
 
 SMALL = {"dqn": (DQN, {"buffer_size": 10}), "qrdqn": (QRDQN, {"buffer_size": 10}), "ppo": (PPO, {"n_steps": 8})}
@@ -183,11 +183,3 @@ def test_environments_that_normalise_otherwise_than_the_agents_own_are_refused(t
     alone = PPO.load(tmp_path / "agent.zip", device="cpu")
     with pytest.warns(UserWarning, match="was trained in a VecNormalize environment, and the one given is none"):
         rollout_observations(alone, make_vec_env("CartPole-v1"), 5)
-
-
-def test_evaluation_mode_puts_every_part_back() -> None:
-    module = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.BatchNorm1d(2))
-    module[1].eval()
-    with evaluation_mode(module):
-        assert not any(part.training for part in module.modules())
-    assert [part.training for part in module.modules()] == [True, True, False]
