@@ -6,7 +6,6 @@ import math
 import operator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +28,7 @@ def whole_number(given: Any, what: str, least: int) -> int:
         number = operator.index(given)
     except TypeError:
         number = None
-    if number is None or isinstance(given, (bool, np.bool_)):
+    if number is None or isinstance(given, bool) or getattr(given, "dtype", None) == torch.bool:
         raise TypeError(f"{what} is a whole number from {least}; got {given!r}")
     if number < least:
         raise ValueError(f"{what} is a whole number from {least}; got {number}")
@@ -52,16 +51,18 @@ def real_number(
         TypeError: Not a number.
         ValueError: NaN, infinite, or outside the range.
     """
-    if isinstance(given, (bool, np.bool_, str, bytes)):
+    if isinstance(given, (bool, str, bytes)) or getattr(given, "dtype", None) in (bool, torch.bool):
         raise TypeError(f"{what} is a number; got {given!r}")
     try:
         number = float(given)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{what} is a number; got {given!r}") from error
+    except OverflowError:
+        number = math.inf
     if not (math.isfinite(number) and above < number and least <= number <= most):
         bounds = [f"above {above:g}"] * (above > -math.inf) + [f"at least {least:g}"] * (least > -math.inf)
         bounds += [f"at most {most:g}"] * (most < math.inf)
-        raise ValueError(f"{what} is a finite number {' and '.join(bounds)}".rstrip() + f"; got {given!r}")
+        raise ValueError(f"{what} is a finite number {' and '.join(bounds)}".rstrip() + f"; got {_shown(given)}")
     return number
 
 
@@ -76,19 +77,29 @@ def whole_numbers(given: Any, what: str) -> Tensor:
         TypeError: It holds no numbers, or truth values.
         ValueError: It holds fractions, NaN or infinities, or its rows have different lengths.
     """
-    values: Any = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
     try:
-        array = np.array(values)
+        # NumPy's arrays come with their own copy(), which torch needs where a stride is negative.
+        values = given.detach() if isinstance(given, Tensor) else torch.as_tensor(_plain(given))
+    except OverflowError as error:
+        raise ValueError(f"{what} holds whole numbers of 64 bits; got {_shown(given)}") from error
     except ValueError as error:
-        raise ValueError(f"{what} has rows of different lengths; every row has one entry per point") from error
-    if array.size == 0:
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iuf":
+        if "str" not in str(error):
+            raise ValueError(f"{what} has rows of different lengths: {_shown(given)}") from error
+        raise TypeError(f"{what} holds whole numbers; got {_shown(given)}") from error
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"{what} holds whole numbers; got {_shown(given)}") from error
+    if values.numel() and (values.dtype == torch.bool or values.is_complex()):
         raise TypeError(f"{what} holds whole numbers; got {_shown(given)}")
-    if array.dtype.kind == "f" and not bool((np.isfinite(array) & (array == np.trunc(array))).all()):
-        odd = array[~(np.isfinite(array) & (array == np.trunc(array)))][0]
-        raise ValueError(f"{what} holds whole numbers; got {odd:g} among them")
-    return torch.from_numpy(np.ascontiguousarray(array.astype(np.int64)))
+    odd = values[~(values.isfinite() & (values == values.trunc()))] if values.is_floating_point() else values[:0]
+    if odd.numel():
+        raise ValueError(f"{what} holds whole numbers; got {odd.flatten()[0].item():g} among them")
+    return torch.empty(values.shape, dtype=torch.long).copy_(values)
+
+
+def _plain(given: Any) -> Any:
+    if isinstance(given, (list, tuple, range)):
+        return [entry.tolist() if hasattr(entry, "tolist") else _plain(entry) for entry in given]
+    return given.copy() if hasattr(given, "copy") else given
 
 
 def _shown(given: Any) -> str:
