@@ -2,83 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
-from gymnasium import spaces
-from numpy.typing import NDArray
 
-from equirl.envs.placing import find_placer, find_transformable, transform_state
-from equirl.symmetry import MDPSymmetry, build_symmetry
+from equirl.arguments import real_number, whole_number
+from equirl.envs.dynamics_check import DynamicsCheck
+from equirl.envs.episode_check import episode_violation, start_violation
+from equirl.envs.observations import fit_symmetry
+from equirl.envs.outcome_tests import least_significance
+from equirl.envs.placed_steps import PlacedWorld
+from equirl.envs.placing import find_placer, find_transformable
+from equirl.envs.symmetry_report import SymmetryReport, Violation
+from equirl.symmetry import MDPSymmetry
 
 __all__ = ["SymmetryReport", "Violation", "check_symmetry"]
-
-_PERMUTATIONS = (4999, 49_999)  # at least and at most; p-values go down to one over that
-_OUTCOMES = 200  # steps from one state and action, where the dynamics are stochastic
-_REPEATS = 2000  # steps before a difference between two of them counts as no chance
-_FEW_OUTCOMES = 40  # of both together: a chi-square test then has enough of each; more go to a permutation test
-_STATES = 20  # tested where the dynamics are stochastic
-_STATES_BY_PERMUTATION = 4  # of them with many outcomes
-
-
-@dataclass(frozen=True)
-class Violation:
-    """The first place where a check failed.
-
-    Attributes:
-        check: ``"spaces"``, ``"dynamics"`` or ``"start distribution"``.
-        element: Name of the group element.
-        detail: What differs, with both values.
-        observation: The state, as observed, where one state shows it.
-        action: The action taken there.
-    """
-
-    check: str
-    element: str
-    detail: str
-    observation: NDArray[Any] | None = None
-    action: int | None = None
-
-    def __str__(self) -> str:
-        where = ""
-        if self.observation is not None:
-            seen = np.array2string(self.observation, threshold=400, precision=4, separator=",").replace("\n", "\n    ")
-            where = f"\n  action {self.action}, in the state\n    {seen}"
-        return f"{self.check}, element {self.element}: {self.detail}{where}"
-
-
-@dataclass(frozen=True)
-class SymmetryReport:
-    """What ``check_symmetry`` found.
-
-    Attributes:
-        symmetry: Name of the symmetry.
-        passed: One line for each check that passed, with how it was done.
-        skipped: One line for each check that could not be done, with the reason.
-        violations: The first violation of each check that failed.
-    """
-
-    symmetry: str
-    passed: tuple[str, ...]
-    skipped: tuple[str, ...]
-    violations: tuple[Violation, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether no check failed."""
-        return not self.violations
-
-    def __str__(self) -> str:
-        lines = [f"passed   {line}" for line in self.passed]
-        lines += [f"skipped  {line}" for line in self.skipped]
-        lines += [f"VIOLATED {violation}" for violation in self.violations]
-        verdict = "holds as far as checked" if self.ok else "does not hold"
-        return "\n".join([*lines, f"symmetry {self.symmetry!r} {verdict}"])
 
 
 def check_symmetry(
@@ -94,291 +33,97 @@ def check_symmetry(
 ) -> SymmetryReport:
     """Check that an environment has a symmetry: spaces, dynamics with rewards and ends, and starts.
 
-    **Dynamics**, ``p(gs', r | gs, ga) = p(s', r | s, a)``: states from random rollouts; the environment is put into
-    ``s`` and into ``gs`` and stepped with ``a`` and ``ga``. It is put there by its placer (``register_placer``), or by
-    its ``transform_state`` where an observation does not show the whole state; without either the check is skipped, and
-    said so. Deterministic dynamics are compared exactly, to ``tolerance``; stochastic ones by the outcomes from a few
-    states, 200 steps each: a chi-square test where there are few outcomes, the test used for starts where there are
-    many.
+    **Dynamics**, ``p(gs', r | gs, ga) = p(s', r | s, a)``: states come from random rollouts; the environment is put
+    into ``s`` and into ``gs`` and stepped with ``a`` and ``ga``. Its placer puts it there (``register_placer``), or its
+    ``transform_state`` where an observation does not show the whole state. Rewards and both ends of an episode
+    (terminated, truncated) are compared with the observations. Deterministic dynamics are compared exactly, to
+    ``tolerance``; stochastic ones by a permutation test over the outcomes in up to 20 states, 200 steps from ``s`` and
+    from ``gs`` in each, and more where the result is not clear.
 
-    **Starts**: first observations against transformed first observations of other resets, by a permutation test of
-    their energy distance (Székely and Rizzo 2013) for each generator of the group.
+    **Placing** is checked too: steps from ``s`` must give what the rollout saw there. Where they do not, the
+    observation hides something (a velocity, a counter) or the placer is wrong, and the dynamics count as not checked.
+    A time limit does not matter: it ends every episode after the same number of steps.
 
-    Statistical tests share ``significance`` (Bonferroni), so a symmetric environment fails with at most twice that
-    probability.
+    **Starts**: first observations are compared with transformed first observations of other resets, by a permutation
+    test of their energy distance (Székely and Rizzo 2013) for each generator of the group.
+
+    **Episodes**: where the dynamics cannot be checked and the starts are symmetric, episodes of a few steps under one
+    repeated action are compared with the transforms of episodes under the action's image. This finds many wrong
+    symmetries; it cannot show that one is right.
+
+    The tests of dynamics and of starts have a false alarm with probability ``significance`` each.
 
     Args:
-        environment: A Gymnasium environment with array observations and ``Discrete`` actions.
+        environment: A Gymnasium environment with ``Discrete`` actions and observations that policies take: ``Box``,
+            ``Discrete``, ``MultiDiscrete``, ``MultiBinary``, or a ``Dict`` of these. Pictures with their channels last
+            are seen channels first, as SB3 shows them.
         symmetry: A registered name or an ``MDPSymmetry``.
-        n_transitions: Transitions to compare.
-        n_resets: Resets for the start test, half of them for each sample.
+        n_transitions: Transitions to compare, at least 1.
+        n_resets: Resets for the start test, half of them for each sample; at least 20.
         significance: Probability of a false alarm in the statistical tests.
-        tolerance: Largest absolute difference of observations and rewards.
-        check_starts: Whether the starts are to be symmetric too.
+        tolerance: Largest absolute difference of observations and rewards that counts as none. A few last bits of the
+            observation's dtype, and what such a bit of the state changes, come on top.
+        check_starts: Whether the starts are to be symmetric too; the report says if they were left out.
         seed: Seed of states, actions and group elements.
 
     Returns:
-        The report; ``report.ok`` says whether all checks passed.
+        The report. ``report.verdict`` is ``"holds"``, ``"violated"`` or ``"not checked"``; ``report.ok`` says whether
+        it is ``"holds"``.
 
     Raises:
-        TypeError: Observations are no array, or actions are not ``Discrete``.
-        ValueError: Unknown symmetry, or one that does not fit the spaces.
+        TypeError: Observations have no fixed shape, actions are not ``Discrete``, or an argument is of another kind.
+        ValueError: Unknown symmetry, one that does not fit the spaces, an argument out of its range, or an environment
+            whose observations or rewards are NaN or not of its space.
     """
-    observation_space, action_space = environment.observation_space, environment.action_space
-    if not isinstance(observation_space, spaces.Box) or not isinstance(action_space, spaces.Discrete):
-        raise TypeError(
-            f"check_symmetry takes Box observations and Discrete actions; got {observation_space} and {action_space}"
-        )
-    shape, n_actions = tuple(observation_space.shape), int(action_space.n)
-    if isinstance(symmetry, str):
-        symmetry = build_symmetry(symmetry, shape, n_actions)
-    symmetry.check_fits(shape, n_actions)
-    if n_transitions < 1 or n_resets < 20 or not 0 < significance < 1:
+    fitted, layout = fit_symmetry(symmetry, environment)
+    whole_number(n_transitions, "n_transitions", 1)
+    whole_number(n_resets, "n_resets", 20)
+    whole_number(seed, "seed", 0)
+    real_number(tolerance, "tolerance", least=0.0)
+    n_generators = max(1, len(fitted.group.generators))
+    least = least_significance(max(4, n_generators))
+    if real_number(significance, "significance", above=0.0) >= 1 or significance < least:
         raise ValueError(
-            "at least 1 transition and 20 resets, and a significance between 0 and 1, make a check; got "
-            f"{n_transitions}, {n_resets} and {significance}"
+            f"significance is a probability between {least:.2g} and 1; got {significance:g}. A smaller one takes more "
+            "permutations than are done. Choose a larger significance (0.001 is the default)"
         )
-    check = _Check(environment, symmetry, significance, tolerance, np.random.default_rng(seed))
-    passed, skipped, violations = [], [], []
-    results: list[tuple[str, Violation | None]] = [("spaces: bounds map to bounds", check.spaces())]
-    if find_placer(environment) is None and find_transformable(environment) is None:
-        skipped.append(
-            f"dynamics: {type(environment.unwrapped).__name__} cannot be placed in a state; see register_placer"
-        )
-    else:
-        results.append(check.dynamics(n_transitions))
-    if check_starts:
-        results.append((f"start distribution: {n_resets} resets, significance {significance}", check.starts(n_resets)))
-    for description, violation in results:
+    random = np.random.default_rng(seed)
+    world = PlacedWorld(environment, fitted, layout, random)
+    passed: list[str] = []
+    skipped: list[str] = []
+    left_out: list[str] = []
+    violations: list[Violation] = []
+
+    def note(description: str, violation: Violation | None) -> None:
         if violation is None:
             passed.append(description)
         else:
             violations.append(violation)
-    return SymmetryReport(symmetry.name, tuple(passed), tuple(skipped), tuple(violations))
 
-
-@dataclass(frozen=True)
-class _Transition:
-    observation: NDArray[Any]
-    action: int
-    environment: gym.Env[Any, Any] | None  # a copy, where the observation does not show the state
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    start: NDArray[Any]
-    observation: NDArray[Any]
-    reward: float
-    terminated: bool
-
-
-class _Check:
-    """One environment and one symmetry under check."""
-
-    def __init__(
-        self,
-        environment: gym.Env[Any, Any],
-        symmetry: MDPSymmetry,
-        significance: float,
-        tolerance: float,
-        random: np.random.Generator,
-    ) -> None:
-        self._environment = environment
-        self._symmetry = symmetry
-        self._significance = significance
-        self._tolerance = tolerance
-        self._random = random
-        order = symmetry.group.order
-        self._elements = [g for g in range(order) if g != symmetry.group.identity]
-
-    def spaces(self) -> Violation | None:
-        """Check that each element maps the box of observations onto itself."""
-        space = cast(spaces.Box, self._environment.observation_space)
-        # Infinite bounds stay infinite; a finite stand-in keeps 0 * inf out.
-        low, high = (
-            np.nan_to_num(bound.astype(np.float64), posinf=1e300, neginf=-1e300) for bound in (space.low, space.high)
-        )
-        for g in self._elements:
-            corners = np.sort(np.stack([self._turn(g, low), self._turn(g, high)]), axis=0)
-            if not np.allclose(corners, np.stack([low, high])):
-                i = np.unravel_index(int(np.abs(corners - np.stack([low, high])).max(axis=0).argmax()), low.shape)
-                return self._violation(
-                    "spaces",
-                    g,
-                    f"coordinate {tuple(int(k) for k in i)} has bounds [{low[i]:g}, {high[i]:g}], its image "
-                    f"[{corners[0][i]:g}, {corners[1][i]:g}]",
-                )
-        return None
-
-    def dynamics(self, n_transitions: int) -> tuple[str, Violation | None]:
-        """Compare steps from ``s`` and ``gs``; return how it was done and the first violation."""
-        transitions = list(self._rollouts(n_transitions))
-        if any(self._varies(transition, 20 if k == 0 else 5) for k, transition in enumerate(transitions[:20])):
-            return self._stochastic_dynamics(transitions)
-        description = f"dynamics: {n_transitions} transitions, deterministic, tolerance {self._tolerance:g}"
-        for transition in transitions:
-            g = int(self._random.choice(self._elements)) if self._elements else self._symmetry.group.identity
-            expected, actual = self._step(transition), self._step(transition, g)
-            if detail := self._difference(self._turned(g, expected), actual):
-                if self._varies(transition, _REPEATS) or self._varies(transition, _REPEATS, g):
-                    return self._stochastic_dynamics(transitions, first=transition)  # rarely, but it does
-                return description, self._violation("dynamics", g, detail, transition)
-        return description, None
-
-    def _varies(self, transition: _Transition, n: int, g: int | None = None) -> bool:
-        return len({self._outcome_key(self._step(transition, g)) for _ in range(n)}) > 1
-
-    def starts(self, n_resets: int) -> Violation | None:
-        """Test first observations against transformed first observations."""
-        group = self._symmetry.group
-        observations = np.stack([self._environment.reset(seed=self._seed())[0] for _ in range(n_resets)])
-        half = n_resets // 2
-        for g in group.generators:
-            turned = self._turn_batch(g, observations[half:])
-            level = self._significance / len(group.generators)
-            p = _energy_test(observations[:half], turned, self._random, level)
-            if p < level:
-                return self._violation(
-                    "start distribution", g, f"first observations and their images differ, p = {p:.4f}"
-                )
-        return None
-
-    def _stochastic_dynamics(
-        self, transitions: list[_Transition], first: _Transition | None = None
-    ) -> tuple[str, Violation | None]:
-        n_states = max(1, min(len(transitions), _STATES))
-        chosen = [transitions[int(k)] for k in self._random.choice(len(transitions), size=n_states, replace=False)]
-        if first is not None:
-            chosen[0] = first
-        description = (
-            f"dynamics: {n_states} states, stochastic, {_OUTCOMES} steps each, significance {self._significance}"
-        )
-        by_permutation = 0
-        for transition in chosen:
-            g = int(self._random.choice(self._elements)) if self._elements else self._symmetry.group.identity
-            expected = [self._turned(g, self._step(transition)) for _ in range(_OUTCOMES)]
-            actual = [self._step(transition, g) for _ in range(_OUTCOMES)]
-            few = len({self._outcome_key(outcome) for outcome in [*expected, *actual]}) <= _FEW_OUTCOMES
-            if not few and by_permutation == _STATES_BY_PERMUTATION:
-                continue  # a permutation test costs too much to do many times at their level
-            by_permutation += not few
-            # Half of the significance for either kind of test, whichever turns out to be needed.
-            level = self._significance / 2 / (n_states if few else _STATES_BY_PERMUTATION)
-            p = self._same_outcomes(expected, actual, few, level)
-            if p < level:
-                detail = f"outcomes of the step and of the transformed step differ, p = {p:.2g}"
-                return description, self._violation("dynamics", g, detail, transition)
-        return description, None
-
-    def _same_outcomes(self, expected: list[_Outcome], actual: list[_Outcome], few: bool, level: float) -> float:
-        """Return the p-value of a test that both samples come from one distribution."""
-        if not few:
-            first, second = (
-                np.stack([np.append(o.observation.ravel(), [o.reward, o.terminated]) for o in outcomes])
-                for outcomes in (expected, actual)
-            )
-            return _energy_test(first, second, self._random, level)
-        counts: dict[Any, list[int]] = {}
-        for sample, outcomes in enumerate((expected, actual)):
-            for outcome in outcomes:
-                counts.setdefault(self._outcome_key(outcome), [0, 0])[sample] += 1
-        if len(counts) == 1:
-            return 1.0
-        from scipy.stats import chi2_contingency  # a second to import, which only this check needs
-
-        return float(chi2_contingency(np.array(list(counts.values())).T).pvalue)
-
-    def _rollouts(self, n: int) -> Iterator[_Transition]:
-        done, observation = True, np.zeros(0)
-        # Where the observation does not show the state, the state is a copy of the whole environment.
-        keep_copy = find_transformable(self._environment) is not None
-        for _ in range(n):
-            if done:
-                observation, _ = self._environment.reset(seed=self._seed())
-            action = int(self._random.integers(self._symmetry.n_actions))
-            yield _Transition(observation, action, copy.deepcopy(self._environment) if keep_copy else None)
-            observation, _, terminated, truncated, _ = self._environment.step(action)
-            done = bool(terminated or truncated)
-
-    def _step(self, transition: _Transition, g: int | None = None) -> _Outcome:
-        """Take the transition's action in its state, or ``ga`` in ``gs``."""
-        element = self._symmetry.group.identity if g is None else g
-        if transition.environment is None:
-            environment = self._environment
-            environment.reset(seed=self._seed())
+    note("spaces: bounds map to bounds", _space_violation(world))
+    if find_placer(environment) is None and find_transformable(environment) is None:
+        name = type(environment.unwrapped).__name__
+        skipped.append(f"dynamics: {name} cannot be placed in a state; see register_placer")
+    else:
+        finding = DynamicsCheck(world, significance, tolerance).run(n_transitions)
+        if finding.skipped:
+            skipped.append(f"dynamics: {finding.skipped}")
         else:
-            environment = copy.deepcopy(transition.environment)
-            environment.unwrapped.np_random = np.random.default_rng(self._seed())
-        start = transform_state(environment, self._symmetry, element, transition.observation)
-        seen, reward, terminated, _, _ = environment.step(self._turn_action(element, transition.action))
-        return _Outcome(start, np.asarray(seen), float(cast(float, reward)), bool(terminated))
-
-    def _turned(self, g: int, outcome: _Outcome) -> _Outcome:
-        return replace(outcome, start=self._turn(g, outcome.start), observation=self._turn(g, outcome.observation))
-
-    def _difference(self, expected: _Outcome, actual: _Outcome) -> str:
-        for what, left, right in (
-            ("observation: g o(s) has {}, o(gs) has {}", expected.start, actual.start),
-            ("next observation: g step(s, a) has {}, step(gs, ga) has {}", expected.observation, actual.observation),
-        ):
-            gap = np.abs(left.astype(np.float64) - right.astype(np.float64))
-            if gap.max() > self._tolerance:
-                i = np.unravel_index(int(gap.argmax()), gap.shape)
-                where = tuple(int(k) for k in i)
-                return f"{what.format(f'{left[i]:g}', f'{right[i]:g}')} at coordinate {where}"
-        if abs(expected.reward - actual.reward) > self._tolerance:
-            return f"reward: r(s, a) = {expected.reward:g}, r(gs, ga) = {actual.reward:g}"
-        if expected.terminated != actual.terminated:
-            return f"end of the episode: {expected.terminated} after (s, a), {actual.terminated} after (gs, ga)"
-        return ""
-
-    def _outcome_key(self, outcome: _Outcome) -> tuple[bytes, float, bool]:
-        rounded = (np.round(outcome.observation.astype(np.float64), 6) + 0.0).tobytes()
-        return rounded, round(outcome.reward, 6), outcome.terminated
-
-    def _turn(self, g: int, observation: NDArray[Any]) -> NDArray[Any]:
-        turned: NDArray[Any] = self._turn_batch(g, observation[None])[0]
-        return turned
-
-    def _turn_batch(self, g: int, observations: NDArray[Any]) -> NDArray[Any]:
-        turned = self._symmetry.observation.apply(g, torch.from_numpy(observations))
-        return np.asarray(cast(torch.Tensor, turned).numpy())
-
-    def _turn_action(self, g: int, action: int) -> int:
-        return int((self._symmetry.action.index[g] == action).nonzero()[0])
-
-    def _seed(self) -> int:
-        return int(self._random.integers(2**31))
-
-    def _violation(self, check: str, g: int, detail: str, transition: _Transition | None = None) -> Violation:
-        name = self._symmetry.group.element_names[g]
-        if transition is None:
-            return Violation(check, name, detail)
-        return Violation(check, name, detail, transition.observation, transition.action)
+            note(finding.description, finding.violation)
+    if not check_starts:
+        left_out.append("start distribution: starts may be asymmetric (check_starts=False, --no-starts)")
+        return SymmetryReport(fitted.name, tuple(passed), tuple(skipped), tuple(violations), tuple(left_out))
+    uneven = start_violation(world, n_resets, significance)
+    note(f"start distribution: {n_resets} resets, significance {significance:g}", uneven)
+    if skipped and uneven is None:
+        description = f"episodes: a few steps of one action from {n_resets} starts, significance {significance:g}"
+        note(description, episode_violation(world, n_resets, significance, tolerance))
+    return SymmetryReport(fitted.name, tuple(passed), tuple(skipped), tuple(violations), tuple(left_out))
 
 
-def _energy_test(first: NDArray[Any], second: NDArray[Any], random: np.random.Generator, level: float) -> float:
-    """Return the p-value of the permutation test of equal distributions by the energy distance.
-
-    With so many permutations that p-values well below ``level`` can come out.
-    """
-    least, most = _PERMUTATIONS
-    permutations = max(least, int(np.ceil(4 / level)))
-    if permutations > most:
-        raise ValueError(
-            f"a significance this small takes {permutations:,} permutations for one test; at most {most:,} are done. "
-            "Choose a larger significance (0.001 is the default)"
-        )
-    from scipy.spatial.distance import cdist  # as above
-
-    rows = np.concatenate([first, second]).reshape(len(first) + len(second), -1).astype(np.float64)
-    scale = rows.std(axis=0)
-    distances = cdist(rows / np.where(scale > 0, scale, 1), rows / np.where(scale > 0, scale, 1))
-    labels = np.ones((permutations + 1, len(rows)))
-    labels[0, len(first) :] = -1
-    for k in range(1, permutations + 1):
-        labels[k] = random.permutation(labels[0])
-    weights = np.where(labels > 0, 1 / len(first), -1 / len(second))
-    # 2 E|X - Y| - E|X - X'| - E|Y - Y'| = -w' D w with weights 1/n on one sample and -1/m on the other
-    statistics = -np.einsum("ki,ki->k", weights @ distances, weights)
-    return float((statistics >= statistics[0] - 1e-12).mean())
+def _space_violation(world: PlacedWorld) -> Violation | None:
+    group = world.symmetry.group
+    for g in range(group.order):
+        if detail := world.layout.misfit(world.symmetry.observation, g):
+            return Violation("spaces", group.element_names[g], detail)
+    return None

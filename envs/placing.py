@@ -1,28 +1,28 @@
 """Carrying an environment from a state ``s`` to ``gs``: what exact checks and symmetric starts rest on.
 
-Two ways. Where the observation determines the state, a *placer* puts the environment into the state that an observation
-shows. Where it does not (a partial view), the environment or a wrapper of it has a method
+There are two ways. Where the observation determines the state, a *placer* puts the environment into the state that an
+observation shows. Where it does not (a partial view), the environment or a wrapper of it has a method
 ``transform_state(symmetry, element) -> observation``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium.envs.classic_control import AcrobotEnv, CartPoleEnv, MountainCarEnv
-from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
 from numpy.typing import NDArray
 
 from equirl.envs.gridworld import GridWorldEnv
+from equirl.envs.observations import ObservationLayout
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["Placer", "Transformable", "find_placer", "find_transformable", "register_placer", "transform_state"]
 
-Placer: TypeAlias = Callable[[Any, NDArray[Any]], None]
+Placer: TypeAlias = Callable[[Any, Any], None]
 """Puts an environment, just reset, into the state that an observation shows."""
 
 
@@ -30,12 +30,18 @@ Placer: TypeAlias = Callable[[Any, NDArray[Any]], None]
 class Transformable(Protocol):
     """An environment or wrapper that can carry its own state from ``s`` to ``gs``."""
 
-    def transform_state(self, symmetry: MDPSymmetry, element: int) -> NDArray[Any]:
+    def transform_state(self, symmetry: MDPSymmetry, element: int) -> Any:
         """Carry the state to ``gs`` and return the observation there."""
 
 
 # Wrappers that leave observations and actions as they are.
-_TRANSPARENT: tuple[type[Any], ...] = (OrderEnforcing, PassiveEnvChecker, TimeLimit)
+_TRANSPARENT: tuple[type[Any], ...] = (
+    OrderEnforcing,
+    PassiveEnvChecker,
+    TimeLimit,
+    RecordEpisodeStatistics,
+    gym.RewardWrapper,
+)
 
 _PLACERS: dict[type[Any], Placer] = {}
 
@@ -67,13 +73,12 @@ def find_transformable(environment: gym.Env[Any, Any]) -> Transformable | None:
     return inner if isinstance(inner, Transformable) else None
 
 
-def transform_state(
-    environment: gym.Env[Any, Any], symmetry: MDPSymmetry, element: int, observation: NDArray[Any]
-) -> NDArray[Any]:
+def transform_state(environment: gym.Env[Any, Any], symmetry: MDPSymmetry, element: int, observation: Any) -> Any:
     """Carry an environment from the state that shows ``observation`` to its transform; return the observation there.
 
     Raises:
         TypeError: Nothing tells how; the message says what to register.
+        ValueError: The transformed observation is none of the environment's, such as -1 among unsigned integers.
     """
     if (transformable := find_transformable(environment)) is not None:
         return transformable.transform_state(symmetry, element)
@@ -82,9 +87,10 @@ def transform_state(
             f"{type(environment.unwrapped).__name__} cannot be carried to a transformed state: register a placer "
             "(equirl.envs.register_placer), or look at a MiniGrid world through FullGridView or EgocentricView"
         )
-    turned = cast(torch.Tensor, symmetry.observation.apply(element, torch.from_numpy(observation)[None])).numpy()[0]
+    layout = ObservationLayout(environment.observation_space)
+    turned = layout.hide(layout.turn_one(symmetry, element, layout.show(observation)), observation)
     placer(environment, turned)
-    return np.asarray(turned, dtype=observation.dtype)
+    return turned
 
 
 def _look_through(environment: Any) -> Any:
@@ -99,6 +105,11 @@ def _registered(environment: Any) -> Placer | None:
 
 
 def _place_gridworld(environment: GridWorldEnv, observation: NDArray[Any]) -> None:
+    for channel, what in enumerate(("agent", "goal")):
+        if np.count_nonzero(observation[channel]) != 1:
+            raise ValueError(
+                f"channel {channel} of a GridWorld marks one cell, the {what}'s; got {observation[channel]}"
+            )
     agent, goal = (tuple(int(i) for i in np.argwhere(observation[channel])[0]) for channel in (0, 1))
     environment.reset(options={"agent": agent, "goal": goal, "walls": observation[2].astype(bool)})
 

@@ -1,0 +1,262 @@
+"""Steps of an environment from states of its rollouts, and from their transforms: what a check of dynamics compares."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from equirl.envs.observations import Observation, ObservationLayout
+from equirl.envs.placing import Placer, Transformable, find_placer, find_transformable
+from equirl.symmetry import MDPSymmetry
+
+__all__ = ["CannotPlace", "Outcome", "PlacedWorld", "Transition"]
+
+
+class CannotPlace(Exception):  # noqa: N818 (no error of the user's: the check is skipped, with this reason)
+    """The environment could not be put into a state; the message says why."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step gave, and what was seen before it, both in policy form."""
+
+    start: Observation
+    observation: Observation
+    reward: float
+    terminated: bool
+    truncated: bool
+
+    @property
+    def ended(self) -> bool:
+        """Whether the episode ended."""
+        return self.terminated or self.truncated
+
+
+@dataclass
+class _Episode:
+    seed: int
+    actions: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A step of a rollout.
+
+    Attributes:
+        observation: The state before, as the environment shows it.
+        action: The action's place in the space, from 0.
+        outcome: What the rollout saw.
+        length: Steps of the episode so far, this one included.
+        episode: The episode, to play it again.
+        environment: A copy made before the step, where the observation does not show the state.
+    """
+
+    observation: Any
+    action: int
+    outcome: Outcome
+    length: int
+    episode: _Episode
+    environment: gym.Env[Any, Any] | None
+
+
+class PlacedWorld:
+    """An environment that can be stepped in rollouts, and from states of these and their transforms.
+
+    Args:
+        environment: With ``Discrete`` actions.
+        symmetry: Fits its spaces.
+        layout: Of its observations.
+        random: Draws seeds and actions.
+    """
+
+    def __init__(
+        self,
+        environment: gym.Env[Any, Any],
+        symmetry: MDPSymmetry,
+        layout: ObservationLayout,
+        random: np.random.Generator,
+    ) -> None:
+        self.environment = environment
+        self.symmetry = symmetry
+        self.layout = layout
+        self.random = random
+        self._first_action = int(cast(spaces.Discrete, environment.action_space).start)
+        self._placer = find_placer(environment)
+        # index[g, i] is the action that g carries to i
+        self._action_images: list[list[int]] = symmetry.action.index.argsort(dim=1).tolist()
+        order = symmetry.group.order
+        self._elements = [g for g in range(order) if g != symmetry.group.identity] or [symmetry.group.identity]
+
+    def element(self) -> int:
+        """Draw a group element other than the identity, if there is one."""
+        return int(self.random.choice(self._elements))
+
+    def numbered(self, action: int) -> int:
+        """Return an action as the environment numbers it."""
+        return action + self._first_action
+
+    def reset(self, seed: int | None = None) -> Any:
+        """Start an episode and return the environment's observation."""
+        return self.environment.reset(seed=self._seed() if seed is None else seed)[0]
+
+    def shown(self, observation: Any) -> Observation:
+        """Return a copy of the environment's observation in policy form."""
+        return _row(self.layout.stack([self.layout.show(observation)]), 0)
+
+    def act(self, action: int, environment: gym.Env[Any, Any] | None = None) -> tuple[Any, float, bool, bool]:
+        """Take an action and return observation (as the environment shows it), reward, terminated and truncated.
+
+        Raises:
+            ValueError: The reward is no number.
+        """
+        numbered = np.int64(self.numbered(action))
+        seen, reward, terminated, truncated, _ = (environment or self.environment).step(numbered)
+        value = float(cast(float, reward))
+        if np.isnan(value):
+            raise ValueError(f"the environment gave the reward {value} for action {numbered}; rewards must be numbers")
+        return seen, value, bool(terminated), bool(truncated)
+
+    def rollouts(self, n: int) -> list[Transition]:
+        """Return ``n`` transitions of a policy that draws actions uniformly.
+
+        Raises:
+            CannotPlace: The environment carries its own state and cannot be copied.
+        """
+        found: list[Transition] = []
+        keep_copy = find_transformable(self.environment) is not None
+        episode, observation, done = _Episode(0), None, True
+        for _ in range(n):
+            if done:
+                episode = _Episode(self._seed())
+                observation = self.reset(episode.seed)
+            action = int(self.random.integers(self.symmetry.n_actions))
+            episode.actions.append(action)
+            before = self.shown(observation)
+            held = copy.deepcopy(observation)  # some environments write into one array for ever
+            kept = _copied(self.environment) if keep_copy else None
+            seen, reward, terminated, truncated = self.act(action)
+            outcome = Outcome(before, self.shown(seen), reward, terminated, truncated)
+            found.append(Transition(held, action, outcome, len(episode.actions), episode, kept))
+            observation, done = seen, terminated or truncated
+        return found
+
+    def step(self, transition: Transition, g: int | None = None, nudge: bool = False) -> Outcome:
+        """Take the transition's action in its state, or ``ga`` in ``gs``, with new random numbers.
+
+        Args:
+            transition: One of the rollouts.
+            g: The group element; ``None`` for the identity.
+            nudge: Whether to move the state's floats by a last bit first.
+
+        Raises:
+            CannotPlace: The environment cannot be put there.
+        """
+        return self.steps(transition, g, 1, nudge)[0]
+
+    def steps(self, transition: Transition, g: int | None, n: int, nudge: bool = False) -> list[Outcome]:
+        """Take ``n`` such steps, each from the same state."""
+        element = self.symmetry.group.identity if g is None else g
+        action = self.turned_action(element, transition.action)
+        try:
+            if transition.environment is not None:
+                return [self._carried_step(transition.environment, element, action) for _ in range(n)]
+            observation = transition.observation
+            if nudge:
+                moved = self.layout.nudge(observation, self.random)
+                observation = observation if moved is None else moved
+            turned = self.layout.turn_one(self.symmetry, element, self.layout.show(observation))
+            start, target = self.shown(self.layout.hide(turned, observation)), self.layout.hide(turned, observation)
+        except ValueError as error:
+            raise CannotPlace(f"{self.symmetry.group.element_names[element]} s is no state of it: {error}") from error
+        found = []
+        for _ in range(n):
+            self.reset()
+            # A copy: the environment may keep the array, and write into it.
+            with self._placing(element):
+                cast(Placer, self._placer)(self.environment, copy.deepcopy(target))
+            found.append(self._outcome(start, action, self.environment))
+        return found
+
+    def _carried_step(self, kept: gym.Env[Any, Any], element: int, action: int) -> Outcome:
+        environment = _copied(kept)
+        environment.unwrapped.np_random = np.random.default_rng(self._seed())
+        with self._placing(element):
+            start = cast(Transformable, find_transformable(environment)).transform_state(self.symmetry, element)
+        return self._outcome(self.shown(start), action, environment)
+
+    def _outcome(self, start: Observation, action: int, environment: gym.Env[Any, Any]) -> Outcome:
+        seen, reward, terminated, truncated = self.act(action, environment)
+        return Outcome(start, self.shown(seen), reward, terminated, truncated)
+
+    @contextmanager
+    def _placing(self, element: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # the placer is the user's: whatever it raises is the reason
+            name = self.symmetry.group.element_names[element]
+            raise CannotPlace(f"placing it in {name} s raised {type(error).__name__}: {error}") from error
+
+    def replay(self, transition: Transition) -> Outcome | None:
+        """Play the transition's episode again and take its last step with new random numbers.
+
+        Returns:
+            The outcome; ``None`` where the episode does not come out the same.
+        """
+        observation = self.reset(transition.episode.seed)
+        for action in transition.episode.actions[: transition.length - 1]:
+            observation, _, terminated, truncated = self.act(action)
+            if terminated or truncated:
+                return None
+        before = self.shown(observation)
+        if not np.array_equal(self.layout.vector(before), self.layout.vector(transition.outcome.start)):
+            return None
+        self.environment.unwrapped.np_random = np.random.default_rng(self._seed())
+        return self._outcome(before, transition.action, self.environment)
+
+    def turned(self, g: int, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Return outcomes as they would be from ``gs``."""
+        starts, seen = (
+            self.layout.turn(self.symmetry, g, self.layout.stack(each))
+            for each in ([o.start for o in outcomes], [o.observation for o in outcomes])
+        )
+        return [
+            Outcome(_row(starts, i), _row(seen, i), o.reward, o.terminated, o.truncated) for i, o in enumerate(outcomes)
+        ]
+
+    def rows(self, outcomes: Sequence[Outcome]) -> NDArray[np.float64]:
+        """Return outcomes as rows: observation, reward, terminated, truncated."""
+        seen = self.layout.rows(self.layout.stack([o.observation for o in outcomes]))
+        rest = np.array([[o.reward, o.terminated, o.truncated] for o in outcomes], dtype=np.float64)
+        return np.concatenate([seen, rest], axis=1)
+
+    def row_precision(self) -> NDArray[np.float64]:
+        """Return the relative rounding error of each entry of a row."""
+        seen = self.layout.precision()
+        return np.concatenate([seen, [max(float(seen.max(initial=0)), float(np.finfo(np.float32).eps)), 0, 0]])
+
+    def turned_action(self, g: int, action: int) -> int:
+        """Return the action that ``g`` makes of an action, both from 0."""
+        return self._action_images[g][action]
+
+    def _seed(self) -> int:
+        return int(self.random.integers(2**31))
+
+
+def _row(batch: Observation, i: int) -> Observation:
+    return {key: _row(value, i) for key, value in batch.items()} if isinstance(batch, dict) else np.asarray(batch[i])
+
+
+def _copied(environment: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    try:
+        return copy.deepcopy(environment)
+    except (TypeError, AttributeError, ValueError, RuntimeError, NotImplementedError, pickle.PicklingError) as error:
+        raise CannotPlace(f"it cannot be copied ({type(error).__name__}: {error})") from error
