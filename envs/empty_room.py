@@ -9,6 +9,8 @@ from minigrid.core.mission import MissionSpace
 from minigrid.core.world_object import Goal
 from minigrid.minigrid_env import MiniGridEnv
 
+from equirl.arguments import whole_number
+
 __all__ = ["EmptyRoomEnv"]
 
 
@@ -23,17 +25,19 @@ class EmptyRoomEnv(MiniGridEnv):
         **kwargs: As for every ``MiniGridEnv``: ``render_mode``, ``agent_view_size``, ...
 
     Raises:
-        ValueError: ``size`` is less than 4: there is no room for agent and goal.
+        TypeError: ``size`` or ``max_steps`` is no whole number.
+        ValueError: ``size`` is less than 4, so that there is no room for agent and goal, or ``max_steps`` less than 1.
     """
 
     def __init__(self, size: int = 6, max_steps: int | None = None, **kwargs: Any) -> None:
+        size = whole_number(size, "size", -(2**31))
         if size < 4:
             raise ValueError(f"size must be at least 4, not {size}: walls, agent and goal need it")
         super().__init__(
             mission_space=MissionSpace(mission_func=self._gen_mission),
             grid_size=size,
             see_through_walls=True,
-            max_steps=4 * size if max_steps is None else max_steps,
+            max_steps=4 * size if max_steps is None else whole_number(max_steps, "max_steps", 1),
             **kwargs,
         )
 

@@ -9,10 +9,13 @@ from typing import Any, SupportsFloat, cast
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
 from minigrid.core.world_object import WorldObj
 from minigrid.minigrid_env import MiniGridEnv
 from numpy.typing import NDArray
 
+from equirl.arguments import whole_number
 from equirl.envs.grid_planes import (
     CARRIED_PLANES,
     CELL_PLANES,
@@ -28,14 +31,23 @@ __all__ = ["EgocentricView", "FullGridView", "GridView"]
 
 Planes = NDArray[np.uint8]
 
+# Wrappers that hand on what MiniGrid observes.
+_TRANSPARENT: tuple[type[Any], ...] = (
+    OrderEnforcing,
+    PassiveEnvChecker,
+    RecordEpisodeStatistics,
+    TimeLimit,
+    gym.RewardWrapper,
+)
 
-class GridView(gym.Wrapper[Planes, Any, Any, Any]):
+
+class GridView(gym.Wrapper[Planes, Any, Any, Any], RecordConstructorArgs):
     """Base of both views: a one-hot image ``[C, H, W]``, uint8, and the first ``n_actions`` of MiniGrid's actions.
 
     ``info["is_success"]`` tells at the end of an episode whether the task was solved.
 
     Args:
-        env: A MiniGrid environment, perhaps wrapped.
+        env: A MiniGrid environment. It may be in wrappers that leave observations and actions as they are.
         planes: The planes, by name, of those that the view offers; ``None``: all but the mission's.
         mission: Whether to add planes for what the mission names (needed where it changes from episode to episode:
             Fetch, GoToObject, GoToDoor).
@@ -43,8 +55,10 @@ class GridView(gym.Wrapper[Planes, Any, Any, Any]):
             the environment has by default.
 
     Raises:
-        TypeError: The environment is not a MiniGrid one.
-        ValueError: An unknown plane, or ``n_actions`` is less than 3 or more than there are.
+        TypeError: The environment is not a MiniGrid one, its actions are not ``Discrete``, or an argument is of another
+            kind.
+        ValueError: An unknown or repeated plane, ``n_actions`` below 3 or above what there is, or an environment that
+            is inside a wrapper which changes observations or actions.
     """
 
     always: tuple[str, ...] = ()
@@ -57,20 +71,32 @@ class GridView(gym.Wrapper[Planes, Any, Any, Any]):
         mission: bool = False,
         n_actions: int | None = None,
     ) -> None:
-        super().__init__(env)
+        # First: gymnasium.make(env.spec) reads it.
+        kept = planes if planes is None or isinstance(planes, str) else list(planes)
+        RecordConstructorArgs.__init__(self, planes=kept, mission=mission, n_actions=n_actions)
+        gym.Wrapper.__init__(self, env)
         if not isinstance(env.unwrapped, MiniGridEnv):
             raise TypeError(
                 f"{type(self).__name__} is for MiniGrid environments; got {type(env.unwrapped).__name__}. "
                 "Make one with gymnasium.make('MiniGrid-...')"
             )
-        available = int(cast(spaces.Discrete, env.action_space).n)
-        n_actions = available if n_actions is None else n_actions
+        self._direct = _is_direct(env, type(self).__name__)
+        if not isinstance(env.action_space, spaces.Discrete):
+            raise TypeError(f"{type(self).__name__} offers MiniGrid's Discrete actions; got {env.action_space}")
+        if not isinstance(mission, (bool, np.bool_)):
+            raise TypeError(f"mission is True or False; got {mission!r}")
+        available = int(env.action_space.n)
+        n_actions = available if n_actions is None else whole_number(n_actions, "n_actions", -(2**31))
         if not 3 <= n_actions <= available:
             raise ValueError(f"n_actions is 3 (left, right, forward) to {available} (all there are), not {n_actions}")
+        if isinstance(planes, str):
+            raise TypeError(f"planes is a list of names; got the text {planes!r}. Write planes=[{planes!r}]")
         chosen = tuple(self.offered if planes is None else planes)
-        for name in chosen:
+        for i, name in enumerate(chosen):
             if name not in self.offered:
                 raise ValueError(f"{type(self).__name__} has no plane {name!r}; it offers {', '.join(self.offered)}")
+            if name in chosen[:i]:
+                raise ValueError(f"plane {name!r} is named twice; name each once")
         self._cell_planes = CellPlanes([name for name in chosen if name not in CARRIED_PLANES])
         self._carried = [CARRIED_PLANES.index(name) for name in chosen if name in CARRIED_PLANES]
         self._mission = mission
@@ -91,7 +117,7 @@ class GridView(gym.Wrapper[Planes, Any, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Planes, dict[str, Any]]:
         """Start an episode; return the planes and MiniGrid's info."""
         observation, info = self.env.reset(seed=seed, options=options)
-        return self._observe(cast(dict[str, Any], observation)), info
+        return self._observe(self._world_shows(observation)), info
 
     def step(self, action: Any) -> tuple[Planes, SupportsFloat, bool, bool, dict[str, Any]]:
         """Act, and return planes, reward, terminated, truncated and info (with ``is_success`` at the end).
@@ -104,12 +130,16 @@ class GridView(gym.Wrapper[Planes, Any, Any, Any]):
         observation, reward, terminated, truncated, info = self.env.step(int(action))
         if terminated or truncated:
             info["is_success"] = bool(terminated and float(reward) > 0)
-        return self._observe(cast(dict[str, Any], observation)), reward, terminated, truncated, info
+        return self._observe(self._world_shows(observation)), reward, terminated, truncated, info
 
     def transform_state(self, symmetry: MDPSymmetry, element: int) -> Planes:
         """Carry the world from its state ``s`` to ``gs`` and return the observation there."""
         transform_minigrid(self.world, symmetry.group, element)
         return self._observe(self.world.gen_obs())  # type: ignore[no-untyped-call]
+
+    def _world_shows(self, observation: Any) -> dict[str, Any]:
+        """Return what MiniGrid itself observes: ``observation``, if no wrapper may have changed it."""
+        return cast(dict[str, Any], observation if self._direct else self.world.gen_obs())  # type: ignore[no-untyped-call]
 
     def _observe(self, observation: dict[str, Any]) -> Planes:
         parts = self._parts(observation)
@@ -178,3 +208,22 @@ class EgocentricView(GridView):
 
     def _parts(self, observation: dict[str, Any]) -> list[Planes]:
         return [self._cell_planes.from_codes(np.asarray(observation["image"]).swapaxes(0, 1))]
+
+
+def _is_direct(environment: Any, view: str) -> bool:
+    """Return whether all wrappers of an environment hand on what it observes.
+
+    Raises:
+        ValueError: A wrapper changes observations or actions: the view would undo the one, and misread the other.
+    """
+    direct, layer = True, environment
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, (gym.ObservationWrapper, gym.ActionWrapper)):
+            what = "observations" if isinstance(layer, gym.ObservationWrapper) else "actions"
+            raise ValueError(
+                f"{view} looks at the MiniGrid world itself, but {type(layer).__name__} inside it changes {what}. "
+                f"Leave {type(layer).__name__} out, or put it around {view}"
+            )
+        direct = direct and isinstance(layer, _TRANSPARENT)
+        layer = layer.env
+    return direct

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
+from equirl.arguments import real_number, whole_number
 from equirl.envs.drawing import Window, draw_rgb, draw_text
 from equirl.envs.regions import Region, region_cells
 from equirl.symmetry import MDPSymmetry, build_symmetry
@@ -50,6 +53,7 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
         render_mode: ``None``, ``"rgb_array"``, ``"human"`` or ``"ansi"``.
 
     Raises:
+        TypeError: A setting of another kind, such as a size of 2.5.
         ValueError: A setting out of its range, or regions that leave no start different from the goal.
     """
 
@@ -66,13 +70,14 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
         max_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:
+        size = whole_number(size, "size", -(2**31))
         if size < 2:
             raise ValueError(f"size must be at least 2, not {size}: start and goal differ")
-        if not 0 <= wall_density <= 0.5:
+        if not 0 <= _number(wall_density, "wall_density") <= 0.5:
             raise ValueError(f"wall_density must be in [0, 0.5], not {wall_density}: denser grids rarely have a way")
-        if not 0 <= slip <= 1:
+        if not 0 <= _number(slip, "slip") <= 1:
             raise ValueError(f"slip is a probability in [0, 1], not {slip}")
-        if max_steps is not None and max_steps < 1:
+        if max_steps is not None and whole_number(max_steps, "max_steps", -(2**31)) < 1:
             raise ValueError(f"max_steps must be at least 1, not {max_steps}")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode {render_mode!r} is unknown; known: {self.metadata['render_modes']}")
@@ -91,7 +96,7 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
         self.agent: tuple[int, int] = (0, 0)
         self.goal: tuple[int, int] = (0, 0)
         self.walls: NDArray[np.bool_] = np.zeros((size, size), dtype=bool)
-        self._steps = 0
+        self._steps: int | None = None  # None before the first reset
 
     @property
     def symmetry(self) -> MDPSymmetry:
@@ -115,7 +120,7 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
             ValueError: Unknown options, or no state fits them: start, goal and walls coincide or no way leads there.
         """
         super().reset(seed=seed)
-        agent, goal, walls = self.draw_state(self.np_random, options or {})
+        agent, goal, walls = self.draw_state(self.np_random, {} if options is None else options)
         self.agent, self.goal, self.walls = agent, goal, walls
         self._steps = 0
         if self.render_mode == "human":
@@ -126,8 +131,11 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
         """Move, and return observation, reward, terminated, truncated and info (with ``is_success``).
 
         Raises:
+            ResetNeeded: There was no ``reset`` yet.
             ValueError: ``action`` is not 0, 1, 2 or 3.
         """
+        if self._steps is None:
+            raise ResetNeeded("step() before the first reset(): there is no agent on the grid yet. Call reset() first")
         if not self.action_space.contains(np.int64(action)):
             raise ValueError(f"action {action!r} is not one of 0 up, 1 left, 2 down, 3 right")
         move = int(action)
@@ -144,10 +152,16 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
         return self._observe(), float(success), success, truncated, {"is_success": success}
 
     def render(self) -> Any:
-        """Return an RGB array ``[H, W, 3]`` or text, or show the window, as ``render_mode`` says."""
+        """Return an RGB array ``[H, W, 3]`` or text, or show the window, as ``render_mode`` says.
+
+        Raises:
+            ResetNeeded: There was no ``reset`` yet.
+        """
         if self.render_mode is None:
             gym.logger.warn("render() without a render_mode: pass render_mode to gymnasium.make")
             return None
+        if self._steps is None:
+            raise ResetNeeded("render() before the first reset(): there is nothing to draw yet. Call reset() first")
         if self.render_mode == "ansi":
             return draw_text(self.agent, self.goal, self.walls)
         picture = draw_rgb(self.agent, self.goal, self.walls)
@@ -162,12 +176,12 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
 
     def draw_state(self, random: np.random.Generator, options: dict[str, Any]) -> State:
         """Return the start of a new episode, drawn with the given random numbers; options and errors as ``reset``."""
+        if not isinstance(options, Mapping):
+            raise TypeError(f"reset options are a dict with 'agent', 'goal' or 'walls'; got {options!r}")
         if unknown := set(options) - {"agent", "goal", "walls"}:
             raise ValueError(f"unknown reset options {sorted(unknown)}; known: 'agent', 'goal', 'walls'")
         fixed_agent, fixed_goal = (self._cell(options, key) for key in ("agent", "goal"))
-        fixed_walls = np.asarray(options["walls"], dtype=bool) if "walls" in options else None
-        if fixed_walls is not None and fixed_walls.shape != self.walls.shape:
-            raise ValueError(f"walls must have shape {self.walls.shape}, not {fixed_walls.shape}")
+        fixed_walls = self._fixed_walls(options["walls"]) if "walls" in options else None
         for _ in range(_TRIES):
             agent = self._draw(random, self.start_cells) if fixed_agent is None else fixed_agent
             goal = self._draw(random, self.goal_cells) if fixed_goal is None else fixed_goal
@@ -198,10 +212,26 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
     def _cell(self, options: dict[str, Any], key: str) -> tuple[int, int] | None:
         if key not in options:
             return None
-        row, column = (int(i) for i in options[key])
+        try:
+            row, column = (whole_number(i, f"row and column of {key!r}", -(2**31)) for i in options[key])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{key!r} is (row, column), two whole numbers; got {options[key]!r}") from error
         if not (0 <= row < self.size and 0 <= column < self.size):
             raise ValueError(f"{key} = ({row}, {column}) is off the {self.size} x {self.size} grid")
         return row, column
+
+    def _fixed_walls(self, given: Any) -> NDArray[np.bool_]:
+        try:
+            walls = np.asarray(given)
+        except ValueError as error:
+            raise ValueError(
+                f"walls are booleans of shape {self.walls.shape}; got rows of different lengths"
+            ) from error
+        if walls.shape != self.walls.shape:
+            raise ValueError(f"walls must have shape {self.walls.shape}, not {walls.shape}")
+        if walls.dtype.kind not in "biuf" or not bool(((walls == 0) | (walls == 1)).all()):
+            raise ValueError(f"walls are booleans, or 0 and 1; got {given!r}")
+        return walls.astype(bool)
 
     def _connected(self, start: tuple[int, int], goal: tuple[int, int], walls: NDArray[np.bool_]) -> bool:
         if not walls.any():
@@ -215,3 +245,8 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
                     reached.add(cell)
                     frontier.append(cell)
         return goal in reached
+
+
+def _number(given: Any, what: str) -> float:
+    # NaN and infinity fail the comparison that follows, whose message names the range.
+    return float(given) if isinstance(given, (float, np.floating)) else real_number(given, what)

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from equirl.arguments import whole_number
 from equirl.names import unknown_name_message
 
 __all__ = ["REGION_NAMES", "Region", "region_cells"]
@@ -30,7 +31,8 @@ def region_cells(region: Region, size: int) -> NDArray[np.int64]:
         size: Rows and columns of the grid.
 
     Raises:
-        ValueError: Unknown name, or a rectangle that is empty or leaves the grid.
+        TypeError: An edge of the rectangle is no whole number.
+        ValueError: Unknown name, neither a name nor four edges, or a rectangle that is empty or leaves the grid.
     """
     inside = np.zeros((size, size), dtype=bool)
     if isinstance(region, str):
@@ -45,9 +47,9 @@ def region_cells(region: Region, size: int) -> NDArray[np.int64]:
             inside[rows, columns] = True
             inside ^= region.startswith("not-")
     else:
-        rectangle = tuple(int(edge) for edge in region)
-        if len(rectangle) != 4:
+        if not isinstance(region, (Sequence, np.ndarray)) or len(region) != 4:
             raise ValueError(f"a region is a name or (top, left, bottom, right); got {region!r}")
+        rectangle = tuple(whole_number(edge, f"an edge of the region {region!r}", -(2**31)) for edge in region)
         top, left, bottom, right = rectangle
         if not (0 <= top < bottom <= size and 0 <= left < right <= size):
             raise ValueError(

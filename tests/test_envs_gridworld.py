@@ -172,3 +172,67 @@ def test_mistakes_in_use_are_named() -> None:
     environment.reset(seed=0)
     with pytest.raises(ValueError, match="action 4 is not one of 0 up, 1 left, 2 down, 3 right"):
         environment.step(4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 2.5}, "size is a whole number .*; got 2.5"),
+        ({"size": True}, "size is a whole number .*; got True"),
+        ({"size": "7"}, "size is a whole number .*; got '7'"),
+        ({"max_steps": 9.5}, "max_steps is a whole number .*; got 9.5"),
+        ({"slip": float("nan")}, r"slip is a probability in \[0, 1\], not nan"),
+        ({"slip": True}, "slip is a number; got True"),
+        ({"slip": "0.2"}, "slip is a number; got '0.2'"),
+        ({"wall_density": float("nan")}, r"wall_density must be in \[0, 0.5\], not nan"),
+        ({"goal": (0.5, 0, 2, 2)}, "an edge of the region .* is a whole number .*; got 0.5"),
+        ({"goal": 3}, "a region is a name or .*; got 3"),
+        ({"start": None}, "a region is a name or .*; got None"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        GridWorldEnv(**settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"agent": (0.5, 1)}, r"'agent' is \(row, column\), two whole numbers; got \(0.5, 1\)"),
+        ({"goal": (1, 2, 3)}, r"'goal' is \(row, column\)"),
+        ({"goal": 3}, r"'goal' is \(row, column\)"),
+        ({"walls": np.full((7, 7), 0.5)}, "walls are booleans, or 0 and 1"),
+        ({"walls": [[0, 1], [0]]}, "rows of different lengths"),
+        (["agent"], "reset options are a dict"),
+    ],
+)
+def test_reset_options_that_mean_nothing_are_refused(options: dict, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        GridWorldEnv().reset(options=options)
+
+
+def test_walls_given_to_reset_are_copied() -> None:
+    walls = np.zeros((3, 3), dtype=bool)
+    environment = GridWorldEnv(size=3)
+    environment.reset(options={"agent": (0, 0), "goal": (2, 2), "walls": walls})
+    walls[:] = True
+    assert not environment.step(3)[0][2].any()
+    assert environment.agent == (0, 1)
+
+
+def test_nothing_happens_before_the_first_reset() -> None:
+    environment = GridWorldEnv(render_mode="rgb_array")
+    with pytest.raises(gym.error.ResetNeeded, match=r"Call reset\(\) first"):
+        environment.step(0)
+    with pytest.raises(gym.error.ResetNeeded, match=r"Call reset\(\) first"):
+        environment.render()
+
+
+def test_gymnasium_collects_its_frames_and_finds_no_fault() -> None:
+    environment = gym.make("equirl/GridWorld-v0", render_mode="rgb_array_list", size=3)
+    environment.reset(seed=0)
+    environment.step(0)
+    assert [frame.shape for frame in environment.render()] == [(96, 96, 3)] * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gymnasium_check_env(gym.make("equirl/GridWorld-v0", render_mode="rgb_array").unwrapped)
