@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
@@ -45,7 +46,7 @@ def symmetrize_agent(
     method: str = "equitune",
     method_kwargs: Mapping[str, Any] | None = None,
     *,
-    observations: Tree | None = None,
+    observations: Tree | NDArray[Any] | None = None,
     fit: LambdaFit | None = None,
 ) -> Agent:
     """Return a trained agent made equivariant; the given one stays as it is.
@@ -74,6 +75,8 @@ def symmetrize_agent(
     """
     policy_class = _equivariant_policy_class(model)
     check_method(method)
+    if method_kwargs is not None and not isinstance(method_kwargs, Mapping):
+        raise TypeError(f"method_kwargs is a mapping of settings to values; got {method_kwargs!r}")
     resolved = agent_symmetry(model, symmetry)
     settings = dict(method_kwargs or {})
     if method == "equizero" and settings.get("proxy_loss") in AGENT_PROXY_LOSSES:

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from equirl.arguments import real_number, whole_number
+from equirl.arguments import of_kind, real_number, whole_number
 from equirl.eager import eager
 from equirl.names import unknown_name_message
 from equirl.orbit import Orbit, equal_views, flatten_rows
@@ -130,7 +130,7 @@ class Weighted(Aggregator):
         super().__init__()
         if reads not in get_args(Reads):
             raise ValueError(unknown_name_message("reads", reads, get_args(Reads)))
-        self.network = network
+        self.network = of_kind(network, nn.Module, "network")
         self.reads = reads
         self.temperature = real_number(temperature, "temperature", above=0)
         self.prepare = prepare

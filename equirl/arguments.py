@@ -4,12 +4,38 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["real_number", "whole_number", "whole_numbers"]
+__all__ = ["of_kind", "real_number", "shape_of", "whole_number", "whole_numbers"]
+
+Kind = TypeVar("Kind")
+
+
+def of_kind(given: Any, kind: type[Kind], what: str) -> Kind:
+    """Return ``given``, which is of a kind.
+
+    Raises:
+        TypeError: It is of another.
+    """
+    if not isinstance(given, kind):
+        raise TypeError(f"{what} must be a {kind.__name__}; got {_shown(given)}")
+    return given
+
+
+def shape_of(given: Any, least: int = 1) -> tuple[int, ...]:
+    """Return the shape of a sample: whole numbers, each at least ``least``.
+
+    Raises:
+        TypeError: Not a sequence of whole numbers.
+        ValueError: A side is less than ``least``.
+    """
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+        raise TypeError(f"a shape is a sequence of whole numbers, such as (3, 7, 7); got {_shown(given)}")
+    return tuple(whole_number(n, "a side of the shape of a sample", least) for n in given)
 
 
 def whole_number(given: Any, what: str, least: int) -> int:

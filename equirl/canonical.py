@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from equirl.aggregators import Aggregator, Choice
-from equirl.arguments import whole_number
+from equirl.arguments import of_kind, whole_number
 from equirl.eager import eager
 from equirl.orbit import Orbit, equal_views, flatten_views
 from equirl.representations import (
@@ -54,6 +54,7 @@ class MinimalFrame(Aggregator):
 
     def __init__(self, input_rep: Representation, seed: int = 0) -> None:
         super().__init__()
+        of_kind(input_rep, Representation, "input_rep")  # type: ignore[type-abstract]
         seed = whole_number(seed, "seed of the canonical choice", 0)
         self.seed = seed
         self.group = input_rep.group

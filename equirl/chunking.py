@@ -61,8 +61,9 @@ class Chunking:
             x: Samples, ``[B, *input]`` or a dict of such.
             rows_per_sample: Backbone rows that each sample makes, the order of the group.
         """
-        first = x if isinstance(x, Tensor) else tree_leaves(x)[0]
-        if not eager(first):
+        first = x if isinstance(x, Tensor) else next(iter(tree_leaves(x)), None)
+        # What is no batch of samples is for the representation to refuse.
+        if not isinstance(first, Tensor) or first.ndim == 0 or not eager(first):
             return function(x)
         case = first.shape, rows_per_sample
         n = first.shape[0]

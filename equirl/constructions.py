@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equirl.arguments import whole_number, whole_numbers
+from equirl.arguments import of_kind, shape_of, whole_numbers
 from equirl.groups import FiniteGroup
 from equirl.representations import MonomialRepresentation, common_group
 from equirl.tables import Table, as_table, check_rows_permute
@@ -29,7 +29,8 @@ __all__ = [
 
 def trivial_representation(group: FiniteGroup, shape: Sequence[int]) -> MonomialRepresentation:
     """Return the representation that leaves every sample of ``shape`` as it is: ``rho(g) = 1``."""
-    sides = [whole_number(n, "a side of the shape of a sample", 0) for n in shape]
+    of_kind(group, FiniteGroup, "group")
+    sides = shape_of(shape)
     return MonomialRepresentation(group, sides, torch.arange(math.prod(sides)).expand(group.order, -1))
 
 
@@ -60,6 +61,7 @@ def signed_permutation_representation(
     Raises:
         ValueError: Not an action of the group, or signs that do not compose; the message names the two elements.
     """
+    of_kind(group, FiniteGroup, "group")
     if action is None:
         if group.natural_action is None:
             raise ValueError(f"{group} has no natural action on points; give one as a table [|G|, n]")
@@ -94,9 +96,10 @@ def image_representation(group: FiniteGroup, shape: Sequence[int]) -> MonomialRe
         ValueError: ``shape`` has not three axes, the group has other generators or a turn finer than 90 degrees, or
             a quarter turn meets an image that is not square.
     """
+    of_kind(group, FiniteGroup, "group")
+    shape = shape_of(shape)
     if len(shape) != 3:
         raise ValueError(f"image_representation acts on [C, H, W]; got the shape {list(shape)}")
-    shape = [whole_number(n, "a side of an image", 1) for n in shape]
     generators = [group.element_names[g] for g in group.generators]
     turns = {"r": group.element_order("r")} if "r" in generators else {}
     if not set(generators) <= {"r", "s"} or not set(turns.values()) <= {2, 4}:
@@ -131,6 +134,7 @@ def channel_representation(group: FiniteGroup, shape: Sequence[int], action: Tab
         ValueError: ``action`` is no action of the group on ``C`` channels.
     """
     on_channels = permutation_representation(group, action)
+    shape = shape_of(shape)
     if len(shape) == 0:
         raise ValueError("channel_representation acts on [C, *rest]; got the empty shape []")
     if on_channels.dim != shape[0]:
@@ -181,7 +185,8 @@ def representation_from_generators(
         ValueError: The names do not generate the group, a table has another length, or the tables do not compose as
             the group's elements do.
     """
-    n = math.prod(whole_number(side, "a side of the shape of a sample", 0) for side in shape)
+    of_kind(group, FiniteGroup, "group")
+    n = math.prod(shape_of(shape))
     generators = {group.index(name): _generator_tables(name, given, n) for name, given in images.items()}
     if len(group.generated_by(generators)) != group.order:
         raise ValueError(f"tables are given for {sorted(images)}, which do not generate {group}")

@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from equirl.arguments import whole_number, whole_numbers
+from equirl.arguments import of_kind, whole_number, whole_numbers
 
 __all__ = [
     "FiniteGroup",
@@ -58,7 +58,9 @@ class FiniteGroup:
         natural_action: Tensor | Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.name = name
-        self.element_names = _names(element_names, "element_names")
+        self.element_names = tuple(
+            of_kind(e, str, "the name of an element") for e in _names(element_names, "element_names")
+        )
         self._position = {element: i for i, element in enumerate(self.element_names)}
         self.cayley = whole_numbers(cayley, f"{name}: the Cayley table")
         self._check_table()
@@ -256,6 +258,7 @@ class FiniteGroup:
         for g in range(self.order):
             if sorted(action[g].tolist()) != list(range(action.shape[1])):
                 raise ValueError(f"{self.name}: {self.element_names[g]} does not permute the points")
+        for g in range(self.order):
             for h in self.generators:
                 if not torch.equal(action[g][action[h]], action[self.cayley[g, h]]):
                     raise ValueError(
@@ -326,8 +329,12 @@ def symmetric_group(n: int) -> FiniteGroup:
 
 
 def direct_product(first: FiniteGroup, second: FiniteGroup, name: str | None = None) -> FiniteGroup:
-    """Return the direct product ``G x H``; element ``(g, h)`` has index ``g * |H| + h`` and the name ``"g,h"``."""
-    n, m = first.order, second.order
+    """Return the direct product ``G x H``; element ``(g, h)`` has index ``g * |H| + h`` and the name ``"g,h"``.
+
+    Raises:
+        TypeError: A factor is no group.
+    """
+    n, m = (of_kind(factor, FiniteGroup, "a factor of a product").order for factor in (first, second))
     table = first.cayley[:, None, :, None] * m + second.cayley[None, :, None, :]
     names = [f"{g},{h}" for g in first.element_names for h in second.element_names]
     generators = [f"{first.element_names[g]},{second.element_names[second.identity]}" for g in first.generators]

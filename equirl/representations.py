@@ -17,7 +17,7 @@ from typing import Any, Self, TypeAlias, cast, overload
 import torch
 from torch import Tensor, nn
 
-from equirl.arguments import whole_number
+from equirl.arguments import of_kind, shape_of
 from equirl.eager import eager
 from equirl.groups import FiniteGroup
 from equirl.tables import Table, as_table, check_monomial_table, table_bytes
@@ -219,8 +219,8 @@ class MonomialRepresentation(Representation):
 
     def __init__(self, group: FiniteGroup, shape: Sequence[int], index: Table, sign: Table | None = None) -> None:
         super().__init__()
-        self.group = group
-        self.shape = tuple(whole_number(n, "a side of the shape of a sample", 0) for n in shape)
+        self.group = of_kind(group, FiniteGroup, "group")
+        self.shape = shape_of(shape)
         self.dim: int = math.prod(self.shape)
         table = as_table(index, "the index table")
         signs = None if sign is None else as_table(sign, "the sign table")
@@ -396,8 +396,8 @@ class TokenRepresentation(Representation):
 
     def __init__(self, group: FiniteGroup, table: Table, shape: Sequence[int] = (-1,)) -> None:
         super().__init__()
-        self.group = group
-        self.shape = tuple(whole_number(n, "a side of the shape of a sample", -1) for n in shape)
+        self.group = of_kind(group, FiniteGroup, "group")
+        self.shape = shape_of(shape, least=-1)
         values = as_table(table, "the table of values")
         if len(values) != group.order:
             raise ValueError(f"the table of values has {len(values)} rows; {group} has {group.order} elements")
@@ -483,7 +483,7 @@ class MappingRepresentation(Representation):
 
     def __init__(self, parts: Mapping[str, Representation]) -> None:
         super().__init__()
-        self.group = common_group(list(parts.values()))
+        self.group = common_group(list(of_kind(parts, Mapping, "parts").values()))  # type: ignore[type-abstract]
         # ModuleDict refuses keys with dots, so the keys are kept apart from the module names.
         self.keys = tuple(parts)
         self._parts = nn.ModuleList(parts.values())
@@ -567,6 +567,8 @@ def common_group(parts: Sequence[Representation]) -> FiniteGroup:
     """
     if not parts:
         raise ValueError("at least one representation is needed")
+    for part in parts:
+        of_kind(part, Representation, "a part")  # type: ignore[type-abstract]
     for part in parts[1:]:
         if part.group != parts[0].group:
             raise ValueError(

@@ -25,6 +25,7 @@ from equirl.aggregators import (
     Weighted,
     weight_network,
 )
+from equirl.arguments import of_kind
 from equirl.canonical import MinimalFrame
 from equirl.chunking import Chunking
 from equirl.eager import eager
@@ -217,6 +218,7 @@ class Symmetrized(nn.Module):
             the cache (:class:`~equirl.chunking.Chunking`), 0 never does.
 
     Raises:
+        TypeError: An argument of another kind.
         ValueError: The representations are of different groups; on call: a shape does not fit its representation.
     """
 
@@ -230,13 +232,15 @@ class Symmetrized(nn.Module):
         chunk_rows: int | None = None,
     ) -> None:
         super().__init__()
+        for what, rep in (("input_rep", input_rep), ("output_rep", output_rep)):
+            of_kind(rep, Representation, what)  # type: ignore[type-abstract]
         _check_same_group(input_rep, output_rep)
-        self.backbone = backbone
+        self.backbone = of_kind(backbone, nn.Module, "backbone")
         self.features: nn.Module | None
-        self.register_module("features", features)
+        self.register_module("features", None if features is None else of_kind(features, nn.Module, "features"))
         self.input_rep = input_rep
         self.output_rep = output_rep
-        self.aggregator = aggregator
+        self.aggregator = of_kind(aggregator, Aggregator, "aggregator")
         self.chunking = Chunking([self], chunk_rows)
 
     def forward(self, x: Tree) -> Tensor:

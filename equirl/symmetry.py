@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from equirl.arguments import whole_number
+from equirl.arguments import of_kind, whole_number
 from equirl.groups import FiniteGroup
 from equirl.names import unknown_name_message
 from equirl.representations import MonomialRepresentation, Representation
@@ -154,11 +154,11 @@ def build_symmetry(name: str, observation_shape: ObservationShape, n_actions: in
     Raises:
         ValueError: Unknown name (the message lists the known ones and the nearest), or sizes that it does not fit.
     """
-    if name not in _REGISTRY:
+    if not isinstance(name, str) or name not in _REGISTRY:
         raise ValueError(
             f"{unknown_name_message('symmetry', name, _REGISTRY)} One of your own: import the module that registers it"
         )
-    symmetry = _REGISTRY[name](observation_shape, n_actions)
+    symmetry = _REGISTRY[name](observation_shape, whole_number(n_actions, "n_actions", 1))
     symmetry.check_fits(observation_shape, n_actions)
     return symmetry
 
@@ -177,9 +177,10 @@ def stack_frames(symmetry: MDPSymmetry, n_frames: int, axis: int = 0) -> MDPSymm
         ValueError: No such axis, or fewer than one frame.
     """
     n_frames = whole_number(n_frames, "n_frames", 1)
-    frame = symmetry.observation
+    frame = of_kind(symmetry, MDPSymmetry, "symmetry").observation
     if not isinstance(frame, MonomialRepresentation):
         raise TypeError(f"symmetry {symmetry.name!r} acts on {type(frame).__name__}; frames are arrays of fixed shape")
+    axis = whole_number(axis, "axis", -len(frame.shape))
     if not -len(frame.shape) <= axis < len(frame.shape):
         raise ValueError(f"frames of shape {list(frame.shape)} have no axis {axis}")
     shape = list(frame.shape)

@@ -31,6 +31,8 @@ def as_table(given: Any, what: str) -> Tensor:
     table = whole_numbers(given, what)
     if table.ndim != 2:
         raise ValueError(f"{what} has one row per group element, [|G|, n]; got the shape {list(table.shape)}")
+    if table.shape[1] == 0:
+        raise ValueError(f"{what} acts on nothing: its rows are empty")
     return table
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from equirl.arguments import real_number
+from equirl.arguments import of_kind, real_number
 from equirl.representations import Representation, Tree
 
 __all__ = ["assert_equivariant", "equivariance_error", "equivariance_errors", "evaluation_mode"]
@@ -66,6 +66,8 @@ def equivariance_errors(
     Raises:
         ValueError: The representations are of different groups, or a shape does not fit.
     """
+    for what, rep in (("input_rep", input_rep), ("output_rep", output_rep)):
+        of_kind(rep, Representation, what)  # type: ignore[type-abstract]
     if input_rep.group != output_rep.group:
         raise ValueError(f"input_rep represents {input_rep.group} but output_rep represents {output_rep.group}")
     with evaluation_mode(module):

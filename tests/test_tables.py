@@ -20,6 +20,7 @@ from equirl import (
     MonomialRepresentation,
     Symmetrized,
     TokenRepresentation,
+    build_symmetry,
     cyclic_group,
     dihedral_group,
     group_from_generators,
@@ -34,6 +35,7 @@ from equirl import (
 from equirl.envs.symmetries import grid_symmetry
 
 C2, D4 = cyclic_group(2), dihedral_group(4)
+REP = permutation_representation(C2)
 SWAP = [[0, 1, 2, 3], [1, 0, 3, 2]]
 
 # What a user may fill and use again, and the object that is made of it.
@@ -158,7 +160,7 @@ def test_a_group_is_its_own_copy() -> None:
         (lambda: cyclic_group(2.5), TypeError, r"n of cyclic_group is a whole number from 1; got 2\.5"),
         (lambda: symmetric_group(True), TypeError, "n of symmetric_group"),
         (lambda: group_from_generators({"a": [0.2, 1.9]}), ValueError, "generator 'a' holds whole numbers; got 0.2"),
-        (lambda: image_representation(D4, (1, 2.0, 2.0)), TypeError, "a side of an image"),
+        (lambda: image_representation(D4, (1, 2.0, 2.0)), TypeError, "a side of the shape"),
         (lambda: MonomialRepresentation(C2, (2.5,), [[0, 1], [1, 0]]), TypeError, "a side of the shape"),
         (
             lambda: representation_from_generators(C2, (4,), {"r": (None, None)}),
@@ -171,6 +173,23 @@ def test_a_group_is_its_own_copy() -> None:
             ValueError,
             "n_frames is a whole number from 1",
         ),
+        (lambda: MonomialRepresentation(C2, (0,), [[], []]), ValueError, "a side of the shape"),
+        (lambda: permutation_representation(C2, [[], []]), ValueError, "acts on nothing"),
+        (lambda: FiniteGroup("C2", ["e", None], [[0, 1], [1, 0]]), TypeError, "the name of an element must be a str"),
+        (lambda: cyclic_group(3).subgroup(["e", "r4"]), ValueError, "C3 has no element 'r4'"),
+        (
+            lambda: FiniteGroup("C2", ["e", "r"], [[0, 1], [1, 0]], natural_action=[[0, 1], [1, 2]]),
+            ValueError,
+            "r does not permute the points",
+        ),
+        (lambda: image_representation("C4", (1, 2, 2)), TypeError, "group must be a FiniteGroup; got 'C4'"),
+        (lambda: Equitune(3, REP, REP), TypeError, "backbone must be a Module; got 3"),
+        (lambda: Equitune(nn.Identity(), REP, "none"), TypeError, "output_rep must be a Representation; got 'none'"),
+        (lambda: Symmetrized(nn.Identity(), REP, REP, {}), TypeError, "aggregator must be a Aggregator"),
+        (lambda: Equitune(nn.Identity(), REP, REP)(None), ValueError, "expected a tensor"),
+        (lambda: Equizero(nn.Identity(), REP, REP)(np.zeros((2, 2))), ValueError, "expected a tensor"),
+        (lambda: Canonical(nn.Identity(), REP, REP)(torch.tensor(1.0)), ValueError, "acts on"),
+        (lambda: build_symmetry("cartpole-z2", (4,), 0), ValueError, "n_actions is a whole number from 1"),
         (lambda: weight_network(0), ValueError, "inputs of the λ-network is a whole number from 1; got 0"),
         (lambda: weight_network(4, [8, -1]), ValueError, "a width in hidden is a whole number from 1; got -1"),
     ],
