@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from equirl.agents.observations import as_observations, as_tensors
 from equirl.agents.spaces import flat_size, observation_shape
 from equirl.agents.visited_states import n_rows, replay_observations
-from equirl.arguments import whole_number
+from equirl.arguments import real_number, whole_number
 from equirl.names import unknown_name_message
 from equirl.orbit import Orbit, flatten_rows
 from equirl.proxy_losses import PROXY_LOSSES, ProxyLoss
@@ -156,7 +156,7 @@ class BellmanResidual(_VisitedStates):
             raise ValueError(f"actions must be whole numbers; got {float(taken[taken != taken.round()][0])}")
         earned = _one_each("rewards", rewards, visited)
         ended = _one_each("dones", dones, visited, 0, 1)
-        discount = gamma if isinstance(gamma, Tensor) and gamma.ndim else torch.as_tensor(gamma).expand(len(visited))
+        discount = gamma if isinstance(gamma, Tensor) and gamma.ndim else torch.full((len(visited),), real_number(gamma, "gamma"))
         discount = _one_each("gamma", discount, visited, 0, 1)
         self._actions = taken.long()
         best = _one_each("the largest Q-values of next_observations", q_values.amax(dim=1), visited)
@@ -294,7 +294,10 @@ def _flat(observations: Any) -> Tensor:
 
 def _one_each(name: str, given: Any, visited: Tensor, low: float = -torch.inf, high: float = torch.inf) -> Tensor:
     """Return one finite number for each visited state, ``[N]``, on the device of the states."""
-    values = cast(Tensor, as_tensors(given)).to(visited.device).float()
+    read = as_tensors(given)
+    if not isinstance(read, Tensor):
+        raise TypeError(f"{name} must be one number for each observation; got a dict")
+    values = read.to(visited.device).float()
     values = values.flatten() if values.shape == (len(visited), 1) else values
     if values.shape != (len(visited),):
         raise ValueError(f"{name} must be one number for each of {len(visited)} observations; got {list(values.shape)}")

@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from equirl.agents.replay import action_images, moved_rows
 from equirl.agents.spaces import resolve_symmetry, symmetry_on
+from equirl.arguments import whole_number
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["SymmetryDictRolloutBuffer", "SymmetryRolloutBuffer"]
@@ -42,8 +43,8 @@ class SymmetryRolloutBuffer(RolloutBuffer):
         **kwargs: As for SB3's ``RolloutBuffer``.
 
     Raises:
-        TypeError: Actions that are not ``Discrete``.
-        ValueError: Unknown symmetry, or one that does not fit the spaces.
+        TypeError: Actions that are not ``Discrete``, or ``buffer_size`` is no whole number.
+        ValueError: Unknown symmetry, one that does not fit the spaces, or no room for a step.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: D102
@@ -61,6 +62,7 @@ class SymmetryRolloutBuffer(RolloutBuffer):
         symmetry: str | MDPSymmetry,
         **kwargs: Any,
     ) -> None:
+        buffer_size = whole_number(buffer_size, "buffer_size", 1)
         resolved = resolve_symmetry(symmetry, observation_space, action_space)
         super().__init__(buffer_size, observation_space, cast(Any, action_space), *args, **kwargs)
         self.symmetry = symmetry_on(resolved, self.device)
