@@ -156,7 +156,11 @@ class BellmanResidual(_VisitedStates):
             raise ValueError(f"actions must be whole numbers; got {float(taken[taken != taken.round()][0])}")
         earned = _one_each("rewards", rewards, visited)
         ended = _one_each("dones", dones, visited, 0, 1)
-        discount = gamma if isinstance(gamma, Tensor) and gamma.ndim else torch.full((len(visited),), real_number(gamma, "gamma"))
+        discount = (
+            gamma
+            if isinstance(gamma, Tensor) and gamma.ndim
+            else torch.full((len(visited),), real_number(gamma, "gamma"))
+        )
         discount = _one_each("gamma", discount, visited, 0, 1)
         self._actions = taken.long()
         best = _one_each("the largest Q-values of next_observations", q_values.amax(dim=1), visited)

@@ -156,7 +156,7 @@ def test_arrays_are_taken_and_nonsense_is_refused() -> None:
         ({"rewards": np.full(6, np.nan)}, "rewards must be finite.*got nan"),
         ({"rewards": np.zeros(5)}, r"rewards must be one number for each of 6 observations; got \[5\]"),
         ({"dones": np.full(6, 2)}, r"dones must be finite and in 0 \.\. 1; got 2"),
-        ({"gamma": float("nan")}, "gamma must be finite.*got nan"),
+        ({"gamma": float("nan")}, "gamma is a finite number.*got nan"),
         ({"gamma": 1.5}, r"gamma must be finite and in 0 \.\. 1; got 1\.5"),
         ({"next_observations": torch.zeros(5, 2)}, "6 observations, but 5 next ones"),
         ({"q_function": lambda rows: torch.full((len(rows), 3), torch.inf)}, "largest Q-values .* must be finite"),
