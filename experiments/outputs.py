@@ -12,7 +12,7 @@ from typing import Any
 from equirl.experiments.records import recorded_settings, write_record
 from equirl.experiments.runs import read_rows, write_rows
 
-__all__ = ["check_output_file", "check_output_folder", "keep_earlier", "other_settings", "write_tables"]
+__all__ = ["Table", "check_output_file", "check_output_folder", "keep_earlier", "other_settings", "write_tables"]
 
 _RESULTS = (
     *("study.csv", "weights.csv", "reliability.csv", "errors.csv", "samples.csv", "audit.csv", "bench.csv"),
@@ -21,6 +21,9 @@ _RESULTS = (
     *("reliability.png", "regard.png", "passes.png", "scaling.png"),
 )
 """Files that studies write at the top of their folder. The runs in its folders have their settings in their names."""
+
+Table = tuple[Sequence[str], Sequence[Path] | Sequence[Sequence[Any]]]
+"""The columns of a CSV and its rows, or the files of the runs that hold the rows."""
 
 _NO_MATTER = ("out", "csv", "cache", "n_jobs", "cluster", "report_only")
 """Settings that change no figure."""
@@ -90,9 +93,7 @@ def other_settings(folder: Path, config: Any) -> bool:
     return before != {name: value for name, value in recorded_settings(config).items() if name not in _NO_MATTER}
 
 
-def write_tables(
-    folder: Path, tables: Mapping[str, tuple[Sequence[str], Sequence[Path] | Sequence[Sequence[Any]]]], config: Any
-) -> None:
+def write_tables(folder: Path, tables: Mapping[str, Table], config: Any) -> None:
     """Write the tables of a study and its record; what they would replace and do not contain is kept.
 
     Args:

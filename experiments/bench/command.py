@@ -131,16 +131,19 @@ def _bench(config: BenchConfig) -> int:
 
 
 def _learning(settings: Settings, config: BenchConfig) -> Iterator[Measurement]:
+    folder = _study_of(config)
+    if folder is None:
+        looked = ", ".join(map(str, _STUDIES if config.study is None else (config.study,)))
+        print(f"learning: {looked} holds no study.csv; `equirl benchmark rl` writes one", file=sys.stderr)
+        return iter(())
+    print(f"learning: read from {folder}", file=sys.stderr)
+    return read_learning(folder, settings)
+
+
+def _study_of(config: BenchConfig) -> Path | None:
+    """Return the folder of the learning study, if there is one."""
     folders = _STUDIES if config.study is None else (config.study,)
-    for folder in folders:
-        if (folder / "study.csv").exists():
-            print(f"learning: read from {folder}", file=sys.stderr)
-            return read_learning(folder, settings)
-    print(
-        f"learning: {' and '.join(map(str, folders))} holds no study.csv; `equirl benchmark rl` writes one",
-        file=sys.stderr,
-    )
-    return iter(())
+    return next((folder for folder in folders if (folder / "study.csv").exists()), None)
 
 
 _STUDIES = (Path("logs/benchmark/rl"), Path("experiments/results/gridworld_7x7"))

@@ -35,7 +35,8 @@ def check_ready(config: ModelConfig) -> None:
         make_prompts(words, config.prompts)
         if [other.name for other in groups].count(words.name) > 1:
             raise ValueError(
-                f"two word groups are called {words.name!r}, and would be taken for one; rename one of the files"
+                f"two word groups are called {words.name!r}, and would be taken for one; name each once, or rename one "
+                "of the files"
             )
     if any(split_method(method)[0] == "equizero" for method in config.method):
         _check_score(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -10,8 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from equirl.experiments.checks import whole_number
 from equirl.experiments.extras import VISION, needed
+from equirl.experiments.modes import evaluating, seeded
 from equirl.experiments.vision import efficientnet
+from equirl.experiments.vision.labelled_images import check_labels
 from equirl.names import unknown_name_message
 
 __all__ = ["MODELS", "Classifier", "LinearHead", "SmallCNN", "inverted", "load_backbone", "preprocess"]
@@ -32,6 +36,9 @@ class Classifier(nn.Module):
         size: Rows and columns of an image.
         mean: Of each channel, subtracted from the images first.
         std: Of each channel, divided by then.
+
+    Raises:
+        ValueError: Not a mean and a deviation for each channel, a deviation of 0, or a size below 1.
     """
 
     mean: Tensor
@@ -47,6 +54,9 @@ class Classifier(nn.Module):
         std: Sequence[float],
     ) -> None:
         super().__init__()
+        whole_number("size", size)
+        if len(mean) != len(std) or not np.isfinite([*mean, *std]).all() or 0 in std:
+            raise ValueError(f"each channel needs a mean and a deviation other than 0; got {list(mean)}, {list(std)}")
         self.feature_maps = features
         self.head = head
         self.classifier = classifier
@@ -73,16 +83,15 @@ class Classifier(nn.Module):
     @torch.no_grad()
     def pooled_length(self) -> int:
         """Return ``F``, the length of the pooled features."""
-        training = self.training
         blank = torch.zeros(1, 3, self.size, self.size, device=self.mean.device)
-        length = self.eval().pooled(self.maps(blank)).shape[1]
-        self.train(training)
-        return length
+        with evaluating(self):
+            return self.pooled(self.maps(blank)).shape[1]
 
     def trunk_digest(self) -> str:
-        """Return a digest of all weights but the last layer's, and of the preprocessing."""
+        """Return a digest of all layers and weights but the last layer's, and of the preprocessing."""
         total = hashlib.sha256(f"{self.size} {self.mean.flatten().tolist()} {self.std.flatten().tolist()}".encode())
         for part in (self.feature_maps, self.head):
+            total.update(re.sub(r" at 0x\w+", "", repr(part)).encode())  # layers without weights, too
             for name, value in part.state_dict().items():
                 total.update(name.encode())
                 total.update(value.detach().cpu().contiguous().numpy().tobytes())
@@ -93,7 +102,14 @@ class LinearHead(nn.Linear):
     """The last layer, ``[N, F] -> [N, K]``, fitted by logistic regression on features of a frozen network."""
 
     def fit(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """Fit to features ``[N, F]`` and integer labels ``[N]``, standardised first, with scikit-learn's solver."""
+        """Fit to features ``[N, F]`` and integer labels ``[N]``, standardised first, with scikit-learn's solver.
+
+        Raises:
+            ValueError: Another number of labels than of features, a label out of range, or labels of one class alone.
+        """
+        check_labels(labels, len(features), self.out_features)
+        if len(np.unique(labels)) < 2:
+            raise ValueError("a last layer is fitted on images of at least two classes; all labels are the same here")
         linear_model = needed("sklearn.linear_model", VISION)
         mean, std = features.mean(axis=0), features.std(axis=0) + 1e-6
         model = linear_model.LogisticRegression(C=0.05, max_iter=300)
@@ -139,10 +155,15 @@ def load_backbone(name: str, classes: int, seed: int = 0) -> Classifier:
         seed: Of new weights.
 
     Raises:
-        ValueError: An unknown name.
+        ValueError: An unknown name, or no classes.
         ModuleNotFoundError: A package is not installed; the message says what to type.
     """
-    torch.manual_seed(seed)
+    whole_number("classes", classes)
+    with seeded(seed):
+        return _backbone(name, classes)
+
+
+def _backbone(name: str, classes: int) -> Classifier:
     kind, _, which = name.partition(":")
     if name == "small-cnn":
         return Classifier(SmallCNN(), nn.AdaptiveAvgPool2d(1), LinearHead(64, classes), 32, _HALF, _HALF)
@@ -206,7 +227,13 @@ def preprocess(pixels: np.ndarray, size: int) -> Tensor:
 
     Returns:
         Floats from 0 to 1, ``[3, size, size]``.
+
+    Raises:
+        ValueError: Pixels of another kind or shape.
     """
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ValueError(f"an image is bytes [H, W, 3]; got {pixels.dtype} {list(pixels.shape)}")
+    whole_number("size", size)
     image_module = needed("PIL.Image", "pillow")
     height, width = pixels.shape[:2]
     scale = size / min(height, width)

@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 
+from equirl.experiments.outputs import check_output_file, check_output_folder
 from equirl.experiments.records import write_record
 from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
 from equirl.experiments.vision.config import DataConfig, FinetuneConfig, PlotConfig, SpeedConfig, ZeroShotConfig
@@ -28,6 +29,7 @@ examples:
   equirl vision finetune                                   EfficientNet-Lite0 on handwritten digits
   equirl vision finetune --model small-cnn --whole-steps 300 --seeds 3
   equirl vision zero-shot --invert --group c4 d4 --csv accuracy.csv
+  equirl vision zero-shot --invert --data fashion-mnist    clothes; on Debian: apt install dataset-fashion-mnist
   equirl vision zero-shot --model clip:openai/clip-vit-base-patch32 --data cifar100:cifar-100-python
   equirl vision finetune --data folder:photos --on-corrupt skip --method plain equizero --proxy-loss entropy confidence
   equirl vision plot --folder logs/vision/finetune --method plain lambda_equitune
@@ -68,9 +70,12 @@ def _study(config: ZeroShotConfig | FinetuneConfig) -> int:
 def _plot(config: PlotConfig) -> int:
     from equirl.experiments.vision.report import report_study
 
-    text, table, written = report_study(config.folder, config.method)
+    check_output_file(config.csv, "--csv")
+    if config.out is not None:
+        check_output_folder(config.out)
+    text, table, written = report_study(config.folder, config.method, config.out)
     print(text)
-    print(f"\nWritten to {config.folder}: {', '.join(written)}")
+    print(f"\nWritten to {config.out or config.folder}: {', '.join(written)}")
     write_csv(table, config.csv)
     return 0
 
@@ -78,6 +83,7 @@ def _plot(config: PlotConfig) -> int:
 def _speed(config: SpeedConfig) -> int:
     from equirl.experiments.vision.speed import SPEED_COLUMNS, speed_rows
 
+    check_output_file(config.csv, "--csv")
     write_csv(table_as_it_comes(SPEED_COLUMNS, speed_rows(config)), config.csv)
     if config.csv is not None:
         write_record(config.csv.with_suffix(".json"), config)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from equirl.experiments.checks import check_counts, check_names, check_positive
 from equirl.experiments.devices import check_device
+from equirl.experiments.outputs import check_output_file, check_output_folder
 from equirl.experiments.own_functions import own_function
 from equirl.experiments.vision.lambda_networks import LAMBDA_NETWORKS
 from equirl.experiments.vision.rotations import IMAGE_GROUPS
 from equirl.experiments.vision.symmetrized import LEVELS, METHODS, PROXY_LOSSES, READS, parts_of
 from equirl.experiments.vision.zero_shot import TEMPLATES
-from equirl.names import unknown_name_message
 
 __all__ = [
     "DataConfig",
@@ -74,12 +75,24 @@ class VisionConfig:
     threads: int = 1
     """Torch threads of each run."""
 
+    def __post_init__(self) -> None:
+        check_names("method", self.method, ("plain", *METHODS), may_repeat=True)
+        check_names("group of images", self.group, IMAGE_GROUPS, may_repeat=True, plural="groups of images")
+        check_names("level", self.level, LEVELS, may_repeat=True)
+        check_names("proxy loss", self.proxy_loss, may_repeat=True, plural="proxy losses")
+        check_names("λ-network", self.lambda_network, LAMBDA_NETWORKS, may_repeat=True)
+        check_names("thing for λ to read", self.reads, READS, may_repeat=True, plural="things for λ to read")
+        check_names("way with corrupt images", (self.on_corrupt,), ("refuse", "skip"))
+        check_counts(self, "labels", "seeds", "n_jobs", "threads")
+        if self.test_images < 0:
+            raise ValueError(f"test_images must be 0 (all) or more; got {self.test_images}")
+
 
 @dataclass(frozen=True)
 class ZeroShotConfig(VisionConfig):
     """Classifies images by the names of the classes."""
 
-    data: str = "fashion-mnist"
+    data: str = "mnist"
     """digits, mnist, fashion-mnist, cifar10:FOLDER, cifar100:FOLDER, folder:FOLDER, imagenetv2:FOLDER, hub:NAME,
     torchvision:NAME:FOLDER (`equirl vision data` says more)."""
     model: str = "bridge"
@@ -93,6 +106,14 @@ class ZeroShotConfig(VisionConfig):
     """Images without labels whose mean feature the bridge takes for the origin."""
     out: Path = Path("logs/vision/zero_shot")
     """Folder of tables, plots and TensorBoard's files."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(self, "centre_images")
+        check_names("template", self.templates)
+        for template in self.templates:
+            if "{}" not in template:
+                raise ValueError(f"the template {template!r} has no {{}} for the class name")
 
 
 @dataclass(frozen=True)
@@ -121,6 +142,13 @@ class FinetuneConfig(VisionConfig):
     out: Path = Path("logs/vision/finetune")
     """Folder of tables, plots, networks and TensorBoard's files."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(self, "head_images", "pretrain_steps", "batch_size", "accumulate")
+        check_counts(self, "whole_steps", least=0)
+        check_positive(self, "learning_rate")
+        check_names("mixed precision", (self.mixed_precision,), ("no", "fp16", "bf16"))
+
 
 @dataclass(frozen=True)
 class PlotConfig:
@@ -130,6 +158,8 @@ class PlotConfig:
     """Folder of the study."""
     method: tuple[str, ...] = ()
     """Methods to draw; by default all."""
+    out: Path | None = None
+    """Folder of the tables and figures; by default that of the study, whose own figures they replace."""
     csv: Path | None = None
     """CSV file of the accuracies drawn, one row for each method and angle."""
 
@@ -161,6 +191,14 @@ class SpeedConfig:
     """Torch device."""
     threads: int = 1
     """Torch threads."""
+
+    def __post_init__(self) -> None:
+        check_names("method", self.method, METHODS, may_repeat=True)
+        check_names("group of images", self.group, IMAGE_GROUPS, may_repeat=True, plural="groups of images")
+        check_names("level", self.level, LEVELS, may_repeat=True)
+        if self.rounds < 1 or min(self.batch, default=0) < 1:
+            raise ValueError(f"rounds and batch must be at least 1; got {self.rounds} and {list(self.batch)}")
+        check_counts(self, "threads")
 
 
 @dataclass(frozen=True)
@@ -217,40 +255,19 @@ def variants_of(config: VisionConfig) -> list[Variant]:
     return list(dict.fromkeys(found))
 
 
-def check_config(config: VisionConfig) -> None:
-    """Check what can be checked before anything is loaded.
+def check_config(config: ZeroShotConfig | FinetuneConfig) -> None:
+    """Check what depends on this machine, before anything is loaded: functions, the device, and places to write to.
 
     Raises:
-        ValueError: An unknown name, or a number out of its range.
+        ValueError: One of them cannot be used.
     """
-    for kind, given, known in (
-        ("method", config.method, ("plain", *METHODS)),
-        ("group of images", config.group, IMAGE_GROUPS),
-        ("level", config.level, LEVELS),
-        ("λ-network", config.lambda_network, LAMBDA_NETWORKS),
-        ("thing for λ to read", config.reads, READS),
-        ("way with corrupt images", (config.on_corrupt,), ("refuse", "skip")),
-    ):
-        for name in given:
-            if name not in known:
-                raise ValueError(unknown_name_message(kind, name, known))
     for name in config.proxy_loss:
         proxy_loss_of(name)
-    numbers = {"labels": min(config.labels, default=0), "seeds": config.seeds, "n_jobs": config.n_jobs}
-    numbers |= {"threads": config.threads}
-    if isinstance(config, ZeroShotConfig):
-        numbers |= {"centre_images": config.centre_images}
-    if isinstance(config, FinetuneConfig):
-        numbers |= {"head_images": config.head_images, "pretrain_steps": config.pretrain_steps}
-        numbers |= {"batch_size": config.batch_size, "accumulate": config.accumulate}
-        if config.mixed_precision not in ("no", "fp16", "bf16"):
-            raise ValueError(unknown_name_message("mixed precision", config.mixed_precision, ("no", "fp16", "bf16")))
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1; got {number}")
-    if config.test_images < 0:
-        raise ValueError(f"test_images must be 0 (all) or more; got {config.test_images}")
     check_device(config.device)
+    check_output_folder(config.out)
+    check_output_file(config.csv, "--csv")
+    if config.cache is not None:
+        check_output_folder(config.cache, "--cache")
 
 
 def proxy_loss_of(name: str) -> str | Callable[[Any], Any]:

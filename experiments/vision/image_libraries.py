@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,10 @@ def of_the_hub(name: str, split: str) -> ImageSet:
     """
     datasets = needed("datasets", "datasets")
     name, _, column = name.partition(":")
-    table = datasets.load_dataset(name, split=split)
+    try:
+        table = datasets.load_dataset(name, split=split)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"hub:{name} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     kinds = {key: type(value).__name__ for key, value in table.features.items()}
     images = [key for key, kind in kinds.items() if kind == "Image"]
     labels = [key for key, kind in kinds.items() if kind == "ClassLabel" and column in ("", key)]
@@ -66,5 +70,7 @@ def of_torchvision(name: str, split: str) -> ImageSet:
         labels, classes = np.array(table.targets), tuple(str(name) for name in table.classes)
     except (AttributeError, TypeError, RuntimeError) as error:
         raise ValueError(f"torchvision:{name} cannot be loaded: {error}") from error
-    content = f"{Path(folder).resolve()} {len(labels)}"
+    pixels = getattr(table, "data", None)  # where all of them are in memory
+    digest = "" if pixels is None else hashlib.sha256(np.asarray(pixels).tobytes()).hexdigest()
+    content = f"{Path(folder).resolve()} {len(labels)} {digest}"
     return ImageSet(f"torchvision:{which}", labels, classes, lambda row: as_pixels(table[row][0]), content)

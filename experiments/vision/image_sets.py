@@ -64,6 +64,8 @@ def load_images(name: str, split: str) -> ImageSet:
         "folder": folder_of_classes,
         "imagenetv2": imagenetv2,
     }
+    if colon and not folder:
+        raise ValueError(f"image set {name!r} names nothing after the colon; write {kind}:FOLDER or {kind}:NAME")
     if colon and kind == "hub":
         return of_the_hub(folder, split)
     if colon and kind == "torchvision":
@@ -109,6 +111,11 @@ def _fashion(folder: Path, split: str) -> ImageSet:
                 "dataset-fashion-mnist), or name the folder of the files: fashion-mnist:FOLDER"
             )
     pixels, labels = (_idx(path) for path in paths)
+    if pixels.ndim != 3 or labels.shape != pixels.shape[:1]:
+        raise ValueError(
+            f"{paths[0]} holds {list(pixels.shape)} and {paths[1]} {list(labels.shape)}; there should be images [N, H, "
+            "W] and a label for each"
+        )
     return _gray("fashion-mnist", pixels, labels, _FASHION_NAMES)
 
 
@@ -119,7 +126,7 @@ def _idx(path: Path) -> np.ndarray:
             content = file.read()
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is no whole gzipped file: {error}") from error
-    if content[:3] != b"\x00\x00\x08":
+    if content[:3] != b"\x00\x00\x08" or len(content) < 4 + 4 * content[3]:
         raise ValueError(f"{path} is no IDX file of bytes: it begins with {content[:4]!r}")
     axes = content[3]
     shape = np.frombuffer(content, ">u4", axes, 4)
@@ -138,13 +145,32 @@ def _cifar(
         raise FileNotFoundError(
             f"{folder} has no files of {name}: {', '.join(train if split == 'train' else test)}, meta"
         )
-    parts = [_unpickled(path) for path in paths]
-    pixels = np.concatenate([part[b"data"] for part in parts]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    labels = np.concatenate([np.array(part[label_key]) for part in parts])
-    names = _unpickled(meta)[b"label_names" if name == "cifar10" else b"fine_label_names"]
+    parts = [_cifar_part(path, label_key) for path in paths]
+    pixels = np.concatenate([data for data, _ in parts])
+    labels = np.concatenate([of_part for _, of_part in parts])
+    key = b"label_names" if name == "cifar10" else b"fine_label_names"
+    try:
+        classes = tuple(word.decode().replace("_", " ") for word in _unpickled(meta)[key])
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{meta} has no {key.decode()}, the names of the classes") from error
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    classes = tuple(word.decode().replace("_", " ") for word in names)
     return ImageSet(name, labels, classes, lambda row: pixels[row], digest)
+
+
+def _cifar_part(path: Path, label_key: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images ``[N, 32, 32, 3]`` and the labels ``[N]`` of one file of CIFAR."""
+    content = _unpickled(path)
+    try:
+        data, labels = np.asarray(content[b"data"]), np.array(content[label_key])
+        pixels = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} has no images and labels of CIFAR ({type(error).__name__}: {error})") from error
+    if data.dtype != np.uint8 or labels.shape != (len(pixels),):
+        raise ValueError(
+            f"{path} has {len(pixels)} images of {data.dtype} and labels {list(labels.shape)}; there should be bytes, "
+            "and a label for each image"
+        )
+    return pixels, labels
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -162,5 +188,5 @@ def _unpickled(path: Path) -> dict[bytes, Any]:
     with path.open("rb") as file:
         try:
             return _ArraysOnly(file, encoding="bytes").load()  # type: ignore[no-any-return]
-        except (pickle.UnpicklingError, EOFError, AttributeError, UnicodeDecodeError) as error:
+        except (pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no file of the Python version of CIFAR: {error}") from error

@@ -6,16 +6,38 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-__all__ = ["CorruptImageError", "ImageSet", "split_of"]
+__all__ = ["CorruptImageError", "ImageSet", "check_labels", "split_of"]
 
 _TEST_SHARE = 0.4
 
 
 class CorruptImageError(ValueError):
     """A file that is no image; the message names it."""
+
+
+def check_labels(labels: Any, n_images: int, n_classes: int) -> None:
+    """Check labels: one whole number for each image, from 0 to the number of classes minus 1.
+
+    Args:
+        labels: The labels, an array or a tensor.
+        n_images: Number of images.
+        n_classes: Number of classes.
+
+    Raises:
+        ValueError: Another number of labels, labels that are not whole numbers, or labels out of range.
+    """
+    found = np.asarray(labels)
+    if found.shape != (n_images,):
+        raise ValueError(f"each of the {n_images} images needs one label; got labels of the shape {list(found.shape)}")
+    if found.dtype.kind not in "iu":
+        raise ValueError(f"labels are whole numbers, from 0 on; got {found.dtype}")
+    wrong = found[(found < 0) | (found >= n_classes)]
+    if len(wrong):
+        raise ValueError(f"labels of {n_classes} classes go from 0 to {n_classes - 1}; got {wrong[0]}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +51,9 @@ class ImageSet:
         read: Number of an image to its pixels, ``uint8 [H, W, 3]``.
         content: What makes it this set and no other: names, sizes and times of files, or a digest of the pixels.
         from_files: Whether an image may turn out not to be one.
+
+    Raises:
+        ValueError: Labels that are no numbers of classes.
     """
 
     name: str
@@ -37,6 +62,12 @@ class ImageSet:
     read: Callable[[int], np.ndarray]
     content: str
     from_files: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            check_labels(self.labels, len(self.labels), len(self.classes))
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from equirl import Aggregator, Orbit, Weighted, weight_network
+from equirl.experiments.checks import whole_number
 from equirl.names import unknown_name_message
 
 __all__ = ["LAMBDA_NETWORKS", "SHRUNK", "AttentionWeighted", "FeatureWeighted", "make_lambda", "shrink"]
@@ -60,8 +61,9 @@ def make_lambda(name: str, inputs: int) -> Aggregator:
         inputs: Length of what it reads of a view.
 
     Raises:
-        ValueError: An unknown name.
+        ValueError: An unknown name, or nothing to read.
     """
+    whole_number("inputs", inputs)
     if name == "attention":
         return AttentionWeighted(inputs)
     if name not in LAMBDA_NETWORKS:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from equirl import Aggregator
 from equirl.agents.files import written_whole
+from equirl.experiments.modes import seeded
 from equirl.experiments.runs import run_file
 from equirl.experiments.vision.board import board
 from equirl.experiments.vision.config import FinetuneConfig, Variant, proxy_loss_of
@@ -20,6 +21,7 @@ from equirl.experiments.vision.orbit_features import read_images
 from equirl.experiments.vision.rotations import image_action
 from equirl.experiments.vision.symmetrized import SymmetrizedClassifier, make_image_aggregator
 from equirl.experiments.vision.training import fit_lambda, train_images
+from equirl.experiments.weights import load_weights
 
 __all__ = ["fitted_model", "trained_network"]
 
@@ -35,7 +37,7 @@ def fitted_model(job: Job) -> SymmetrizedClassifier:
         return model
     path = _lambda_file(job)
     if path.exists():
-        aggregator.load_state_dict(torch.load(path, weights_only=True))
+        load_weights(aggregator, path)
         return model
     rows = bench.labelled_rows(variant.labels, seed)
     source = bench.labelled_source(variant.group)
@@ -69,7 +71,7 @@ def trained_network(job: Job) -> nn.Module:
         model = SymmetrizedClassifier(network, variant.group, aggregator, variant.level, fitted.reads)
     path = job.file("network").with_suffix(".pt")
     if path.exists():
-        model.load_state_dict(torch.load(path, weights_only=True))
+        load_weights(model, path)
         return model.eval()
     images = bench.labelled.subset(bench.labelled_rows(variant.labels, seed))
     action = image_action(variant.group, (3, network.size, network.size))
@@ -102,11 +104,11 @@ def trained_network(job: Job) -> nn.Module:
 
 
 def _aggregator(variant: Variant, inputs: int, seed: int) -> Aggregator:
-    torch.manual_seed(seed)
     if variant.method == "equizero":
         return make_image_aggregator("equizero", inputs, proxy_loss_of(variant.kind))
     if variant.method == "lambda_equitune":
-        return make_image_aggregator("lambda_equitune", inputs, lambda_network=variant.kind, reads=variant.reads)
+        with seeded(seed):
+            return make_image_aggregator("lambda_equitune", inputs, lambda_network=variant.kind, reads=variant.reads)
     return make_image_aggregator(variant.method, inputs)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from equirl.agents.files import written_whole
+from equirl.experiments.modes import evaluating
 from equirl.experiments.vision.classifiers import Classifier, preprocess
 from equirl.experiments.vision.labelled_images import ImageSet
 from equirl.experiments.vision.lambda_networks import shrink
@@ -120,7 +121,7 @@ class ViewFeatures:
 
     def _pieces(self, numbers: Sequence[int]) -> Iterator[tuple[slice, Tensor]]:
         for piece in numbers:
-            arrays = [np.load(self._file(piece, view)) for view in self.views]
+            arrays = [_loaded(self._file(piece, view)) for view in self.views]
             at = piece * PIECE
             yield slice(at, at + len(arrays[0])), torch.from_numpy(np.stack(arrays, axis=1))
 
@@ -142,26 +143,36 @@ class ViewFeatures:
         return self.folder / self.key / f"{piece:05d}-{view.replace(' ', '-')}.npy"
 
 
+def _loaded(path: Path) -> np.ndarray:
+    try:
+        found: np.ndarray = np.load(path)
+        return found
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete the file to compute its features again") from error
+
+
 def compute_missing(wanted: Sequence[ViewFeatures], n_jobs: int, progress: bool = True) -> None:
     """Compute what is not on disk yet, some files at a time; a stop loses only those begun.
 
     Args:
         wanted: What is needed.
-        n_jobs: Threads, each with torch's own number of them.
+        n_jobs: Threads, each with torch's own number of them. Networks are in evaluation mode meanwhile, and on the CPU
+            afterwards.
         progress: Whether to show a bar.
     """
     tasks = {(features.key, *task): (features, *task) for features in wanted for task in features.missing()}
     if not tasks:
         return
     for features in wanted:
-        features.classifier.to(features.device).eval()
+        features.classifier.to(features.device)
         if features.classifier.size >= _LARGE:
             features.classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Threads: torch lets go of the interpreter, and neither network nor images are copied.
     parallel = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator_unordered")
-    made = parallel(delayed(features.compute)(piece, view) for features, piece, view in tasks.values())
-    for _ in tqdm(made, total=len(tasks), desc="features", unit="file", disable=None if progress else True):
-        pass
+    with evaluating(*(features.classifier for features in wanted)):
+        made = parallel(delayed(features.compute)(piece, view) for features, piece, view in tasks.values())
+        for _ in tqdm(made, total=len(tasks), desc="features", unit="file", disable=None if progress else True):
+            pass
     for features in wanted:
         features.classifier.cpu()
 

@@ -25,9 +25,8 @@ def readable(images: ImageSet, on_corrupt: str, cache: Path) -> tuple[ImageSet, 
     if not images.from_files:
         return images, []
     path = cache / f"readable-{images.key}.json"
-    if path.exists():
-        corrupt: dict[str, str] = json.loads(path.read_text())
-    else:
+    corrupt = _remembered(path)
+    if corrupt is None:
         corrupt = {}
         for row in range(len(images)):
             try:
@@ -35,7 +34,7 @@ def readable(images: ImageSet, on_corrupt: str, cache: Path) -> tuple[ImageSet, 
             except CorruptImageError as error:
                 corrupt[str(row)] = str(error)
         with written_whole(path) as temporary:
-            temporary.write_text(json.dumps(corrupt, indent=1))
+            temporary.write_text(json.dumps(corrupt, indent=1), encoding="utf-8")
     if not corrupt:
         return images, []
     if on_corrupt != "skip":
@@ -44,3 +43,12 @@ def readable(images: ImageSet, on_corrupt: str, cache: Path) -> tuple[ImageSet, 
         )
     rows = [row for row in range(len(images)) if str(row) not in corrupt]
     return images.subset(rows), list(corrupt.values())
+
+
+def _remembered(path: Path) -> dict[str, str] | None:
+    """Return the images that could not be read, with what is said of each; ``None``: nobody has looked yet."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or damaged: looked at again
+        return None
+    return found if isinstance(found, dict) else None

@@ -13,11 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from equirl.agents.files import written_whole
-from equirl.experiments.vision.rotations import view_names
+from equirl.experiments.study_files import read_study
+from equirl.experiments.vision.rotations import IMAGE_GROUPS, view_names
 from equirl.names import unknown_name_message
 
 __all__ = ["report_study"]
 
+_COMMAND = "equirl vision zero-shot` or `finetune"
 _VARIANT = ["group", "method", "level", "kind", "reads", "trained", "labels"]
 _NAMES = {
     "plain": "plain",
@@ -27,36 +29,49 @@ _NAMES = {
 }
 
 
-def report_study(folder: Path, methods: Sequence[str] = ()) -> tuple[str, pd.DataFrame, list[str]]:
+def report_study(
+    folder: Path, methods: Sequence[str] = (), out: Path | None = None
+) -> tuple[str, pd.DataFrame, list[str]]:
     """Write ``summary.md``, ``accuracy.png`` and, where they have views to weigh, ``weights.png``, ``reliability.png``.
+
+    Args:
+        folder: The study's folder.
+        methods: Methods to draw; none: all.
+        out: Folder of the files; by default the study's.
 
     Returns:
         The summary, the accuracies that it is made from, and the names of the files.
 
     Raises:
         FileNotFoundError: There is no study in the folder.
-        ValueError: A method that the study has not.
+        ValueError: A method that the study has not, or a CSV that is damaged.
     """
     if not (folder / "study.csv").exists():
         raise FileNotFoundError(f"{folder} has no study.csv; `equirl vision zero-shot` or `finetune` writes one")
-    study = _read(folder / "study.csv")
+    study = _read(folder / "study.csv", "angle", ("accuracy", "same", "seed"))
     for method in methods:
         if method not in set(study.method):
             raise ValueError(unknown_name_message(f"method in {folder}", method, set(study.method)))
     study, weights, reliability = (
-        _of(table, methods) for table in (study, _read(folder / "weights.csv"), _read(folder / "reliability.csv"))
+        _of(table, methods)
+        for table in (
+            study,
+            _read(folder / "weights.csv", "view", ("mean", "low", "high", "largest"), may_be_empty=True),
+            _read(folder / "reliability.csv", "method", ("tenth", "upright", "accuracy"), may_be_empty=True),
+        )
     )
-    errors = pd.read_csv(folder / "errors.csv")
+    errors = read_study(folder / "errors.csv", ("group", "n", "mean", "largest"), _COMMAND, may_be_empty=True)
+    out = out or folder
     text = "\n\n".join(filter(None, [_table(study), _choices(weights, reliability), _errors(errors)]))
-    with written_whole(folder / "summary.md") as temporary:
-        temporary.write_text(text + "\n")
+    with written_whole(out / "summary.md") as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
     figures = {"accuracy": _draw_accuracy(study)}
     if len(weights):
         figures["weights"] = _draw_weights(weights)
     if len(reliability):
         figures["reliability"] = _draw_reliability(reliability)
     for name in ("accuracy", "weights", "reliability"):
-        path = folder / f"{name}.png"
+        path = out / f"{name}.png"
         if name in figures:
             with written_whole(path) as temporary:
                 figures[name].savefig(temporary, dpi=150, format="png")
@@ -65,8 +80,16 @@ def report_study(folder: Path, methods: Sequence[str] = ()) -> tuple[str, pd.Dat
     return text, study, ["summary.md", *(f"{name}.png" for name in figures)]
 
 
-def _read(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={"angle": str, "view": str})
+def _read(path: Path, named: str, numbers: Sequence[str], may_be_empty: bool = False) -> pd.DataFrame:
+    columns = (*_VARIANT, named, *numbers)
+    table = read_study(
+        path, columns, _COMMAND, numbers=numbers, may_be_empty=may_be_empty, dtype={"angle": str, "view": str}
+    )
+    for kind, known in (("group", IMAGE_GROUPS), ("method", _NAMES)):
+        for name in table[kind].unique():
+            if name not in known:
+                raise ValueError(f"{path}: {unknown_name_message(kind, name, known)}")
+    return table
 
 
 def _of(table: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from equirl import Representation, cyclic_group, dihedral_group, image_representation
+from equirl.experiments.checks import whole_number
 from equirl.names import unknown_name_message
 from equirl.representations import Tree
 
@@ -34,7 +35,7 @@ class InterpolatedRotations(Representation):
 
     def __init__(self, n: int, shape: Sequence[int]) -> None:
         super().__init__()
-        if n % 4:
+        if whole_number("the order", n) % 4:
             raise ValueError(f"interpolated rotations come in multiples of 4, so that quarter turns are exact; got {n}")
         if len(shape) != 3 or shape[1] != shape[2]:
             raise ValueError(f"rotations need square images [channels, size, size], not {list(shape)}")
@@ -124,7 +125,16 @@ def rotate(images: Tensor, degrees: float | Tensor) -> Tensor:
     Args:
         images: ``[B, C, S, S]``.
         degrees: One angle, or one for each image, ``[B]``.
+
+    Raises:
+        ValueError: Images that are not square, another number of angles, or angles that are not finite.
     """
+    if images.ndim != 4 or images.shape[2] != images.shape[3]:
+        raise ValueError(f"images to turn are square, [B, C, S, S]; got {list(images.shape)}")
+    if isinstance(degrees, Tensor) and degrees.shape != images.shape[:1]:
+        raise ValueError(f"each of {len(images)} images needs an angle; got {list(degrees.shape)}")
+    if not bool(torch.as_tensor(degrees).isfinite().all()):
+        raise ValueError(f"angles must be finite numbers; got {degrees}")
     if not isinstance(degrees, Tensor):
         quarters, rest = divmod(degrees, 90)
         if rest == 0:

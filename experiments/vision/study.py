@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 from joblib import Parallel, delayed
 
-from equirl.experiments.records import write_record
-from equirl.experiments.runs import Rows, gather_runs, run_missing, write_rows
+from equirl.experiments.outputs import Table, write_tables
+from equirl.experiments.runs import Rows, run_missing
 from equirl.experiments.vision.answers import answers
 from equirl.experiments.vision.choices import (
     ERROR_COLUMNS,
@@ -21,7 +21,12 @@ from equirl.experiments.vision.choices import (
 from equirl.experiments.vision.config import check_config, variants_of
 from equirl.experiments.vision.jobs import Job, StudyConfig, workbench
 from equirl.experiments.vision.orbit_features import compute_missing
-from equirl.experiments.vision.processes import in_several_processes, join_processes, main_process_first
+from equirl.experiments.vision.processes import (
+    in_several_processes,
+    is_main_process,
+    join_processes,
+    main_process_first,
+)
 from equirl.experiments.vision.workbench import Workbench
 
 __all__ = ["COLUMNS", "run_study"]
@@ -37,7 +42,7 @@ def run_study(config: StudyConfig) -> pd.DataFrame:
     """Run what is not done yet; write the tables that ``report_study`` reads, and ``record.json``.
 
     Raises:
-        ValueError: Something unknown in the configuration, or too few images.
+        ValueError: Something in the configuration cannot be used here, or there are too few images.
     """
     check_config(config)
     join_processes(config.device)
@@ -66,11 +71,14 @@ def run_study(config: StudyConfig) -> pd.DataFrame:
     if whole:
         run_missing(whole, _accuracy_rows, _accuracy_file, COLUMNS, n_jobs)
     with main_process_first(config.device):
-        gather_runs([_accuracy_file(job) for job in jobs], COLUMNS, config.out / "study.csv")
-        gather_runs([_weight_file(job) for job in weighed], WEIGHT_COLUMNS, config.out / "weights.csv")
-        gather_runs([_reliability_file(job) for job in picked], RELIABILITY_COLUMNS, config.out / "reliability.csv")
-        write_rows(config.out / "errors.csv", ERROR_COLUMNS, error_rows(benches[0], config.group))
-        write_record(config.out / "record.json", config)
+        if is_main_process():
+            tables: dict[str, Table] = {
+                "study.csv": (COLUMNS, [_accuracy_file(job) for job in jobs]),
+                "weights.csv": (WEIGHT_COLUMNS, [_weight_file(job) for job in weighed]),
+                "reliability.csv": (RELIABILITY_COLUMNS, [_reliability_file(job) for job in picked]),
+                "errors.csv": (ERROR_COLUMNS, error_rows(benches[0], config.group)),
+            }
+            write_tables(config.out, tables, config)
     return pd.read_csv(config.out / "study.csv")
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from equirl import Aggregator, Chunking, Mean, Orbit, Select, trivial_representation
+from equirl.experiments.modes import evaluating
 from equirl.experiments.vision.classifiers import Classifier
 from equirl.experiments.vision.lambda_networks import SHRUNK, make_lambda, shrink
 from equirl.experiments.vision.rotations import image_action
@@ -63,15 +64,14 @@ class SymmetrizedClassifier(nn.Module):
         self.level = level
         self.reads = reads
         self.images = image_action(group, shape)
-        with torch.no_grad():
-            training = classifier.training
-            maps = classifier.eval().maps(torch.zeros(1, *shape, device=classifier.mean.device))
+        with torch.no_grad(), evaluating(classifier):
+            maps = classifier.maps(torch.zeros(1, *shape, device=classifier.mean.device))
             n_classes = classifier.logits_of_maps(maps).shape[1]
-            classifier.train(training)
         self.logits = trivial_representation(self.images.group, (n_classes,))
         self.on_maps = image_action(group, maps.shape[1:]) if level == "maps" else None
         if self.on_maps is not None:
-            _check_head(classifier, torch.rand_like(maps))
+            numbers = torch.Generator().manual_seed(0)
+            _check_head(classifier, torch.rand(maps.shape, generator=numbers).to(maps))
         self._chunking = Chunking([classifier])
 
     def forward(self, images: Tensor) -> Tensor:
@@ -174,12 +174,11 @@ def _no_images() -> Tensor:
 @torch.no_grad()
 def _check_head(classifier: Classifier, maps: Tensor) -> None:
     """Check that the head makes the same of maps and of turned and mirrored maps."""
-    training = classifier.training
-    pooled = classifier.eval().pooled(maps)
-    for moved in (maps.rot90(1, (2, 3)), maps.flip(3)):
-        if not torch.allclose(classifier.pooled(moved), pooled, atol=1e-4, rtol=1e-3):
-            raise ValueError(
-                'level "maps" needs a head that does not see how maps are turned: a mean over places, and convolutions '
-                "of 1x1 at most; move the others to the feature maps"
-            )
-    classifier.train(training)
+    with evaluating(classifier):
+        pooled = classifier.pooled(maps)
+        turned = [classifier.pooled(moved) for moved in (maps.rot90(1, (2, 3)), maps.flip(3))]
+    if not all(torch.allclose(found, pooled, atol=1e-4, rtol=1e-3) for found in turned):
+        raise ValueError(
+            'level "maps" needs a head that does not see how maps are turned: a mean over places, and convolutions '
+            "of 1x1 at most; move the others to the feature maps"
+        )

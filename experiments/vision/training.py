@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from equirl.agents.files import written_whole
+from equirl.experiments.checks import whole_number
 from equirl.experiments.extras import VISION, needed
+from equirl.experiments.vision.labelled_images import check_labels
 from equirl.experiments.vision.processes import is_main_process
 from equirl.experiments.vision.symmetrized import SymmetrizedClassifier
+from equirl.experiments.weights import read_saved
 
 __all__ = ["fit_lambda", "take_views", "train_images"]
 
@@ -58,7 +62,22 @@ def fit_lambda(
 
     Returns:
         The least held-out loss.
+
+    Raises:
+        ValueError: Labels that are no classes, or of another number than the images; or a setting that means nothing.
+        TypeError: A model without λ.
     """
+    for name, number in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
+        whole_number(name, number)
+    _check_rate(learning_rate)
+    if not list(model.aggregator.parameters()):
+        raise TypeError(f"λ is fitted of a model with λ-equitune; this one has {type(model.aggregator).__name__}")
+    if not len(labels):
+        raise ValueError("λ is fitted on at least one labelled image; there are none")
+    for part, features in views.items():
+        if len(features) != len(labels):
+            raise ValueError(f"each image needs a label; got {len(features)} images ({part}) and {len(labels)} labels")
+    check_labels(labels, len(labels), model.logits.shape[0])
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=generator)
     n_held_out = max(1, round(_HELD_OUT * len(labels)))
@@ -67,9 +86,7 @@ def fit_lambda(
         fits = judged
     network = model.aggregator
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    resting = list(model.classifier.parameters())
-    for parameter in resting:
-        parameter.requires_grad_(False)
+    resting = [parameter for parameter in model.classifier.parameters() if parameter.requires_grad]
 
     def loss_of(rows: Tensor) -> Tensor:
         orbit = model.orbit(**{part: features[rows] for part, features in views.items()})
@@ -77,26 +94,30 @@ def fit_lambda(
 
     best, since = float("inf"), 0
     weights = copy.deepcopy(network.state_dict())
-    for epoch in range(epochs):
-        losses = []
-        for rows in fits[torch.randperm(len(fits), generator=generator)].split(batch_size):  # type: ignore[no-untyped-call]
-            loss = loss_of(rows)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses.append(loss.detach())
-        with torch.no_grad():
-            value = float(loss_of(judged))
-        if report is not None:
-            report(epoch, float(torch.stack(losses).mean()), value)
-        since += 1
-        if value < best:
-            best, since, weights = value, 0, copy.deepcopy(network.state_dict())
-        if since >= patience:
-            break
-    network.load_state_dict(weights)
     for parameter in resting:
-        parameter.requires_grad_(True)
+        parameter.requires_grad_(False)
+    try:
+        for epoch in range(epochs):
+            losses = []
+            for rows in fits[torch.randperm(len(fits), generator=generator)].split(batch_size):  # type: ignore[no-untyped-call]
+                loss = loss_of(rows)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                losses.append(loss.detach())
+            with torch.no_grad():
+                value = float(loss_of(judged))
+            if report is not None:
+                report(epoch, float(torch.stack(losses).mean()), value)
+            since += 1
+            if value < best:
+                best, since, weights = value, 0, copy.deepcopy(network.state_dict())
+            if since >= patience:
+                break
+    finally:
+        for parameter in resting:
+            parameter.requires_grad_(True)
+    network.load_state_dict(weights)
     return best
 
 
@@ -123,7 +144,7 @@ def train_images(
         read: Numbers of images ``[n]`` to the images, ``[n, 3, S, S]``.
         labels: Integers ``[N]``.
         seed: Of batches and turns.
-        steps: Gradient steps.
+        steps: Gradient steps, at least 1.
         learning_rate: Of AdamW, falling to zero along a half cosine.
         batch_size: Images on each device at once.
         accumulate: Batches in a gradient step.
@@ -133,7 +154,16 @@ def train_images(
         device: ``"cpu"``, or anything else: what ``accelerate`` finds, one or many.
         resume: File of the state; a training that was stopped goes on from it. To be removed by who keeps the result.
         report: Called every 50 steps with the step and the mean loss since.
+
+    Raises:
+        ValueError: No labels, negative ones, or a setting that means nothing.
     """
+    for name, number in (("steps", steps), ("batch_size", batch_size), ("accumulate", accumulate)):
+        whole_number(name, number)
+    _check_rate(learning_rate)
+    if not len(labels):
+        raise ValueError("a network is trained on at least one labelled image; there are none")
+    check_labels(labels, len(labels), int(labels.max()) + 1)
     accelerate = needed("accelerate", VISION)
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # of one process; several have one each
@@ -146,7 +176,7 @@ def train_images(
     rates: Any = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     done = 0
     if resume is not None and resume.exists():
-        state = torch.load(resume, map_location="cpu", weights_only=True)
+        state = read_saved(resume)
         model.load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         rates.load_state_dict(state["rates"])
@@ -195,6 +225,11 @@ def train_images(
             if report is not None:
                 report(step + 1, mean)
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False).eval()
+
+
+def _check_rate(learning_rate: float) -> None:
+    if not 0 <= learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be a finite number, 0 or more; got {learning_rate}")
 
 
 def _quiet(progress: str | None) -> bool | None:

@@ -23,6 +23,7 @@ from equirl.experiments.vision.readable import readable
 from equirl.experiments.vision.rotations import InterpolatedRotations, image_action, view_names
 from equirl.experiments.vision.training import train_images
 from equirl.experiments.vision.zero_shot import Bridge, load_zero_shot, read_class_names
+from equirl.experiments.weights import load_weights
 
 __all__ = ["Workbench"]
 
@@ -166,7 +167,7 @@ class Workbench:
         key = hashlib.sha256(f"{about} {n_processes()}".encode()).hexdigest()[:10]
         path = config.out / "models" / f"small-cnn-{self.seed}-{key}.pt"
         if path.exists():
-            classifier.load_state_dict(torch.load(path, weights_only=True))
+            load_weights(classifier, path)
             return
         resume = path.with_suffix(".part")
         with board(config.out / "tb" / path.stem) as note:

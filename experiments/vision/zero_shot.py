@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from equirl.experiments.checks import check_names
 from equirl.experiments.extras import VISION, needed
 from equirl.experiments.sentence_encoder import SentenceEncoder
 from equirl.experiments.vision import efficientnet
@@ -58,9 +59,13 @@ def read_class_names(path: Path | None, known: Sequence[str]) -> tuple[str, ...]
         if all(name.isdigit() for name in known):
             raise ValueError(f"the classes are called {', '.join(known[:3])} ...; name them with --class-names FILE")
         return tuple(known)
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"there is no file of class names {path}")
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text file in UTF-8: {error}") from error
+    names = tuple(line.strip() for line in lines if line.strip())
     if len(names) != len(known):
         raise ValueError(
             f"{path} has {len(names)} class names, the images have {len(known)} classes: {list(known)[:5]} ..."
@@ -78,9 +83,12 @@ def load_zero_shot(name: str, classes: Sequence[str], templates: Sequence[str] =
         templates: Texts with ``{}`` for a name; their vectors are averaged.
 
     Raises:
-        ValueError: An unknown name, a template without ``{}``, or weights that cannot be reached.
+        ValueError: An unknown name, no classes, a template without ``{}``, or weights that cannot be reached.
+        TypeError: One text in place of the classes or the templates.
         ModuleNotFoundError: A package is not installed; the message says what to type.
     """
+    check_names("class", classes, may_repeat=True, plural="classes")  # ImageNet has two cranes
+    check_names("template", templates)
     for template in templates:
         if "{}" not in template:
             raise ValueError(f"the template {template!r} has no {{}} for the class name")
