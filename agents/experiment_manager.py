@@ -1,65 +1,59 @@
-"""rl_zoo3's experiment manager, taught two things: to take a symmetry, and never to lose it in a search."""
+"""rl_zoo3's experiment manager, taught to take a symmetry, never to lose it in a search, and to name what is wrong."""
 
 from __future__ import annotations
 
+import shutil
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import rl_zoo3.exp_manager
+import rl_zoo3
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import get_class_by_name
-from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecMonitor
 
-from equirl.agents.methods import METHODS
-from equirl.agents.policies import POLICY_CLASSES, policy_with
+from equirl.agents.callbacks import SymmetryCallback
+from equirl.agents.loading import ALGORITHMS, load_agent
+from equirl.agents.minigrid_views import is_minigrid, put_on_view
+from equirl.agents.monitoring import monitored
+from equirl.agents.policy_choice import (
+    PLAIN,
+    PolicyChoice,
+    build_symmetries,
+    check_observations,
+    choose_policy,
+    describe_policy,
+    policy_kwargs_of,
+    symmetry_and_method,
+    without_symmetry_callback,
+)
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.vector_env import make_vectorized_env
-from equirl.names import unknown_name_message
+from equirl.envs.making import SYMMETRY_VIEWS
 
 __all__ = ["PLAIN", "EquirlExperimentManager", "PolicyChoice"]
-
-PLAIN = "plain"
-"""The method name of the baseline: SB3's own policy, no symmetrization."""
-
-_SYMMETRY_KEYS = ("symmetry", "method", "method_kwargs")
-_SYMMETRY_CALLBACK = "equirl.agents.SymmetryCallback"
-
-
-@dataclass(frozen=True)
-class PolicyChoice:
-    """Symmetry and method asked for on the command line; ``None`` keeps what the hyperparameter file says.
-
-    Raises:
-        ValueError: Unknown method; the message lists the known ones.
-    """
-
-    symmetry: str | None = None
-    method: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.method is not None and self.method not in (*METHODS, PLAIN):
-            raise ValueError(unknown_name_message("method", self.method, [*METHODS, PLAIN]))
 
 
 class EquirlExperimentManager(ExperimentManager):
     """rl_zoo3's ``ExperimentManager`` for policies with a symmetry.
 
-    Where rl_zoo3 replaces ``policy_kwargs`` as a whole (``-optimize``, ``--trial-id``), this one merges: what the
-    search samples wins, the rest stays, the symmetry first of all.
+    - Where rl_zoo3 replaces ``policy_kwargs`` as a whole (``-optimize``, ``--trial-id``), this one merges: what the
+      search samples wins, the rest stays, the symmetry first of all.
+    - MiniGrid's environments are looked at through the view of the symmetry.
+    - TensorBoard gets the curves of ``SymmetryCallback`` whenever the policy is equivariant.
+    - Errors name the environment, the agent or the hyperparameters that they come from, and leave no empty run behind.
 
     Args:
         *args: As for rl_zoo3.
-        choice: Symmetry and method asked for on the command line.
+        choice: Symmetry and method given on the command line.
         vectorized: Whether all environments are stepped as one batch, where there is such a form of them.
         **kwargs: As for rl_zoo3.
 
     Raises:
-        ValueError: ``choice`` names an unknown symmetry, asks for one with an algorithm that has no equivariant policy,
-            or asks for a method where no symmetry is known; or observations would be normalised or stacked behind the
-            policy's back.
+        ValueError: ``choice`` names an unknown symmetry, one for an algorithm that has no equivariant policy, or a
+            method where no symmetry is known; or observations would be normalised or stacked behind the policy's back.
     """
 
     def __init__(self, *args: Any, choice: PolicyChoice | None = None, vectorized: bool = False, **kwargs: Any) -> None:
@@ -67,21 +61,63 @@ class EquirlExperimentManager(ExperimentManager):
         self.choice = choice or PolicyChoice()
         self.vectorized = vectorized
 
+    def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
+        """Return the model and its hyperparameters; a run that cannot start leaves no folder behind.
+
+        Raises:
+            ValueError: An environment, an agent or hyperparameters that do not work; the message names them.
+        """
+        folder = Path(self.save_path)
+        was_there = folder.exists()
+        try:
+            result: tuple[BaseAlgorithm, dict[str, Any]] | None = super().setup_experiment()
+            return result
+        except Exception as error:
+            if not was_there:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise self._with_settings(error) from error
+
+    def learn(self, model: BaseAlgorithm) -> None:
+        """Train the model, with ``SymmetryCallback`` if its policy is equivariant and without it if not.
+
+        Raises:
+            ValueError: Training fails; the message names the hyperparameters that were given.
+        """
+        callbacks = [callback for callback in self.callbacks if not isinstance(callback, SymmetryCallback)]
+        if isinstance(model.policy, SymmetricPolicy):
+            found = [callback for callback in self.callbacks if isinstance(callback, SymmetryCallback)]
+            callbacks += found or [SymmetryCallback()]
+        self.callbacks = callbacks
+        try:
+            super().learn(model)
+        except Exception as error:
+            raise self._with_settings(error) from error
+
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
-        """Return the environments, in one batch where that is asked for, else as rl_zoo3 makes them."""
-        if not self.vectorized:
+        """Return the environments, in one batch where that is asked for, else as rl_zoo3 makes them.
+
+        Raises:
+            ValueError: The environment cannot be made; the message names it and its settings.
+        """
+        settings = self.eval_env_kwargs if eval_env else self.env_kwargs
+        try:
+            if self.vectorized:
+                return self._create_batch(n_envs, settings, eval_env or no_log)
+            if self.vec_env_class is SubprocVecEnv:  # errors in workers do not come here
+                self.vec_env_class = _first_here
             environments: VecEnv = super().create_envs(n_envs, eval_env, no_log)
             return environments
+        except Exception as error:
+            shown = f" with {', '.join(f'{key}={value!r}' for key, value in settings.items())}" if settings else ""
+            raise ValueError(
+                f"environment {self.env_name.gym_id}{shown} cannot be made: {type(error).__name__}: {error}"
+            ) from error
+
+    def _create_batch(self, n_envs: int, settings: dict[str, Any], no_log: bool) -> VecEnv:
         if self.env_wrapper is not None or self.frame_stack is not None or self.normalize:
             raise ValueError("--vec-env vectorized steps a whole batch; wrappers, stacks and normalize are not for it")
-        batch = make_vectorized_env(
-            self.env_name.gym_id,
-            n_envs,
-            self.seed,
-            self.eval_env_kwargs if eval_env else self.env_kwargs,
-            monitor=False,
-        )
-        file = None if eval_env or no_log else str(Path(self.save_path) / "0")
+        batch = make_vectorized_env(self.env_name.gym_id, n_envs, self.seed, settings, monitor=False)
+        file = None if no_log else str(Path(self.save_path) / "0")
         return VecMonitor(batch, file, info_keywords=tuple(self.monitor_kwargs.get("info_keywords", ())))
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -92,15 +128,62 @@ class EquirlExperimentManager(ExperimentManager):
         finally:
             self.trial_id = trial_id
         if self.storage and self.study_name and trial_id is not None:
-            sampled = self.load_trial(self.storage, self.study_name, trial_id)
-            sampled["policy_kwargs"] = {**_policy_kwargs(hyperparams), **sampled.get("policy_kwargs", {})}
+            sampled = self._read_trial(trial_id)
+            sampled["policy_kwargs"] = {**policy_kwargs_of(hyperparams), **sampled.get("policy_kwargs", {})}
             hyperparams.update(sampled)
             hyperparams.update(self.custom_hyperparams or {})
-        if self.choice != PolicyChoice():
-            self._choose_policy(hyperparams)
-        self._check_observations(hyperparams)
-        print(f"Policy: {hyperparams['policy']}, {_policy_kwargs(hyperparams)}")
+        if self.n_timesteps > 0:
+            hyperparams.setdefault("n_timesteps", self.n_timesteps)
+        for name, example in (("policy", "MlpPolicy"), ("n_timesteps", "50000")):
+            if name not in hyperparams:
+                raise ValueError(f"the hyperparameters have no {name}: add `{name}: {example}` in {self.config}")
+        agent = self._trained_policy()
+        self._choose_view(hyperparams)
+        if agent is None:
+            if self.choice != PolicyChoice():
+                choose_policy(hyperparams, self.choice, self.algo, self.env_name.gym_id)
+            self._keep_observations(hyperparams)
+            check_observations(hyperparams)
+            print(describe_policy(hyperparams, self.choice, self.env_name.gym_id))
+        else:
+            print(f"Policy: that of {self.trained_agent}: {agent}")
+        found = symmetry_and_method(hyperparams["policy"], policy_kwargs_of(hyperparams))["symmetry"]
+        if agent is None and found is None and "callback" in hyperparams:
+            hyperparams["callback"] = without_symmetry_callback(hyperparams["callback"])
+            if not hyperparams["callback"]:
+                del hyperparams["callback"]
         return hyperparams, OrderedDict(sorted(hyperparams.items()))
+
+    def _trained_policy(self) -> str | None:
+        """Return one line about the policy that training goes on with, ``None`` if it starts afresh."""
+        if not self.continue_training:
+            return None
+        if self.algo not in ALGORITHMS:
+            return f"a {self.algo} agent's"
+        policy = load_agent(self.trained_agent, algorithm=self.algo, device="cpu").policy
+        equivariant = "equivariant" if isinstance(policy, SymmetricPolicy) else "not equivariant"
+        return f"{type(policy).__name__}, {equivariant}"
+
+    def _choose_view(self, hyperparams: dict[str, Any]) -> None:
+        """Put MiniGrid's environments behind the view of the symmetry, unless the agent brings its wrappers along."""
+        if self.continue_training and "env_wrapper" in (self.custom_hyperparams or {}):
+            return
+        current = symmetry_and_method(hyperparams["policy"], policy_kwargs_of(hyperparams))["symmetry"]
+        symmetry = self.choice.symmetry or getattr(current, "name", current)
+        if symmetry in SYMMETRY_VIEWS and is_minigrid(self.env_name.gym_id):
+            put_on_view(hyperparams, self.env_name.gym_id, symmetry, replace=self._has_zoo_file())
+
+    def _keep_observations(self, hyperparams: dict[str, Any]) -> None:
+        """Normalise rewards alone where rl_zoo3's own file normalises observations and the policy has a symmetry."""
+        found = symmetry_and_method(hyperparams["policy"], policy_kwargs_of(hyperparams))["symmetry"]
+        if found is None or not self._has_zoo_file() or "normalize" in (self.custom_hyperparams or {}):
+            return
+        if hyperparams.get("normalize"):
+            hyperparams["normalize"] = {"norm_obs": False, "norm_reward": True}
+            print("Normalization of rewards only: normalised observations would undo the symmetry")
+
+    def _has_zoo_file(self) -> bool:
+        return Path(str(rl_zoo3.__file__)).parent in Path(self.config).parents
 
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
         # rl_zoo3 evaluates this string where only its own classes are known; a dotted path is importable anywhere.
@@ -108,10 +191,33 @@ class EquirlExperimentManager(ExperimentManager):
             name = hyperparams.get(key)
             if isinstance(name, str) and "." in name and all(part.isidentifier() for part in name.split(".")):
                 hyperparams[key] = get_class_by_name(name)
-        return super()._preprocess_hyperparams(hyperparams)
+        result, env_wrapper, callbacks, vec_env_wrapper = super()._preprocess_hyperparams(hyperparams)
+        return result, monitored(env_wrapper), callbacks, vec_env_wrapper
+
+    def _preprocess_action_noise(
+        self, hyperparams: dict[str, Any], saved_hyperparams: dict[str, Any], env: VecEnv
+    ) -> dict[str, Any]:
+        # The one place of rl_zoo3 where hyperparameters and spaces are known and no model is made yet.
+        result: dict[str, Any] = super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
+        build_symmetries(result, self.algo, env.observation_space, env.action_space)
+        return result
+
+    def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
+        try:
+            agent: BaseAlgorithm = super()._load_pretrained_agent(hyperparams, env)
+            return agent
+        except Exception as error:
+            raise ValueError(
+                f"{self.trained_agent} cannot be trained further in {self.env_name.gym_id}: {type(error).__name__}: "
+                f"{error}"
+            ) from error
 
     def hyperparameters_optimization(self) -> None:
-        """Run the search with ``policy_kwargs`` merged into what each trial samples."""
+        """Run the search with ``policy_kwargs`` merged into what each trial samples.
+
+        Raises:
+            ValueError: The storage cannot be used, or no trial came to its end.
+        """
         kept = dict(self._hyperparams.get("policy_kwargs") or {})
         samplers: dict[str, Any] = HYPERPARAMS_SAMPLER
         sampler = samplers[self.algo]
@@ -124,64 +230,40 @@ class EquirlExperimentManager(ExperimentManager):
         samplers[self.algo] = sample
         try:
             super().hyperparameters_optimization()
+        except Exception as error:
+            if "No trials are completed" in str(error):
+                raise ValueError(
+                    "no trial of the search came to its end: all were pruned or failed; more may do, --n-trials"
+                ) from error
+            raise self._with_settings(error) from error
         finally:
             samplers[self.algo] = sampler
 
-    def _check_observations(self, hyperparams: dict[str, Any]) -> None:
-        """Raise where rl_zoo3 would change the observations so that the symmetry no longer acts on them."""
-        if _symmetry_and_method(hyperparams["policy"], _policy_kwargs(hyperparams))["symmetry"] is None:
-            return
-        normalize = hyperparams.get("normalize")
-        settings = eval(normalize) if isinstance(normalize, str) else normalize  # as rl_zoo3 reads it
-        if settings and not (isinstance(settings, dict) and settings.get("norm_obs") is False):
-            raise ValueError(
-                "`normalize` rescales each coordinate of the observation by statistics of its own, which undoes the "
-                "symmetry; leave it out, or set it to {'norm_obs': False, 'norm_reward': True}"
-            )
-        if hyperparams.get("frame_stack"):
-            raise ValueError(
-                "`frame_stack` makes the observation several frames long, and a symmetry by name is of one frame. In "
-                "Python: VecFrameStack and policy_kwargs=dict(symmetry=equirl.stack_frames(symmetry, n_frames))"
-            )
+    def _read_trial(self, trial_id: int) -> dict[str, Any]:
+        where = f"--trial-id {trial_id} of the study {self.study_name!r} in {self.storage}"
+        try:
+            trial: dict[str, Any] = self.load_trial(self.storage, self.study_name, trial_id)
+            return trial
+        except IndexError as error:
+            raise ValueError(f"{where}: there are fewer trials; they are counted from 0") from error
+        except Exception as error:  # optuna's, or those of any database
+            raise ValueError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
 
-    def _choose_policy(self, hyperparams: dict[str, Any]) -> None:
-        policy_kwargs = _policy_kwargs(hyperparams)
-        current = _symmetry_and_method(hyperparams["policy"], policy_kwargs)
-        method = self.choice.method or current["method"] or "lambda_equitune"
-        if method == PLAIN:
-            if current["symmetry"] is not None:
-                hyperparams["policy"] = "MlpPolicy"
-            if hyperparams.get("callback") == _SYMMETRY_CALLBACK:
-                del hyperparams["callback"]
-        else:
-            if self.algo not in POLICY_CLASSES:
-                raise ValueError(
-                    f"--symmetry and --method are for --algo {', '.join(POLICY_CLASSES)}; got --algo {self.algo}"
-                )
-            symmetry = self.choice.symmetry or current["symmetry"]
-            if symmetry is None:
-                raise ValueError(
-                    f"no symmetry is known for {self.env_name.gym_id}: pass --symmetry NAME (`equirl envs` lists them)"
-                )
-            policy = policy_with(symmetry, method, self.algo)
-            hyperparams["policy"] = f"{policy.__module__}.{policy.__name__}"
-        kept = {key: value for key, value in policy_kwargs.items() if key not in _SYMMETRY_KEYS}
-        if method == current["method"] and "method_kwargs" in policy_kwargs:
-            kept["method_kwargs"] = policy_kwargs["method_kwargs"]
-        hyperparams["policy_kwargs"] = kept
+    def _with_settings(self, error: Exception) -> Exception:
+        """Return an error that also says which settings of the user's it may come from."""
+        given = [f"{key}:{value}" for key, value in (self.custom_hyperparams or {}).items() if key != "env_wrapper"]
+        sources = [f"-params {' '.join(given)}"] if given else []
+        if self.optimize_hyperparameters and self.storage:
+            sources.append(f"--storage {self.storage}")
+        if not self._has_zoo_file() and Path(__file__).parent not in Path(self.config).parents:
+            sources.append(f"-conf {self.config}")
+        if not sources:
+            return error
+        text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        return ValueError(f"{text} (given: {', '.join(sources)})")
 
 
-def _policy_kwargs(hyperparams: dict[str, Any]) -> dict[str, Any]:
-    value = hyperparams.get("policy_kwargs") or {}
-    # As a string it is Python, which rl_zoo3 evaluates in its own module; so do we, to be able to merge.
-    return dict(eval(value, dict(vars(rl_zoo3.exp_manager))) if isinstance(value, str) else value)
-
-
-def _symmetry_and_method(policy: str, policy_kwargs: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"symmetry": None, "method": None}
-    if "." in policy:
-        policy_class = get_class_by_name(policy)
-        if isinstance(policy_class, type) and issubclass(policy_class, SymmetricPolicy):
-            found.update(policy_class.fixed)
-    found.update({key: policy_kwargs[key] for key in found if key in policy_kwargs})
-    return found
+def _first_here(makers: list[Any], **kwargs: Any) -> VecEnv:
+    """Return environments in worker processes, after one was made in this process, where errors are seen."""
+    makers[0]().close()
+    return SubprocVecEnv(makers, **kwargs)

@@ -3,55 +3,66 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import LoadMonitorResultsError, load_results
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from equirl.agents.files import written_whole
 
-__all__ = ["draw_learning_curve", "summarize"]
+__all__ = ["draw_learning_curve", "draw_training_curve", "next_commands", "summarize"]
+
+_GRID = "equirl/GridWorld-v0"
+_MOST_EPISODES = 200
+_FEWEST_EPISODES = 5
+_N_ENVS = 5
 
 
-def summarize(manager: ExperimentManager, episodes: int) -> float | None:
+def summarize(manager: ExperimentManager, episodes: int | None = None, exactly: bool = False) -> float | None:
     """Evaluate the saved final agent, draw its learning curve, and print what a user wants to know next.
 
     Args:
         manager: The experiment manager that trained it.
-        episodes: Evaluation episodes.
+        episodes: Evaluation episodes. By default 200 in equirl's grid, whose episodes are short; elsewhere as many as
+            fit in a tenth of the steps of training, but at least 5 and at most 200.
+        exactly: Whether a success rate is required, which takes the 200 episodes everywhere.
 
     Returns:
         The success rate in [0, 1]; ``None`` if the environment does not report ``is_success``.
     """
     folder = Path(manager.save_path)
     model_file = folder / f"{manager.env_name}.zip"
-    environment = manager.create_envs(1, eval_env=True, no_log=True)
+    # Several at a time, for a policy takes little longer for several states than for one.
+    n_envs = 1 if manager.vec_env_class is not DummyVecEnv else _N_ENVS
+    environment = manager.create_envs(n_envs, eval_env=True, no_log=True)
     environment.seed(manager.seed + 1)  # other episodes than the evaluations during training saw
-    successes: list[bool] = []
-
-    def note_success(local: dict[str, Any], _: dict[str, Any]) -> None:
-        if local["done"] and "is_success" in local["info"]:
-            successes.append(bool(local["info"]["is_success"]))
-
     model = ALGOS[manager.algo].load(model_file, device=manager.device)
-    returns, _ = evaluate_policy(
-        model,
-        environment,
-        n_eval_episodes=episodes,
-        deterministic=manager.deterministic_eval,
-        callback=note_success,
-        return_episode_rewards=True,
-    )
+    if episodes is None and (exactly or manager.env_name.gym_id == _GRID):
+        episodes = _MOST_EPISODES
+    deterministic = manager.deterministic_eval
+    first = _FEWEST_EPISODES if episodes is None else episodes
+    returns, lengths, successes = _evaluate(model, environment, first, deterministic)
+    if episodes is None:
+        fitting = int(manager.n_timesteps / 10 / max(np.mean(lengths), 1))
+        more = min(fitting, _MOST_EPISODES) - first
+        if more > 0:
+            further = _evaluate(model, environment, more, deterministic)
+            returns, successes = returns + further[0], successes + further[2]
     environment.close()
     files = [("model", model_file), ("best model", folder / "best_model.zip")]
     if (evaluations := folder / "evaluations.npz").exists():
         files += [("evaluations", evaluations), ("learning curve", draw_learning_curve(evaluations))]
+    elif (curve := draw_training_curve(folder)) is not None:
+        files.append(("learning curve", curve))
     if manager.tensorboard_log:
         files.append(("TensorBoard logs", Path(manager.tensorboard_log)))
     print("\nFiles")
@@ -59,16 +70,29 @@ def summarize(manager: ExperimentManager, episodes: int) -> float | None:
         if path.exists():
             print(f"  {label:<17} {path}")
     print("Next")
-    if manager.tensorboard_log:
-        print(f"  {_program('tensorboard')} --logdir {Path(manager.tensorboard_log).parent}")
-    where = f"--algo {manager.algo} --env {manager.env_name.gym_id} -f {manager.log_folder}"
-    print(f"  {_program('equirl')} enjoy {where}")
-    print(f"Final agent over {episodes} episodes: mean return {np.mean(returns):.3f} ± {np.std(returns):.3f}")
+    for command in next_commands(manager):
+        print(f"  {command}")
+    print(f"Final agent over {len(returns)} episodes: mean return {np.mean(returns):.3f} ± {np.std(returns):.3f}")
     if not successes:
         return None
     rate = float(np.mean(successes))
     print(f"Success rate: {rate:.3f} ({sum(successes)} of {len(successes)} evaluation episodes)")
     return rate
+
+
+def next_commands(manager: ExperimentManager) -> list[str]:
+    """Return the commands that show the training and the agent, to be typed in the folder of the training."""
+    commands = []
+    if manager.tensorboard_log:
+        logs = shlex.quote(str(Path(manager.tensorboard_log).parent))
+        commands.append(f"{_program('tensorboard')} --logdir {logs}")
+    words = ["enjoy", "--algo", manager.algo, "--env", manager.env_name.gym_id, "-f", str(manager.log_folder)]
+    number = Path(manager.save_path).name.removeprefix(f"{manager.env_name}_")
+    # With -uuid a run has no number of its own.
+    words += ["--exp-id", number] if number.isdigit() else ["--run", str(manager.save_path)]
+    if packages := getattr(manager.args, "gym_packages", None):
+        words += ["--gym-packages", *packages]
+    return [*commands, f"{_program('equirl')} {shlex.join(words)}"]
 
 
 def draw_learning_curve(evaluations: Path) -> Path:
@@ -82,18 +106,87 @@ def draw_learning_curve(evaluations: Path) -> Path:
         values: NDArray[np.float64] = np.asarray(data["successes" if has_success else "results"], dtype=float)
     mean = values.mean(axis=1)
     half = 1.96 * values.std(axis=1) / np.sqrt(values.shape[1])
+    return _draw(
+        evaluations.with_name("learning_curve.png"),
+        steps,
+        mean,
+        (mean - half, np.minimum(mean + half, 1) if has_success else mean + half),
+        "success rate" if has_success else "return",
+        f"{evaluations.parent.name}: {values.shape[1]} episodes an evaluation, 95 % interval",
+    )
+
+
+def draw_training_curve(folder: Path) -> Path | None:
+    """Draw the episodes of training, in a short run that was never evaluated; ``None`` if none came to its end.
+
+    Success rate where all episodes report it, else return: the running mean over up to 100 episodes.
+
+    Args:
+        folder: The folder of the run, with the files of SB3's ``Monitor``.
+    """
+    try:
+        episodes = load_results(str(folder))
+    except LoadMonitorResultsError:
+        return None
+    if episodes.empty:
+        return None
+    has_success = "is_success" in episodes and bool(episodes["is_success"].notna().all())
+    values = episodes["is_success" if has_success else "r"].astype(float)
+    window = min(100, max(1, len(values) // 5))
+    mean = values.rolling(window, min_periods=1).mean().to_numpy()
+    return _draw(
+        folder / "learning_curve.png",
+        episodes["l"].cumsum().to_numpy(),
+        mean,
+        None,
+        "success rate" if has_success else "return",
+        f"{folder.name}: training episodes, mean over {window}",
+    )
+
+
+def _draw(
+    picture: Path,
+    steps: NDArray[Any],
+    mean: NDArray[np.float64],
+    band: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    quantity: str,
+    title: str,
+) -> Path:
+    from matplotlib.figure import Figure  # slow, so only when it is needed
+
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
-    axes.plot(steps, mean, marker="o", markersize=3)
-    axes.fill_between(steps, mean - half, np.minimum(mean + half, 1) if has_success else mean + half, alpha=0.2)
+    axes.plot(steps, mean, marker="o" if band else None, markersize=3)
+    if band is not None:
+        axes.fill_between(steps, *band, alpha=0.2)
     axes.set_xlabel("environment steps")
-    axes.set_ylabel("success rate" if has_success else "return")
-    axes.set_title(f"{evaluations.parent.name}: {values.shape[1]} episodes an evaluation, 95 % interval")
+    axes.set_ylabel(quantity)
+    axes.set_title(title)
     axes.grid(alpha=0.3)
-    picture = evaluations.with_name("learning_curve.png")
     with written_whole(picture) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
     return picture
+
+
+def _evaluate(
+    model: BaseAlgorithm, environment: VecEnv, episodes: int, deterministic: bool
+) -> tuple[list[float], list[int], list[bool]]:
+    """Return returns and lengths of episodes, and the successes of those that report them."""
+    successes: list[bool] = []
+
+    def note_success(local: dict[str, Any], _: dict[str, Any]) -> None:
+        if local["done"] and "is_success" in local["info"]:
+            successes.append(bool(local["info"]["is_success"]))
+
+    returns, lengths = evaluate_policy(
+        model,
+        environment,
+        n_eval_episodes=episodes,
+        deterministic=deterministic,
+        callback=note_success,
+        return_episode_rewards=True,
+    )
+    return list(returns), list(lengths), successes  # type: ignore[arg-type]
 
 
 def _program(name: str) -> str:
@@ -102,4 +195,4 @@ def _program(name: str) -> str:
     on_path = any(Path(folder) == beside.parent for folder in os.environ.get("PATH", "").split(os.pathsep))
     if on_path or not beside.exists():
         return name
-    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
+    return shlex.quote(os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside))

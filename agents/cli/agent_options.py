@@ -8,34 +8,91 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from rl_zoo3.utils import StoreDict
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
+from equirl.agents.cli.arguments import CommandParser, StoreSettings, device, existing_file, whole
+from equirl.agents.cli.runs import run_of
+from equirl.agents.cli.zoo import check_environment, import_packages, split_id
 from equirl.agents.loading import ALGORITHMS, load_agent
+from equirl.agents.minigrid_views import declared_view_settings, is_minigrid, view_settings
+from equirl.agents.normalization import check_normalization, symmetrize_statistics
+from equirl.agents.saved_statistics import load_replay_buffer, load_vecnormalize
+from equirl.agents.spaces import resolve_symmetry
 from equirl.envs import make_environment
+from equirl.names import unknown_name_message
+from equirl.symmetry import registered_symmetries
 
-__all__ = ["add_agent_options", "load", "make_environments"]
+__all__ = ["add_agent_options", "load", "make_environments", "parse_agent_options"]
+
+_LARGEST_SEED = 2**32 - 1000  # NumPy's is 2**32 - 1, and environments are seeded by seed + i
 
 
-def add_agent_options(parser: argparse.ArgumentParser) -> None:
+def add_agent_options(parser: CommandParser) -> None:
     """Add the options to a command's parser."""
-    parser.add_argument("model", metavar="MODEL.zip", type=Path, help="the agent, as SB3's save() wrote it")
-    parser.add_argument("--env", required=True, metavar="ENV", help="environment id")
+    parser.add_argument("model", metavar="MODEL.zip", type=_agent_file, help="the agent, as SB3's save() wrote it")
+    parser.add_argument("--env", required=True, metavar="ENV", help="environment id, or MODULE:ID for one of your own")
     parser.add_argument("--symmetry", required=True, metavar="NAME", help="`equirl envs` lists them")
     parser.add_argument("--algo", choices=sorted(ALGORITHMS), help="default: told from the file")
-    parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, metavar="KEY:VALUE", help="settings of ENV")
+    parser.add_argument("--env-kwargs", nargs="+", action=StoreSettings, metavar="KEY:VALUE", help="settings of ENV")
     parser.add_argument(
-        "--view-kwargs", nargs="+", action=StoreDict, metavar="KEY:VALUE", help="planes, mission, n_actions (MiniGrid)"
+        "--view-kwargs",
+        nargs="+",
+        action=StoreSettings,
+        metavar="KEY:VALUE",
+        help="planes, mission, n_actions (MiniGrid)",
     )
-    parser.add_argument("--frame-stack", type=int, metavar="N", help="frames that the agent sees at a time")
-    parser.add_argument("--vecnormalize", type=Path, metavar="FILE.pkl", help="saved VecNormalize of the agent")
-    parser.add_argument("--replay-buffer", type=Path, metavar="FILE.pkl", help="saved replay buffer of the agent")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--num-threads", type=int, default=1, help="torch threads (1)")
+    parser.add_argument("--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules that register ENV")
+    parser.add_argument("--frame-stack", type=whole(1), metavar="N", help="frames that the agent sees at a time")
+    parser.add_argument(
+        "--vecnormalize", type=existing_file("VecNormalize"), metavar="FILE.pkl", help="saved VecNormalize of the agent"
+    )
+    parser.add_argument(
+        "--symmetrize-statistics",
+        action="store_true",
+        help="average the statistics of --vecnormalize over the group; the agent sees slightly other observations",
+    )
+    parser.add_argument(
+        "--replay-buffer",
+        type=existing_file("a replay buffer"),
+        metavar="FILE.pkl",
+        help="saved replay buffer of the agent",
+    )
+    parser.add_argument("--seed", type=whole(0, most=_LARGEST_SEED), default=0)
+    parser.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--num-threads", type=whole(1), default=1, help="torch threads (1)")
+
+
+def parse_agent_options(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
+    """Return the parsed options, with the user's modules imported and the names checked.
+
+    Settings that are not given are those of the run, where the agent lies in the folder of one; a view's settings are
+    otherwise the declared ones.
+
+    Raises:
+        ValueError: A module that is not there, an environment or a symmetry that is not registered.
+    """
+    options = parser.parse_args(arguments)
+    run = run_of(options.model)
+    modules, options.env = split_id(options.env)
+    of_run = run.packages if run is not None and run.environment == options.env else []
+    import_packages([*dict.fromkeys([*options.gym_packages, *modules, *of_run])])
+    check_environment(options.env)
+    known = registered_symmetries()
+    if options.symmetry not in known:
+        raise ValueError(unknown_name_message("symmetry", options.symmetry, known))
+    if run is not None and run.environment == options.env:
+        if options.env_kwargs is None and run.environment_settings:
+            options.env_kwargs = run.environment_settings
+            print(f"Settings of {options.env}, as in the run: {options.env_kwargs}")
+        if options.view_kwargs is None and (found := view_settings(run.wrappers)):
+            options.view_kwargs = found
+            print(f"Settings of the view, as in the run: {found}")
+    if options.view_kwargs is None and is_minigrid(options.env):
+        options.view_kwargs = declared_view_settings(options.env, options.symmetry)
+    return options
 
 
 def make_environments(options: argparse.Namespace, n_envs: int) -> VecEnv:
@@ -43,23 +100,43 @@ def make_environments(options: argparse.Namespace, n_envs: int) -> VecEnv:
 
     Raises:
         FileNotFoundError: There is no such VecNormalize file.
-        ValueError: No such environment, or settings it does not take.
+        ValueError: No such environment, settings it does not take, or statistics of something else.
     """
 
     def make() -> gym.Env[Any, Any]:
-        return make_environment(
-            options.env, options.symmetry, view_kwargs=options.view_kwargs, **(options.env_kwargs or {})
-        )
+        try:
+            return make_environment(
+                options.env, options.symmetry, view_kwargs=options.view_kwargs, **(options.env_kwargs or {})
+            )
+        except Exception as error:  # settings that an environment does not take make it raise anything
+            given = {**(options.env_kwargs or {}), **(options.view_kwargs or {})}
+            shown = f" with {', '.join(f'{key}={value!r}' for key, value in given.items())}" if given else ""
+            raise ValueError(f"environment {options.env}{shown} cannot be made: {error}") from error
 
     environments: VecEnv = make_vec_env(make, n_envs, seed=options.seed)
     if options.vecnormalize is not None:
-        if not options.vecnormalize.exists():
-            raise FileNotFoundError(f"there is no VecNormalize at {options.vecnormalize}")
-        environments = VecNormalize.load(str(options.vecnormalize), environments)
-        environments.training = environments.norm_reward = False
+        environments = normalized = load_vecnormalize(options.vecnormalize, environments)
+        normalized.training = normalized.norm_reward = False
+        if normalized.norm_obs:
+            _check_statistics(options, normalized)
     if options.frame_stack is not None:
         environments = VecFrameStack(environments, options.frame_stack)
     return environments
+
+
+def _check_statistics(options: argparse.Namespace, normalized: VecNormalize) -> None:
+    if options.symmetrize_statistics:
+        symmetrize_statistics(normalized, options.symmetry)
+        return
+    symmetry = resolve_symmetry(options.symmetry, normalized.observation_space, normalized.action_space)
+    try:
+        check_normalization(normalized, symmetry)
+    except ValueError as error:
+        raise ValueError(
+            f"the statistics in {options.vecnormalize} are not symmetric under {symmetry.name}, and normalising by "
+            "them would undo the symmetry: --symmetrize-statistics averages them over the group (the agent then sees "
+            "slightly other observations)"
+        ) from error
 
 
 def load(options: argparse.Namespace, environments: VecEnv) -> BaseAlgorithm:
@@ -70,11 +147,17 @@ def load(options: argparse.Namespace, environments: VecEnv) -> BaseAlgorithm:
         ValueError: The file holds no agent, the agent does not fit the environment, or it takes no replay buffer.
     """
     torch.set_num_threads(options.num_threads)
-    model = load_agent(options.model, environments, options.algo, options.device)
+    model = load_agent(Path(options.model), environments, options.algo, options.device)
     if options.replay_buffer is not None:
         if not isinstance(model, OffPolicyAlgorithm):
             raise ValueError(f"{type(model).__name__} has no replay buffer; leave --replay-buffer out")
-        if not options.replay_buffer.exists():
-            raise FileNotFoundError(f"there is no replay buffer at {options.replay_buffer}")
-        model.load_replay_buffer(options.replay_buffer)
+        load_replay_buffer(model, options.replay_buffer)
     return model
+
+
+def _agent_file(text: str) -> Path:
+    read = existing_file("an agent, as SB3's save() wrote it")
+    try:
+        return read(text)
+    except argparse.ArgumentTypeError:
+        return read(f"{text}.zip") if Path(f"{text}.zip").is_file() else read(text)

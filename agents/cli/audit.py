@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from equirl.agents.audit import AUDIT_COLUMNS, AuditRow, audit_agent, draw_audit
-from equirl.agents.cli.agent_options import add_agent_options, load, make_environments
+from equirl.agents.cli.agent_options import add_agent_options, load, make_environments, parse_agent_options
+from equirl.agents.cli.arguments import CommandParser, check_output, new_file, whole
 from equirl.agents.files import written_whole
 
 __all__ = ["main"]
@@ -26,19 +27,19 @@ examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``equirl audit`` and return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="equirl audit", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(prog="equirl audit", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_agent_options(parser)
-    parser.add_argument("--episodes", type=int, default=100, metavar="N", help="episodes of each agent (100)")
-    parser.add_argument("--states", type=int, default=5_000, metavar="N", help="visited states (5000)")
-    parser.add_argument("--n-envs", type=int, default=10, metavar="N", help="environments at a time (10)")
+    parser.add_argument("--episodes", type=whole(1), default=100, metavar="N", help="episodes of each agent (100)")
+    parser.add_argument("--states", type=whole(10), default=5_000, metavar="N", help="visited states (5000)")
+    parser.add_argument("--n-envs", type=whole(1), default=10, metavar="N", help="environments at a time (10)")
     parser.add_argument("--stochastic", action="store_true", help="let the agents sample their actions")
     parser.add_argument("--proxy-loss", metavar="NAME", help="of equizero: max_value, novelty, ...")
     parser.add_argument("--reads", choices=("inputs", "features"), default="inputs", help="what λ reads (inputs)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row per agent")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="the picture; default: MODEL-audit.png")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--csv", type=new_file, metavar="FILE", help="write a row per agent")
+    parser.add_argument("--png", type=new_file, metavar="FILE", help="the picture; default: MODEL-audit.png")
+    options = parse_agent_options(parser, list(arguments))
+    picture = options.png or options.model.with_name(f"{options.model.stem}-audit.png")
+    check_output(picture, folder=False)
     environments = make_environments(options, options.n_envs)
     model = load(options, environments)
     equizero = {} if options.proxy_loss is None else {"proxy_loss": options.proxy_loss}
@@ -54,7 +55,6 @@ def main(arguments: Sequence[str]) -> int:
         progress=lambda name: print(f"{name}: {options.episodes} episodes ...", flush=True),
     )
     print(f"\n{_table(rows)}")
-    picture = options.png or options.model.with_name(f"{options.model.stem}-audit.png")
     draw_audit(rows, f"{options.env}, {options.symmetry}", picture)
     print(f"\nPlot written to {picture}")
     if options.csv is not None:
@@ -70,7 +70,7 @@ def _table(rows: list[AuditRow]) -> str:
         f"{'orientation-dependent':>21}"
     ]
     for row in rows:
-        interval = f"[{row.low:.2f}, {row.high:.2f}]"
+        interval = "-" if math.isnan(row.low) or math.isnan(row.high) else f"[{row.low:.2f}, {row.high:.2f}]"
         success = "-" if row.success_rate is None else f"{row.success_rate:.2f}"
         lines.append(
             f"{row.agent:<16} {row.mean_return:>9.2f}  {interval:<22} {success:>7}  {row.equivariance_error:>18.1e}  "

@@ -2,30 +2,60 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import runpy
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from equirl.agents.cli.zoo import DEFAULT_ENVIRONMENT, arguments_of, peek
+from equirl.agents.cli.arguments import CommandParser, check_output, device, whole
+from equirl.agents.cli.runs import Run, find_run, run_of
+from equirl.agents.cli.zoo import (
+    DEFAULT_ENVIRONMENT,
+    check_environment,
+    handed_over,
+    import_packages,
+    split_id,
+    statistics_of_any_age,
+)
 
 __all__ = ["main", "record"]
 
-_DEFAULTS = ("--algo", "dqn", "--env", DEFAULT_ENVIRONMENT, "-f", "logs")
+_DEFAULTS = {"algo": "dqn", "env": DEFAULT_ENVIRONMENT, "folder": "logs"}
+
+_TYPES = {
+    "n_timesteps": whole(1),
+    "n_envs": whole(1),
+    "num_threads": whole(1, -1),
+    "exp_id": whole(-1),
+    "load_checkpoint": whole(0),
+    "seed": whole(0, most=2**32 - 1000),
+    "verbose": whole(0),
+    "device": device,
+}
+
+_DOWNLOADED = "rl-trained-agents"
+"""The folder into which rl_zoo3 downloads agents; every other one has to be there."""
 
 _ENJOY_HELP = """\
 usage: equirl enjoy [options of rl_zoo3.enjoy]
 
-Shows a trained agent in a window and prints its returns and success rate.
+Shows a trained agent in a window and prints its returns and success rate. Where there is no display, it prints them
+only. The environment's settings, wrappers and modules are those of the run.
 
 most used (all of them: equirl enjoy --help-all):
   --env ID        default equirl/GridWorld-v0   -f DIR            folder of the runs, default logs
-  --exp-id N      which run (0: the latest)     --load-best       the best agent instead of the last
-  -n STEPS        default 1000                  --no-render       without a window
-  --seed N        random seed                   --env-kwargs K:V  settings of the environment
+  --exp-id N      which run (0: the latest)     --run DIR         the run's own folder, instead of -f and --exp-id
+  -n STEPS        default 1000                  --load-best       the best agent instead of the last
+  --seed N        random seed                   --no-render       without a window
+  --algo NAME     default dqn                   --env-kwargs K:V  settings of the environment
 
 examples:
   equirl enjoy -n 300
-  equirl enjoy --no-render -n 5000 --env-kwargs "goal:'south-east'"
+  equirl enjoy --no-render -n 5000 --env-kwargs goal:south-east
 """
 
 _RECORD_HELP = """\
@@ -35,9 +65,10 @@ Records a video (MP4) of a trained agent; by default into the run's folder, unde
 
 most used (all of them: equirl record --help-all):
   --env ID        default equirl/GridWorld-v0   -f DIR            folder of the runs, default logs
-  --exp-id N      which run (0: the latest)     --load-best       the best agent instead of the last
-  -n STEPS        default 1000                  -o DIR            folder of the video
-  --seed N        random seed
+  --exp-id N      which run (0: the latest)     --run DIR         the run's own folder, instead of -f and --exp-id
+  -n STEPS        default 1000                  --load-best       the best agent instead of the last
+  --seed N        random seed                   -o DIR            folder of the video
+  --algo NAME     default dqn
 
 examples:
   equirl record -n 200
@@ -53,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     from rl_zoo3.enjoy import enjoy  # slow, so only when it is needed
 
     # One torch thread: networks this small run slower on two.
-    with arguments_of("equirl enjoy", ["--num-threads", "1", *_passed_on(arguments)]):
+    with _for_zoo("equirl enjoy", arguments, {**_DEFAULTS, "num_threads": 1}):
         enjoy()
     return 0
 
@@ -63,18 +94,87 @@ def record(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(_RECORD_HELP, end="")
         return 0
+    import rl_zoo3.exp_manager  # noqa: F401  (what the script imports comes before its parser is replaced)
+
     # The module has no function to call.
-    with arguments_of("equirl record", _passed_on(arguments)):
+    with _for_zoo("equirl record", arguments, _DEFAULTS):
         runpy.run_module("rl_zoo3.record_video", run_name="__main__")
     return 0
 
 
-def _passed_on(arguments: Sequence[str]) -> list[str]:
-    if "--help-all" in arguments:
-        return ["--help"]
-    passed = [*_DEFAULTS, *arguments]
-    folder = Path(peek(passed, "-f", "--folder", default="")) / peek(passed, "--algo", default="")
-    # rl_zoo3 downloads agents into its own folder; every other one has to be there.
-    if "rl-trained-agents" not in folder.parts and not folder.is_dir():
-        raise FileNotFoundError(f"there are no runs in {folder}: train one with `equirl train`, or name the folder: -f")
-    return passed
+@contextmanager
+def _for_zoo(program: str, arguments: Sequence[str], defaults: dict[str, Any]) -> Iterator[None]:
+    """Let a script of rl_zoo3's, run inside, find the run, its modules and the settings of its environment."""
+    import rl_zoo3.enjoy
+    import rl_zoo3.utils
+
+    parser = CommandParser(prog=program, add_help=False, allow_abbrev=False)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--help-all", action="store_true")
+    # record_video has no such option.
+    parser.add_argument("--gym-packages", nargs="+", default=[])
+    ours, theirs = parser.parse_known_args(arguments)
+    original = rl_zoo3.utils.get_model_path
+
+    def model_path(exp_id: int, folder: str, algo: str, *rest: Any) -> tuple[str, str, str]:
+        if ours.run is not None:  # the folder of an algorithm is a run, where -1 is the run's number
+            exp_id, folder, algo = -1, str(ours.run.parent), ours.run.name
+        found: tuple[str, str, str] = original(exp_id, folder, algo, *rest)
+        return found
+
+    modules: list[Any] = [rl_zoo3.utils, rl_zoo3.enjoy]
+    for module in modules:
+        module.get_model_path = model_path
+    try:
+        with (
+            handed_over(
+                program,
+                ["--help"] if ours.help_all else theirs,
+                check=lambda parsed: _complete(parsed, ours.run, ours.gym_packages),
+                defaults=defaults,
+                types=_TYPES,
+                other_options=("--run", "--gym-packages", "--help-all"),
+            ),
+            statistics_of_any_age(),
+        ):
+            yield
+    finally:
+        for module in modules:
+            module.get_model_path = original
+
+
+def _complete(parsed: argparse.Namespace, folder: Path | None, packages: Sequence[str]) -> None:
+    """Check the parsed arguments and take over from the run what they leave open, in place.
+
+    Raises:
+        ValueError: A mistake in them; the message names it.
+    """
+    from huggingface_sb3 import EnvironmentName
+
+    own, environment = split_id(str(getattr(parsed.env, "gym_id", parsed.env)))
+    import_packages([*packages, *own])
+    run: Run | None = None
+    if folder is not None:
+        run = run_of(folder / "agent.zip")
+        if run is None:
+            raise ValueError(f"--run {folder} is not the folder of one run, such as logs/dqn/CartPole-v1_1")
+        environment, parsed.algo = run.environment, str(run.arguments["algo"])
+    elif _DOWNLOADED not in Path(parsed.folder).parts:
+        run = find_run(parsed.folder, parsed.algo, environment, parsed.exp_id)
+    if run is not None:
+        import_packages(run.packages)
+        settings = {**run.environment_settings, **(parsed.env_kwargs or {})}
+        parsed.env_kwargs = settings or None
+    check_environment(environment)
+    parsed.env = EnvironmentName(environment)
+    if getattr(parsed, "output_folder", None):
+        check_output(Path(parsed.output_folder), folder=True)
+    if hasattr(parsed, "reward_log") and not parsed.no_render and not _has_display():
+        print("There is no display here, so the agent is not shown (--no-render); `equirl record` writes a video")
+        parsed.no_render = True
+
+
+def _has_display() -> bool:
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from equirl.agents.cli.zoo import hyperparameter_file
+from equirl.agents.cli.arguments import CommandParser
+from equirl.agents.cli.hyperparameters import hyperparameter_file
 from equirl.agents.spaces import resolve_symmetry
 from equirl.envs import DECLARED_SYMMETRIES, make_environment
 
@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``equirl envs`` and return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="equirl envs",
         description="List the environments with a declared symmetry: its name, its group and the group's order. "
         "MiniGrid's are seen through a view that the symmetry decides. Where starts are not symmetric, dynamics and "

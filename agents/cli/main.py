@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 import equirl
 from equirl.names import unknown_name_message
@@ -13,6 +14,9 @@ from equirl.names import unknown_name_message
 __all__ = ["main"]
 
 _GROUP = "equirl.commands"
+
+_LONGEST = 800
+"""Characters of a message that are shown."""
 
 _SUMMARIES = {
     "train": "train an agent (rl_zoo3), evaluate it, draw its learning curve",
@@ -65,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in commands:
         print(f"equirl: {unknown_name_message('command', name, commands)}", file=sys.stderr)
         return 2
+    _see_current_folder()
     try:
         command: Callable[[Sequence[str]], int] = commands[name].load()
         return command(rest)
@@ -74,12 +79,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("equirl: interrupted", file=sys.stderr)
         return 130
-    # AssertionError: rl_zoo3 reports missing files that way. NameError, SyntaxError: it evaluates KEY:VALUE as Python.
-    except (AssertionError, ImportError, NameError, OSError, SyntaxError, TypeError, ValueError) as error:
+    except SystemExit as end:  # how argparse and rl_zoo3 end
+        if isinstance(end.code, str):
+            print(f"equirl {name}: {end.code}", file=sys.stderr)
+            return 2
+        return int(end.code or 0)
+    except Exception as error:  # files and settings of users make the libraries raise errors of any kind
         if os.environ.get("EQUIRL_TRACEBACK"):
             raise
-        print(f"equirl {name}: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"equirl {name}: {_in_one_line(error)}", file=sys.stderr)
         return 2
+
+
+def _see_current_folder() -> None:
+    """Let modules in the current folder be imported, as ``python -m`` does; installed ones come first."""
+    try:
+        folder = str(Path.cwd())
+    except OSError:  # the folder has been deleted
+        return
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
+
+
+def _in_one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]} ..."
+    # rl_zoo3 reports missing files by AssertionError.
+    told = bool(text) and isinstance(error, (AssertionError, ImportError, OSError, TypeError, ValueError))
+    return f"{type(error).__name__}: {text}" + ("" if told else " (EQUIRL_TRACEBACK=1 shows where)")
 
 
 def _command_list(commands: dict[str, EntryPoint]) -> str:

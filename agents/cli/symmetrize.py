@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-from rl_zoo3.utils import StoreDict
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
-from equirl.agents.cli.agent_options import add_agent_options, load, make_environments
+from equirl.agents.cli.agent_options import add_agent_options, load, make_environments, parse_agent_options
+from equirl.agents.cli.arguments import CommandParser, StoreSettings, check_output, new_file, whole
 from equirl.agents.files import written_whole
 from equirl.agents.lambda_fit import LambdaFit
-from equirl.agents.methods import METHODS
+from equirl.agents.methods import METHODS, make_aggregator
 from equirl.agents.symmetrization import agent_symmetry, symmetrize_agent
 from equirl.agents.visited_states import replay_observations, rollout_observations
 
@@ -33,25 +35,29 @@ examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``equirl symmetrize`` and return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="equirl symmetrize", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_agent_options(parser)
     parser.add_argument("--method", choices=list(METHODS), default="equitune")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.zip")
+    parser.add_argument("-o", "--output", required=True, type=new_file, metavar="OUT.zip")
     parser.add_argument(
-        "--method-kwargs", nargs="+", action=StoreDict, metavar="KEY:VALUE", help="reads, hidden, proxy_loss, ..."
+        "--method-kwargs", nargs="+", action=StoreSettings, metavar="KEY:VALUE", help="reads, hidden, proxy_loss, ..."
     )
     fit = LambdaFit()
-    parser.add_argument("--states", type=int, default=10_000, metavar="N", help="states λ is fitted on (10000)")
+    parser.add_argument("--states", type=whole(10), default=10_000, metavar="N", help="states λ is fitted on (10000)")
     parser.add_argument("--objective", default=fit.objective, help="of λ: reproduce (default) or recognize")
-    parser.add_argument("--fit-steps", type=int, default=fit.steps, metavar="N", help=f"at most ({fit.steps})")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--fit-steps", type=whole(1), default=fit.steps, metavar="N", help=f"at most ({fit.steps})")
+    options = parse_agent_options(parser, list(arguments))
+    # SB3 appends .zip to names that have no ending.
+    output = options.output if options.output.suffix else options.output.with_suffix(".zip")
+    check_output(output, folder=False)
+    fit = LambdaFit(objective=options.objective, steps=options.fit_steps, seed=options.seed)
     environments = make_environments(options, n_envs=1)
     model = load(options, environments)
-    agent_symmetry(model, options.symmetry)  # a mistake shows before the rollouts
-    observations = None
     settings = options.method_kwargs or {}
+    _check(model, options.symmetry, options.method, settings)  # a mistake shows before the rollouts
+    observations = None
     if options.method == "lambda_equitune" or settings.get("proxy_loss") == "novelty":
         if options.replay_buffer is not None:
             observations = replay_observations(model, options.states, options.seed)
@@ -67,11 +73,27 @@ def main(arguments: Sequence[str]) -> int:
         options.method,
         settings,
         observations=observations,
-        fit=LambdaFit(objective=options.objective, steps=options.fit_steps, seed=options.seed),
+        fit=fit,
     )
-    # SB3 appends .zip to names that have no ending.
-    output = options.output if options.output.suffix else options.output.with_suffix(".zip")
     with written_whole(output) as temporary:
         symmetrized.save(temporary)
+    if (normalized := unwrap_vec_normalize(environments)) is not None and options.symmetrize_statistics:
+        statistics = output.with_name(f"{output.stem}-vecnormalize.pkl")
+        with written_whole(statistics) as temporary:
+            normalized.save(str(temporary))
+        print(f"Its statistics, without which it sees other observations: {statistics}")
     print(f"{type(symmetrized).__name__}, {options.symmetry}, {options.method}: {output}")
     return 0
+
+
+def _check(model: BaseAlgorithm, name: str, method: str, settings: dict[str, Any]) -> None:
+    """Raise what symmetrizing will, before states are collected for it.
+
+    Raises:
+        TypeError: As ``symmetrize_agent``.
+        ValueError: As ``symmetrize_agent``.
+    """
+    symmetry = agent_symmetry(model, name)
+    symmetrize_agent(model, name, "equitune")
+    if method == "lambda_equitune":
+        make_aggregator(method, settings, {"features": 1, "inputs": 1}, symmetry.observation)

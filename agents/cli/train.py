@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from equirl.agents.cli.zoo import DEFAULT_ENVIRONMENT, arguments_of, hyperparameter_file, peek
+from equirl.agents.cli.arguments import CommandParser, whole
+from equirl.agents.cli.zoo import handed_over, statistics_of_any_age
+from equirl.agents.policy_choice import PolicyChoice
 
 __all__ = ["main"]
 
@@ -17,22 +18,25 @@ usage: equirl train [--symmetry NAME] [--method NAME] [options of rl_zoo3.train]
 
 Trains a Stable-Baselines3 agent through rl_zoo3, evaluates the final agent, draws its learning curve, and says where
 everything is. Hyperparameters come from equirl's own file where it knows the environment, else from rl_zoo3's.
+MiniGrid's environments are looked at through the view of the symmetry.
 
 symmetry:
   --symmetry NAME          such as grid-c4, grid-d4 (`equirl envs` lists them); default: the hyperparameter file's
   --method NAME            equitune, lambda_equitune, equizero, canonical, or plain (SB3's own policy, for comparison)
 
 summary:
-  --summary-episodes N     evaluation episodes of the final agent (default 200; 0: no summary)
+  --summary-episodes N     evaluation episodes of the final agent (0: no summary; default: 200 in equirl/GridWorld-v0,
+                           elsewhere 5 or more, as many as fit in a tenth of the training steps)
   --require-success RATE   exit with 1 if the success rate of those episodes is lower
 
 most used of rl_zoo3 (all of them: equirl train --help-all):
   --algo NAME              default dqn          --env ID             default equirl/GridWorld-v0
   -n STEPS                 training steps       --seed N             random seed
-  --eval-freq STEPS        default 1000         --eval-episodes N    default 100
+  --eval-freq STEPS        default 25000        --eval-episodes N    default 5 (equirl/GridWorld-v0: 1000 and 100)
   -f DIR                   default logs         -tb DIR              TensorBoard, default logs/tensorboard
   -params KEY:VALUE ...    hyperparameters      -P                   progress bar
   -i MODEL.zip             continue training    --save-freq STEPS    checkpoints
+  -conf FILE.yml           your hyperparameters --gym-packages MODULE ...  modules that register worlds of your own
   --vec-env KIND           dummy, subproc, or vectorized (equirl/GridWorld-v0: all environments in array operations)
   -optimize --n-trials N   search; the symmetry stays               --num-threads N      torch threads, default 1
 
@@ -41,7 +45,8 @@ examples:
   equirl train --method plain -n 40000
   equirl train --method canonical --vec-env vectorized -params n_envs:8 gradient_steps:8
   equirl train --symmetry grid-c4 -params learning_rate:0.0005 "policy_kwargs:dict(net_arch=[256, 256])"
-  equirl train --env-kwargs size:9 "goal:'north-west'" -n 30000
+  equirl train --env-kwargs size:9 goal:north-west -n 30000
+  equirl train --env MiniGrid-Empty-8x8-v0 --algo ppo --symmetry minigrid-egocentric-z2
   equirl train -optimize --n-trials 20 --n-timesteps 8000
 """
 
@@ -51,25 +56,24 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(_HELP, end="")
         return 0
-    parser = argparse.ArgumentParser(prog="equirl train", add_help=False, allow_abbrev=False)
+    parser = CommandParser(prog="equirl train", add_help=False, allow_abbrev=False)
     parser.add_argument("--symmetry")
     parser.add_argument("--method")
-    parser.add_argument("--summary-episodes", type=int, default=200)
+    parser.add_argument("--summary-episodes", type=whole(0))
     parser.add_argument("--require-success", type=float)
     parser.add_argument("--help-all", action="store_true")
     parser.add_argument("--vec-env", choices=("dummy", "subproc", VECTORIZED), default="dummy")
     ours, theirs = parser.parse_known_args(arguments)
     if ours.vec_env != VECTORIZED:
         theirs += ["--vec-env", ours.vec_env]
+    choice = PolicyChoice(ours.symmetry, ours.method)
 
     import rl_zoo3.train  # slow, so only when it is needed
 
-    from equirl.agents.experiment_manager import EquirlExperimentManager, PolicyChoice
+    from equirl.agents.cli.train_arguments import DEFAULTS, TYPES, complete
+    from equirl.agents.experiment_manager import EquirlExperimentManager
     from equirl.agents.summary import summarize
 
-    choice = PolicyChoice(ours.symmetry, ours.method)
-    if choice != PolicyChoice() and (agent := peek(theirs, "-i", "--trained-agent", default="")):
-        raise ValueError(f"{agent} keeps the policy it was trained with: leave out --symmetry and --method, or -i")
     managers: list[EquirlExperimentManager] = []
 
     def make_manager(*args: Any, **kwargs: Any) -> EquirlExperimentManager:
@@ -81,28 +85,27 @@ def main(arguments: Sequence[str]) -> int:
     zoo: Any = rl_zoo3.train
     original = zoo.ExperimentManager
     zoo.ExperimentManager = make_manager
+    known = [option for action in parser._actions for option in action.option_strings]
     try:
-        with arguments_of("equirl train", ["--help"] if ours.help_all else [*_defaults(theirs), *theirs]):
+        with (
+            handed_over(
+                "equirl train",
+                ["--help"] if ours.help_all else theirs,
+                check=lambda parsed: complete(parsed, choice),
+                defaults=DEFAULTS,
+                types=TYPES,
+                other_options=known,
+            ),
+            statistics_of_any_age(),
+        ):
             zoo.train()
     finally:
         zoo.ExperimentManager = original
     manager = managers[0]
-    if manager.optimize_hyperparameters or ours.summary_episodes < 1:
+    if manager.optimize_hyperparameters or ours.summary_episodes == 0:
         return 0
-    success = summarize(manager, ours.summary_episodes)
+    success = summarize(manager, ours.summary_episodes, exactly=ours.require_success is not None)
     if ours.require_success is not None and (success is None or success < ours.require_success):
         print(f"The success rate is below the required {ours.require_success}.")
         return 1
     return 0
-
-
-def _defaults(arguments: Sequence[str]) -> list[str]:
-    """Return our defaults, to stand before the user's arguments: the last one counts."""
-    algorithm = peek(arguments, "--algo", default="dqn")
-    environment = peek(arguments, "--env", default=DEFAULT_ENVIRONMENT)
-    folder = peek(arguments, "-f", "--log-folder", default="logs")
-    defaults = ["--algo", algorithm, "--env", environment, "-f", folder, "-tb", f"{folder}/tensorboard"]
-    # One torch thread: networks this small run slower on two.
-    defaults += ["--num-threads", "1", "--eval-freq", "1000", "--eval-episodes", "100"]
-    ours = hyperparameter_file(algorithm, environment)
-    return defaults if ours is None else [*defaults, "-conf", str(ours)]

@@ -1,30 +1,33 @@
-"""What the subcommands share that hand over to rl_zoo3."""
+"""What the subcommands share that hand over to rl_zoo3: its scripts take their options from ``sys.argv`` alone."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
+import importlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
-import yaml
+import gymnasium as gym
 
 import equirl.envs  # noqa: F401  (registers our environments, as --gym-packages equirl.envs does)
+from equirl.agents.cli.arguments import CommandParser, StoreSettings
 
-__all__ = ["DEFAULT_ENVIRONMENT", "arguments_of", "folder_name", "hyperparameter_file", "peek"]
+__all__ = [
+    "DEFAULT_ENVIRONMENT",
+    "check_environment",
+    "folder_name",
+    "handed_over",
+    "import_packages",
+    "split_id",
+    "statistics_of_any_age",
+]
 
 DEFAULT_ENVIRONMENT = "equirl/GridWorld-v0"
 
-_HYPERPARAMETERS = Path(__file__).parents[1] / "hyperparams"
-
-
-def hyperparameter_file(algorithm: str, environment: str) -> Path | None:
-    """Return our hyperparameter file where it has an entry for the environment, else ``None``: rl_zoo3's own then."""
-    path = _HYPERPARAMETERS / f"{algorithm}.yml"
-    if not path.exists() or environment not in yaml.safe_load(path.read_text()):
-        return None
-    return path
+Check = Callable[[argparse.Namespace], None]
 
 
 def folder_name(environment: str) -> str:
@@ -32,19 +35,120 @@ def folder_name(environment: str) -> str:
     return environment.replace("/", "-")
 
 
-def peek(arguments: Sequence[str], *flags: str, default: str) -> str:
-    """Return the value that the arguments give an option of rl_zoo3's, without consuming it."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument(*flags, dest="value", default=default)
-    return str(parser.parse_known_args(arguments)[0].value)
+def split_id(environment: str) -> tuple[list[str], str]:
+    """Return the module to import, in a list, and the id, of an id in Gymnasium's form ``module:id``."""
+    module, colon, rest = environment.partition(":")
+    return ([module], rest) if colon else ([], environment)
+
+
+def import_packages(names: Sequence[str]) -> None:
+    """Import modules that register environments or symmetries.
+
+    Raises:
+        ValueError: There is no such module, or it fails when it is imported.
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a user's module may raise anything
+            if isinstance(error, ModuleNotFoundError) and error.name in (name, name.partition(".")[0]):
+                raise ValueError(
+                    f"--gym-packages {name}: no module of that name is in this folder or installed; run the command "
+                    f"in the folder that holds {name.partition('.')[0]}.py, or name that folder in PYTHONPATH"
+                ) from error
+            raise ValueError(
+                f"--gym-packages {name}: the module fails when it is imported ({type(error).__name__}: {error})"
+            ) from error
+
+
+def check_environment(environment: str) -> None:
+    """Raise unless an environment is registered.
+
+    Raises:
+        ValueError: It is not; the message suggests the nearest.
+    """
+    if environment in gym.registry:
+        return
+    nearest = difflib.get_close_matches(environment, list(gym.registry), n=1)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise ValueError(
+        f"environment {environment!r} is not registered with Gymnasium.{hint} For a world of your own name the module "
+        "that registers it: --gym-packages MODULE"
+    )
 
 
 @contextmanager
-def arguments_of(program: str, arguments: Sequence[str]) -> Iterator[None]:
-    """Let the code inside, which reads ``sys.argv``, see these arguments."""
-    before = sys.argv
-    sys.argv = [program, *arguments]
+def statistics_of_any_age() -> Iterator[None]:
+    """Let rl_zoo3's scripts, run inside, open saved statistics of ``VecNormalize`` from the time of ``gym``, too."""
+    import rl_zoo3.exp_manager
+    import rl_zoo3.utils
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    from equirl.agents.saved_statistics import load_vecnormalize
+
+    class OfAnyAge(VecNormalize):
+        load = staticmethod(load_vecnormalize)
+
+    modules: list[Any] = [rl_zoo3.exp_manager, rl_zoo3.utils]
+    for module in modules:
+        module.VecNormalize = OfAnyAge
     try:
         yield
     finally:
+        for module in modules:
+            module.VecNormalize = VecNormalize
+
+
+@contextmanager
+def handed_over(
+    program: str,
+    arguments: Sequence[str],
+    check: Check | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    types: Mapping[str, Callable[[str], Any]] | None = None,
+    other_options: Sequence[str] = (),
+) -> Iterator[None]:
+    """Let a script of rl_zoo3, run inside, read these arguments with our parser instead of argparse's own.
+
+    The first ``ArgumentParser`` that is made inside is replaced: its errors are one line, its settings are read by
+    ``StoreSettings``.
+
+    Args:
+        program: The command's name in messages.
+        arguments: What the script finds in ``sys.argv``.
+        check: Called with the parsed arguments, which it may change.
+        defaults: Other defaults than the script's, by the names in the parsed arguments.
+        types: Other types than the script's, by the same names.
+        other_options: Options of ours, to be suggested where an option is unknown.
+    """
+
+    class Parser(CommandParser):
+        def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
+            if isinstance(kwargs.get("action"), type) and kwargs["action"].__name__ == "StoreDict":
+                kwargs["action"] = StoreSettings
+            added = super().add_argument(*args, **kwargs)
+            added.type = (types or {}).get(added.dest, added.type)
+            added.required = added.required and added.dest not in (defaults or {})
+            return added
+
+        def parse_args(self, *_: Any) -> argparse.Namespace:  # type: ignore[override]
+            self.set_defaults(**(defaults or {}))
+            parsed = super().parse_args()
+            if check is not None:
+                check(parsed)
+            return parsed
+
+    module: Any = argparse
+    original, before = argparse.ArgumentParser, sys.argv
+
+    def make(*_: Any, **__: Any) -> Parser:
+        module.ArgumentParser = original
+        return Parser(prog=program, other_options=other_options)
+
+    sys.argv = [program, *arguments]
+    module.ArgumentParser = make
+    try:
+        yield
+    finally:
+        module.ArgumentParser = original
         sys.argv = before

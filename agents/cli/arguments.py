@@ -1,0 +1,194 @@
+"""Parsing of command lines: errors of one line, settings as KEY:VALUE, numbers in a range, devices, files."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+__all__ = ["CommandParser", "StoreSettings", "check_output", "device", "existing_file", "new_file", "whole"]
+
+_UNKNOWN = "unrecognized arguments: "
+_WORD = re.compile(r"[^\s()\[\]{}'\"=,]+")
+_LITERALS = ("True", "False", "None")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` whose errors are one line, without the usage; the line suggests the nearest option.
+
+    Args:
+        *args: As for ``ArgumentParser``.
+        other_options: Options that the command knows, too, but another parser reads; they are suggested as well.
+        **kwargs: As for ``ArgumentParser``.
+    """
+
+    def __init__(self, *args: Any, other_options: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.other_options = tuple(other_options)
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with status 2."""
+        if message.startswith(_UNKNOWN):
+            message = self._about_unknown(message.removeprefix(_UNKNOWN))
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+
+    def _about_unknown(self, words: str) -> str:
+        options = [word.split("=")[0] for word in words.split() if word.startswith("-")]
+        if not options:
+            return f"{words!r} belongs to no option; {self.prog} --help shows how the command is used"
+        known = [*self._option_string_actions, *self.other_options]
+        nearest = difflib.get_close_matches(options[0], known, n=1)
+        hint = f"Did you mean {nearest[0]}? " if nearest else ""
+        return f"option {options[0]} is unknown. {hint}{self.prog} --help lists the options"
+
+
+class StoreSettings(argparse.Action):
+    """Read ``KEY:VALUE ...`` into a dictionary, as rl_zoo3's ``StoreDict`` does, and take plain words as strings.
+
+    A value is a Python expression, in which rl_zoo3's names (``nn``, ``th``, ``gym``, ...) are known. A single word
+    that does not evaluate (``goal:north-west``), or that names nothing but one of Python's or rl_zoo3's own objects
+    (``color:all``), is a string.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the dictionary.
+
+        Raises:
+            argparse.ArgumentError: No ``KEY:VALUE``, or a value that is neither an expression nor a single word.
+        """
+        settings: dict[str, Any] = {}
+        for setting in [values] if isinstance(values, str) else values or []:
+            key, colon, text = str(setting).partition(":")
+            if not (key and colon and text.strip()):
+                raise argparse.ArgumentError(self, f"{setting!r} is not KEY:VALUE, such as size:9 or goal:north-west")
+            settings[key] = self._value(key, text)
+        setattr(namespace, self.dest, settings)
+
+    def _value(self, key: str, text: str) -> Any:
+        from rl_zoo3 import utils  # slow, so only when it is needed
+
+        word = text.strip()
+        if word.isidentifier() and word not in _LITERALS:
+            return word
+        try:
+            return eval(word, dict(vars(utils)))
+        except Exception as error:  # an expression may raise anything
+            if isinstance(error, (NameError, SyntaxError, AttributeError)) and _WORD.fullmatch(word):
+                return word
+            reason = error.msg if isinstance(error, SyntaxError) else error
+            raise argparse.ArgumentError(
+                self,
+                f"the value of {key}:{text} is no Python expression ({type(error).__name__}: {reason}); a string with "
+                f"spaces or brackets takes quotes of its own, such as \"{key}:'a b'\"",
+            ) from error
+
+
+def whole(least: int, *others: int, most: int | None = None) -> Callable[[str], int]:
+    """Return a type of option: a whole number that is at least ``least``.
+
+    Args:
+        least: The smallest number allowed.
+        *others: Single numbers that are allowed as well, such as -1 for "none".
+        most: The largest number allowed.
+    """
+    bounds = f"from {least}" + ("" if most is None else f" to {most}")
+    allowed = f"a whole number {bounds}" + "".join(f", or {other}" for other in others)
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or (number not in others and (number < least or (most is not None and number > most))):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}")
+        return number
+
+    return read
+
+
+def device(text: str) -> str:
+    """Return the name of a torch device that can be used here; ``"auto"`` leaves the choice to Stable-Baselines3.
+
+    Raises:
+        argparse.ArgumentTypeError: No such device, or this machine has none.
+    """
+    import torch
+
+    if text == "auto":
+        return text
+    try:
+        chosen = torch.device(text)
+        if chosen.type == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.empty(1, device=chosen)
+    # AssertionError: how a torch without CUDA says so.
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        found = ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise argparse.ArgumentTypeError(
+            f"device {text!r} cannot be used here ({reason}); there are: {', '.join(found)}"
+        ) from error
+    return text
+
+
+def existing_file(what: str) -> Callable[[str], Path]:
+    """Return a type of option: a file that is there; ``what`` says of which kind, for the message."""
+
+    def read(text: str) -> Path:
+        path = Path(text)
+        if _is(path.is_dir):
+            raise argparse.ArgumentTypeError(f"{text!r} is a folder; give the file of {what}")
+        if not _is(path.is_file):
+            raise argparse.ArgumentTypeError(f"there is no file {text!r}; give the file of {what}")
+        return path
+
+    return read
+
+
+def new_file(text: str) -> Path:
+    """Return a path to write to, if that is possible; a type of option.
+
+    Raises:
+        argparse.ArgumentTypeError: A folder has that name, or the file cannot be written there.
+    """
+    try:
+        check_output(Path(text), folder=False)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return Path(text)
+
+
+def check_output(path: Path, folder: bool) -> None:
+    """Check that a file or a folder can be written; nothing is made here.
+
+    Raises:
+        ValueError: Something of another kind has that name, or the nearest folder above cannot be written to.
+    """
+    if not path.name and not folder:
+        raise ValueError(f"{str(path)!r} names no file to write to")
+    if _is(path.exists) and path.is_dir() != folder:
+        raise ValueError(f"{path} is {'a file' if folder else 'a folder'}; give another name to write to")
+    above = path if folder else path.absolute().parent
+    while not _is(above.exists) and above != above.parent:
+        above = above.parent
+    if not above.is_dir():
+        raise ValueError(f"{path} cannot be written: {above} is not a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(f"{path} cannot be written: no permission to write in {above.absolute()}")
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except (OSError, ValueError):  # a name that is too long, or one with a null character
+        return False

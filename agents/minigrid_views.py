@@ -1,0 +1,86 @@
+"""Hyperparameters of MiniGrid's environments: the view that carries a symmetry is one of their wrappers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
+from minigrid.minigrid_env import MiniGridEnv
+from rl_zoo3.utils import get_class_by_name
+
+from equirl.envs import DECLARED_SYMMETRIES
+from equirl.envs.grid_views import GridView
+from equirl.envs.making import SYMMETRY_VIEWS
+
+__all__ = ["declared_view_settings", "is_minigrid", "put_on_view", "view_settings"]
+
+
+def is_minigrid(environment_id: str) -> bool:
+    """Return whether an environment is one of MiniGrid's, or its class is derived from theirs."""
+    spec = gym.spec(environment_id)
+    try:
+        maker = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+    except Exception:  # a package is missing or broken; making the environment will say so
+        return False
+    return isinstance(maker, type) and issubclass(maker, MiniGridEnv)
+
+
+def declared_view_settings(environment_id: str, symmetry: str) -> dict[str, Any]:
+    """Return the settings of the view under which an environment's symmetry is declared; none if it is not."""
+    for declared in DECLARED_SYMMETRIES:
+        if (declared.environment_id, declared.symmetry) == (environment_id, symmetry):
+            return dict(declared.view_kwargs)
+    return {}
+
+
+def put_on_view(hyperparams: dict[str, Any], environment_id: str, symmetry: str, replace: bool) -> None:
+    """Make the view of a symmetry one of the wrappers that the hyperparameters name, in place.
+
+    A view that is there already and carries the symmetry stays as it is. Another view is replaced; what it says about
+    mission and actions is kept, its planes are not, for the views offer different ones.
+
+    Args:
+        hyperparams: In rl_zoo3's form.
+        environment_id: One of MiniGrid's.
+        symmetry: A symmetry that has a view.
+        replace: Whether all other wrappers are replaced, too: rl_zoo3's own file flattens observations.
+    """
+    view = SYMMETRY_VIEWS[symmetry]
+    entries = hyperparams.get("env_wrapper") or []
+    entries = list(entries) if isinstance(entries, list) else [entries]
+    settings = declared_view_settings(environment_id, symmetry)
+    kept = []
+    for entry in entries:
+        found = _view(entry)
+        if found is None:
+            kept += [] if replace else [entry]
+            continue
+        view_class, given = found
+        if issubclass(view_class, view):
+            if given or not settings:
+                return
+        else:
+            settings.update({name: given[name] for name in ("mission", "n_actions") if name in given})
+    name = f"equirl.envs.{view.__name__}"
+    # The innermost wrapper, for a view looks at MiniGrid's own observations.
+    hyperparams["env_wrapper"] = [{name: settings} if settings else name, *kept]
+
+
+def view_settings(wrappers: list[tuple[str, dict[str, Any]]]) -> dict[str, Any] | None:
+    """Return the settings of the view among wrappers, ``None`` if there is none."""
+    for name, settings in wrappers:
+        if _view({name: settings}) is not None:
+            return settings
+    return None
+
+
+def _view(entry: Any) -> tuple[type[GridView], dict[str, Any]] | None:
+    """Return the class and the settings of a wrapper if it is a view."""
+    name, settings = next(iter(entry.items())) if isinstance(entry, dict) and entry else (entry, None)
+    if not isinstance(name, str) or "." not in name:
+        return None
+    wrapper = get_class_by_name(name)
+    if not (isinstance(wrapper, type) and issubclass(wrapper, GridView)):
+        return None
+    return wrapper, dict(settings or {})

@@ -1,0 +1,219 @@
+"""Which policy a run trains: the symmetry and the method of the command line put into rl_zoo3's hyperparameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import rl_zoo3.exp_manager
+from gymnasium import spaces
+from rl_zoo3.utils import get_class_by_name
+
+from equirl.agents.methods import METHODS
+from equirl.agents.policies import POLICY_CLASSES, policy_with
+from equirl.agents.spaces import resolve_symmetry
+from equirl.agents.symmetric_policy import SymmetricPolicy
+from equirl.envs import DECLARED_SYMMETRIES
+from equirl.names import unknown_name_message
+from equirl.symmetry import registered_symmetries
+
+__all__ = [
+    "PLAIN",
+    "PolicyChoice",
+    "build_symmetries",
+    "check_observations",
+    "choose_policy",
+    "describe_policy",
+    "policy_kwargs_of",
+    "symmetry_and_method",
+    "without_symmetry_callback",
+]
+
+PLAIN = "plain"
+"""The method name of the baseline: SB3's own policy, no symmetrization."""
+
+_SYMMETRY_KEYS = ("symmetry", "method", "method_kwargs")
+_SYMMETRY_CALLBACKS = ("equirl.agents.SymmetryCallback", "equirl.agents.callbacks.SymmetryCallback")
+_OF_EQUIRL = frozenset(registered_symmetries())
+"""Symmetries that importing equirl registers, in any process."""
+
+
+@dataclass(frozen=True)
+class PolicyChoice:
+    """Symmetry and method given on the command line; ``None`` keeps what the hyperparameter file says.
+
+    Raises:
+        ValueError: Unknown method (the message lists the known ones), or a symmetry for the plain policy.
+    """
+
+    symmetry: str | None = None
+    method: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.method is not None and self.method not in (*METHODS, PLAIN):
+            raise ValueError(unknown_name_message("method", self.method, [*METHODS, PLAIN]))
+        if self.method == PLAIN and self.symmetry is not None:
+            raise ValueError(
+                f"--method {PLAIN} is the policy without a symmetry, so --symmetry {self.symmetry} says the contrary: "
+                "leave one of the two out"
+            )
+
+
+def choose_policy(hyperparams: dict[str, Any], choice: PolicyChoice, algorithm: str, environment: str) -> None:
+    """Put the policy of a choice into the hyperparameters, in place.
+
+    Raises:
+        ValueError: An unknown symmetry, an algorithm without an equivariant policy, or no symmetry is known.
+    """
+    policy_kwargs = policy_kwargs_of(hyperparams)
+    current = symmetry_and_method(hyperparams["policy"], policy_kwargs)
+    method = choice.method or current["method"] or "lambda_equitune"
+    kept = {key: value for key, value in policy_kwargs.items() if key not in _SYMMETRY_KEYS}
+    if method == PLAIN:
+        if current["symmetry"] is not None:
+            hyperparams["policy"] = "MlpPolicy"
+    else:
+        if algorithm not in POLICY_CLASSES:
+            raise ValueError(
+                f"--symmetry and --method are for --algo {', '.join(POLICY_CLASSES)}; got --algo {algorithm}"
+            )
+        symmetry = choice.symmetry or current["symmetry"]
+        if symmetry is None:
+            raise ValueError(f"no symmetry is known for {environment}: pass --symmetry NAME (`equirl envs` lists them)")
+        if isinstance(symmetry, str):
+            policy = policy_with(symmetry, method, algorithm)
+        else:  # an MDPSymmetry in the file
+            policy = POLICY_CLASSES[algorithm]
+            kept.update(symmetry=symmetry, method=method)
+        hyperparams["policy"] = f"{policy.__module__}.{policy.__name__}"
+    if method == current["method"] and "method_kwargs" in policy_kwargs:
+        kept["method_kwargs"] = policy_kwargs["method_kwargs"]
+    hyperparams["policy_kwargs"] = kept
+
+
+def policy_kwargs_of(hyperparams: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of ``policy_kwargs``; as a string it is Python, which rl_zoo3 evaluates.
+
+    Raises:
+        ValueError: The string is no Python, or the value is no dictionary.
+    """
+    value = hyperparams.get("policy_kwargs") or {}
+    if isinstance(value, str):
+        try:
+            value = eval(value, dict(vars(rl_zoo3.exp_manager)))
+        except Exception as error:  # an expression may raise anything
+            raise ValueError(
+                f"policy_kwargs {value!r} does not evaluate ({type(error).__name__}: {error}); write it as "
+                "dict(net_arch=[64, 64])"
+            ) from error
+    if not isinstance(value, dict):
+        raise ValueError(f"policy_kwargs is a dictionary, such as dict(net_arch=[64, 64]); got {value!r}")
+    return dict(value)
+
+
+def symmetry_and_method(policy: str, policy_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the symmetry and the method of a policy, ``None`` for each that it does not have.
+
+    Raises:
+        ValueError: ``policy`` is the dotted name of a class that is not there.
+    """
+    found: dict[str, Any] = {"symmetry": None, "method": None}
+    if "." not in policy:
+        return found
+    try:
+        policy_class: Any = get_class_by_name(policy)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"policy {policy!r} cannot be imported: {error}") from error
+    if isinstance(policy_class, type) and issubclass(policy_class, SymmetricPolicy):
+        found.update(policy_class.fixed)
+        found.update({key: policy_kwargs[key] for key in found if key in policy_kwargs})
+    return found
+
+
+def describe_policy(hyperparams: dict[str, Any], choice: PolicyChoice, environment: str) -> str:
+    """Return one line about the policy: its class, its settings, and whether it is equivariant."""
+    policy_kwargs = policy_kwargs_of(hyperparams)
+    found = symmetry_and_method(hyperparams["policy"], policy_kwargs)
+    line = f"Policy: {hyperparams['policy']}, {policy_kwargs}: "
+    if found["symmetry"] is not None:
+        name = getattr(found["symmetry"], "name", found["symmetry"])
+        return f"{line}equivariant under {name}, {found['method'] or 'lambda_equitune'}"
+    line += "without a symmetry, not equivariant"
+    if choice.method == PLAIN:
+        return line
+    declared = [known.symmetry for known in DECLARED_SYMMETRIES if known.environment_id == environment]
+    if declared:
+        return f"{line}; {environment} has the symmetry {' and '.join(declared)}: --symmetry {declared[0]}"
+    return f"{line}; --symmetry NAME gives it one (`equirl envs` lists them)"
+
+
+def check_observations(hyperparams: dict[str, Any]) -> None:
+    """Raise where rl_zoo3 would change the observations so that the symmetry no longer acts on them.
+
+    Raises:
+        ValueError: ``normalize`` with observations, or ``frame_stack``, for an equivariant policy.
+    """
+    if symmetry_and_method(hyperparams["policy"], policy_kwargs_of(hyperparams))["symmetry"] is None:
+        return
+    normalize = hyperparams.get("normalize")
+    settings = eval(normalize) if isinstance(normalize, str) else normalize  # as rl_zoo3 reads it
+    if settings and not (isinstance(settings, dict) and settings.get("norm_obs") is False):
+        raise ValueError(
+            "`normalize` rescales each coordinate of the observation by statistics of its own, which undoes the "
+            "symmetry; leave it out, or set it to {'norm_obs': False, 'norm_reward': True}"
+        )
+    if hyperparams.get("frame_stack"):
+        raise ValueError(
+            "`frame_stack` makes the observation several frames long, and a symmetry by name is of one frame. In "
+            "Python: VecFrameStack and policy_kwargs=dict(symmetry=equirl.stack_frames(symmetry, n_frames))"
+        )
+
+
+def without_symmetry_callback(callback: Any) -> list[Any]:
+    """Return the callbacks that hyperparameters name, as a list, but for ``SymmetryCallback``."""
+    entries = callback if isinstance(callback, list) else [] if callback is None else [callback]
+    return [
+        entry
+        for entry in entries
+        if (next(iter(entry), None) if isinstance(entry, dict) else entry) not in _SYMMETRY_CALLBACKS
+    ]
+
+
+def build_symmetries(
+    hyperparams: dict[str, Any],
+    algorithm: str,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+) -> None:
+    """Replace names of symmetries that a user's module registers by the symmetries themselves, in place.
+
+    A saved agent keeps them, and so it opens in a process that has not imported that module.
+
+    Args:
+        hyperparams: As they go to the algorithm, the policy as a class.
+        algorithm: By rl_zoo3's name.
+        observation_space: As SB3 sees it.
+        action_space: ``Discrete``.
+
+    Raises:
+        ValueError: An unknown name, or a symmetry that does not fit the spaces.
+    """
+    for key in ("replay_buffer_kwargs", "rollout_buffer_kwargs"):
+        settings = hyperparams.get(key)
+        if isinstance(settings, dict) and _is_users(settings.get("symmetry")):
+            built = resolve_symmetry(settings["symmetry"], observation_space, action_space)
+            hyperparams[key] = {**settings, "symmetry": built}
+    policy = hyperparams.get("policy")
+    if not (isinstance(policy, type) and issubclass(policy, SymmetricPolicy)):
+        return
+    policy_kwargs = {**policy.fixed, **policy_kwargs_of(hyperparams)}
+    if not _is_users(policy_kwargs.get("symmetry")):
+        return
+    policy_kwargs["symmetry"] = resolve_symmetry(policy_kwargs["symmetry"], observation_space, action_space)
+    if policy.__module__ == policy_with.__module__:  # a class made for the name, which only this process knows
+        hyperparams["policy"] = POLICY_CLASSES[algorithm]
+    hyperparams["policy_kwargs"] = policy_kwargs
+
+
+def _is_users(symmetry: Any) -> bool:
+    return isinstance(symmetry, str) and symmetry not in _OF_EQUIRL
