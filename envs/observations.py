@@ -40,6 +40,7 @@ class ObservationLayout:
         self.space = space
         self._parts: dict[str, ObservationLayout] | None = None
         self.shape: ObservationShape
+        self.transposes: bool
         if isinstance(space, spaces.Dict):
             self._parts = {key: ObservationLayout(part) for key, part in space.spaces.items()}
             self.shape = {key: part.shape for key, part in self._parts.items()}
@@ -123,7 +124,7 @@ class ObservationLayout:
     def place(self, coordinate: int) -> str:
         """Return how a coordinate of a vector is named in messages: its index, after the key of a Dict."""
         if self._parts is None:
-            shape = tuple(self.shape)
+            shape = cast(tuple[int, ...], self.shape)
             return str(tuple(int(i) for i in np.unravel_index(coordinate, shape))) if shape else "()"
         for key, part in self._parts.items():
             size = len(part.precision())

@@ -167,7 +167,7 @@ def alike_test(groups: NDArray[np.float64], random: np.random.Generator, resolut
         return np.asarray(np.linalg.norm(np.where(np.abs(gap) <= resolution, 0, gap) / scale, axis=-1).sum(axis=1))
 
     # How far each row is from the others of its group, in units of the group's mean.
-    far = np.stack([distances(i) for i in range(rows.shape[1])])
+    far = np.stack([distances(i) for i in range(len(rows[0]))])
     mean = far.mean(axis=0)
     scores = (far / np.where(mean > 0, mean, 1)).T[mean > 0]
     if not len(scores):

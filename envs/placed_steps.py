@@ -176,7 +176,7 @@ class PlacedWorld:
             turned = self.layout.turn_one(self.symmetry, element, self.layout.show(observation))
             start, target = self.shown(self.layout.hide(turned, observation)), self.layout.hide(turned, observation)
         except ValueError as error:
-            raise CannotPlace(f"{self.symmetry.group.element_names[element]} s is no state of it: {error}") from error
+            raise CannotPlace(f"{self._state(element)} is no state of it: {error}") from error
         found = []
         for _ in range(n):
             self.reset()
@@ -202,8 +202,11 @@ class PlacedWorld:
         try:
             yield
         except Exception as error:  # the placer is the user's: whatever it raises is the reason
-            name = self.symmetry.group.element_names[element]
-            raise CannotPlace(f"placing it in {name} s raised {type(error).__name__}: {error}") from error
+            raise CannotPlace(f"placing it in {self._state(element)} raised {type(error).__name__}: {error}") from error
+
+    def _state(self, element: int) -> str:
+        group = self.symmetry.group
+        return "a state s of a rollout" if element == group.identity else f"{group.element_names[element]} s"
 
     def replay(self, transition: Transition) -> Outcome | None:
         """Play the transition's episode again and take its last step with new random numbers.
