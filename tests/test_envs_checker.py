@@ -141,11 +141,12 @@ class _Unknown(gym.Env):
 
 def test_what_cannot_be_checked_is_said() -> None:
     report = check_symmetry(_Unknown(), "cartpole-z2")
-    assert report.ok
+    assert (report.verdict, report.ok) == ("not checked", False)
+    assert str(report).endswith("symmetry 'cartpole-z2' is not checked: see what was skipped")
     assert "dynamics: _Unknown cannot be placed in a state; see register_placer" in str(report)
     continuous = _Unknown()
     continuous.action_space = spaces.Box(-1, 1, (1,))
-    with pytest.raises(TypeError, match="Box observations and Discrete actions"):
+    with pytest.raises(TypeError, match="permutes Discrete actions; got the action space Box"):
         check_symmetry(continuous, "cartpole-z2")
     with pytest.raises(ValueError, match=r"acts on images"):
         check_symmetry(_Unknown(), "grid-d4")
@@ -158,10 +159,24 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "equirl/GridWorld-v0", "--symmetry", "grid-d4", *region]) == 1
     assert "VIOLATED start distribution, element r" in capsys.readouterr().out
     assert main(["check", "equirl/GridWorld-v0", "--symmetry", "grid-d4", *region, "--no-starts"]) == 0
+    assert "left out start distribution" in capsys.readouterr().out
     assert main(["check", "CartPole-v1", "--symmetry", "cartpol-z2"]) == 2
     assert "Did you mean 'cartpole-z2'?" in capsys.readouterr().err
-    assert main(["check", "CartPol-v1", "--symmetry", "cartpole-z2"]) == 2
-    assert "equirl check: ValueError: CartPol-v1: " in capsys.readouterr().err
+    for words, message in [
+        (["CartPol-v1"], "equirl check: ValueError: CartPol-v1: "),
+        (["nowhere:World-v0"], "nowhere:World-v0: No module named 'nowhere'"),
+        (["a:b:c"], "a:b:c cannot be made"),
+        (["CartPole-v1", "--env-kwargs", "size:3"], "got an unexpected keyword argument 'size'"),
+        (["FrozenLake-v1", "--env-kwargs", "map_name:junk"], "FrozenLake-v1 cannot be made with the settings"),
+        (["CartPole-v1", "--view-kwargs", "colour:3"], "view setting 'colour' is unknown; known: mission"),
+        (["CartPole-v1", "--transitions", "-5"], "'-5' is not a whole number from 1"),
+        (["CartPole-v1", "--tolerance", "nan"], "tolerance is a finite number at least 0; got nan"),
+        (["CartPole-v1", "--significance", "nan"], "got nan"),
+    ]:
+        assert main(["check", *words, "--symmetry", "cartpole-z2"]) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert message in said[0]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -175,7 +190,7 @@ def test_a_small_significance_still_sees_a_gross_difference_or_is_refused() -> N
     assert not check_symmetry(biased, "grid-d4", n_transitions=5, significance=0.0002).ok
     with pytest.raises(ValueError, match="Choose a larger significance"):
         check_symmetry(biased, "grid-d4", n_transitions=5, significance=1e-6)
-    with pytest.raises(ValueError, match="make a check"):
+    with pytest.raises(ValueError, match="n_resets is a whole number from 20; got 1"):
         check_symmetry(biased, "grid-d4", n_resets=1)
 
 

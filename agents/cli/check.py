@@ -4,49 +4,61 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
-from rl_zoo3.utils import StoreDict
-
-from equirl.envs import check_symmetry, make_environment
+from equirl.agents.cli.arguments import CommandParser, StoreSettings, whole
+from equirl.envs import DECLARED_SYMMETRIES, check_symmetry, make_environment
 
 __all__ = ["main"]
 
+_STATUS = {"holds": 0, "violated": 1, "not checked": 3}
+
 _EXAMPLES = """\
 Checks spaces, dynamics with rewards and episode ends, and the distribution of starts; names the first violation of
-each with the group element, the state and the action. The exit status is 1 if there is one.
+each with the group element, the state and the action. The exit status is 0 if the symmetry holds as far as checked,
+1 if it does not, 2 for a mistake in the command, and 3 if something could not be checked: where an environment cannot
+be placed in a state (see equirl.envs.register_placer), or where placing does not restore its state.
 
 examples:
   equirl check CartPole-v1 --symmetry cartpole-z2
   equirl check equirl/GridWorld-v0 --symmetry grid-d4 --env-kwargs slip:0.2
-  equirl check equirl/GridWorld-v0 --symmetry grid-d4 --env-kwargs "goal:'north-west'" --no-starts
+  equirl check equirl/GridWorld-v0 --symmetry grid-d4 --env-kwargs goal:north-west --no-starts
   equirl check MiniGrid-FourRooms-v0 --symmetry minigrid-d4
   equirl check MiniGrid-DoorKey-5x5-v0 --symmetry minigrid-d4 --symmetric-starts
+  equirl check own_module:OwnWorld-v0 --symmetry own-symmetry    (the module registers both)
   equirl check MountainCar-v0 --symmetry mountaincar-z2      (fails: its valley and its goal are not symmetric)
 """
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run ``equirl check`` and return its exit status: 0 if no check failed, 1 if one did."""
-    parser = argparse.ArgumentParser(
-        prog="equirl check", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Run ``equirl check`` and return its exit status.
+
+    Returns:
+        0: the symmetry holds as far as checked; 1: it does not; 3: something could not be checked.
+    """
+    parser = CommandParser(prog="equirl check", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("env", metavar="ENV", help="environment id")
     parser.add_argument("--symmetry", required=True, metavar="NAME", help="`equirl envs` lists them")
-    parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, metavar="KEY:VALUE", help="settings of ENV")
+    parser.add_argument("--env-kwargs", nargs="+", action=StoreSettings, metavar="KEY:VALUE", help="settings of ENV")
     parser.add_argument(
-        "--view-kwargs", nargs="+", action=StoreDict, metavar="KEY:VALUE", help="planes, mission, n_actions (MiniGrid)"
+        "--view-kwargs",
+        nargs="+",
+        action=StoreSettings,
+        metavar="KEY:VALUE",
+        help="planes, mission, n_actions (MiniGrid); default: those under which the symmetry is declared",
     )
-    parser.add_argument("--transitions", type=int, default=500, metavar="N", help="transitions compared (500)")
-    parser.add_argument("--resets", type=int, default=600, metavar="N", help="resets for the start test (600)")
+    parser.add_argument("--transitions", type=whole(1), default=500, metavar="N", help="transitions compared (500)")
+    parser.add_argument("--resets", type=whole(20), default=600, metavar="N", help="resets for the start test (600)")
     parser.add_argument("--significance", type=float, default=0.001, help="of the statistical tests (0.001)")
+    parser.add_argument("--tolerance", type=float, default=1e-5, help="difference that counts as none (1e-05)")
     parser.add_argument("--no-starts", action="store_true", help="let starts be asymmetric; check the dynamics alone")
     parser.add_argument("--symmetric-starts", action="store_true", help="move the world by a random element at reset")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=whole(0), default=0)
     options = parser.parse_args(arguments)
     environment = make_environment(
         options.env,
         options.symmetry,
-        view_kwargs=options.view_kwargs,
+        view_kwargs=_declared(options.env, options.symmetry) if options.view_kwargs is None else options.view_kwargs,
         symmetric_starts=options.symmetric_starts,
         **(options.env_kwargs or {}),
     )
@@ -56,9 +68,17 @@ def main(arguments: Sequence[str]) -> int:
         n_transitions=options.transitions,
         n_resets=options.resets,
         significance=options.significance,
+        tolerance=options.tolerance,
         check_starts=not options.no_starts,
         seed=options.seed,
     )
     environment.close()
     print(report)
-    return 0 if report.ok else 1
+    return _STATUS[report.verdict]
+
+
+def _declared(environment_id: str, symmetry: str) -> dict[str, Any]:
+    """Return the settings of the view under which an environment's symmetry is declared; none if it is not."""
+    name = environment_id.rpartition(":")[2]
+    found = [d.view_kwargs for d in DECLARED_SYMMETRIES if (d.environment_id, d.symmetry) == (name, symmetry)]
+    return dict(found[0]) if found else {}
