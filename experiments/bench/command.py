@@ -110,6 +110,9 @@ def _bench(config: BenchConfig) -> int:
         0.005 if config.quick else config.min_seconds,
         config.quick,
     )
+    study = _study_of(config)
+    if "learning" in config.sections and study is not None:
+        list(read_learning(study, settings))  # a damaged study is an error now, not after the other sections
     if (config.out / "bench.csv").exists() and other_settings(config.out, config):
         keep_earlier(config.out)
     rows: list[Measurement] = []
