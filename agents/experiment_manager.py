@@ -67,14 +67,13 @@ class EquirlExperimentManager(ExperimentManager):
         Raises:
             ValueError: An environment, an agent or hyperparameters that do not work; the message names them.
         """
-        folder = Path(self.save_path)
-        was_there = folder.exists()
+        was_there = Path(self.save_path).exists()
         try:
             result: tuple[BaseAlgorithm, dict[str, Any]] | None = super().setup_experiment()
             return result
         except Exception as error:
             if not was_there:
-                shutil.rmtree(folder, ignore_errors=True)
+                self._forget_run()
             raise self._with_settings(error) from error
 
     def learn(self, model: BaseAlgorithm) -> None:
@@ -91,6 +90,8 @@ class EquirlExperimentManager(ExperimentManager):
         try:
             super().learn(model)
         except Exception as error:
+            if model.num_timesteps == 0:
+                self._forget_run()
             raise self._with_settings(error) from error
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
@@ -104,7 +105,7 @@ class EquirlExperimentManager(ExperimentManager):
             if self.vectorized:
                 return self._create_batch(n_envs, settings, eval_env or no_log)
             if self.vec_env_class is SubprocVecEnv:  # errors in workers do not come here
-                self.vec_env_class = _first_here
+                self.vec_env_class = cast(Any, _first_here)
             environments: VecEnv = super().create_envs(n_envs, eval_env, no_log)
             return environments
         except Exception as error:
@@ -170,8 +171,16 @@ class EquirlExperimentManager(ExperimentManager):
             return
         current = symmetry_and_method(hyperparams["policy"], policy_kwargs_of(hyperparams))["symmetry"]
         symmetry = self.choice.symmetry or getattr(current, "name", current)
-        if symmetry in SYMMETRY_VIEWS and is_minigrid(self.env_name.gym_id):
+        if not is_minigrid(self.env_name.gym_id):
+            return
+        if symmetry in SYMMETRY_VIEWS:
             put_on_view(hyperparams, self.env_name.gym_id, symmetry, replace=self._has_zoo_file())
+        elif not hyperparams.get("env_wrapper"):
+            raise ValueError(
+                f"observations of {self.env_name.gym_id} hold a text, which {self.algo} does not read: --symmetry "
+                "minigrid-d4 looks at them through a view (--algo dqn, qrdqn, ppo, a2c), or name a wrapper, such as "
+                "-params env_wrapper:minigrid.wrappers.FlatObsWrapper"
+            )
 
     def _keep_observations(self, hyperparams: dict[str, Any]) -> None:
         """Normalise rewards alone where rl_zoo3's own file normalises observations and the policy has a symmetry."""
@@ -208,8 +217,8 @@ class EquirlExperimentManager(ExperimentManager):
             return agent
         except Exception as error:
             raise ValueError(
-                f"{self.trained_agent} cannot be trained further in {self.env_name.gym_id}: {type(error).__name__}: "
-                f"{error}"
+                f"{self.trained_agent} cannot be trained further by {self.algo} in {self.env_name.gym_id}: "
+                f"{type(error).__name__}: {error}"
             ) from error
 
     def hyperparameters_optimization(self) -> None:
@@ -238,20 +247,26 @@ class EquirlExperimentManager(ExperimentManager):
             raise self._with_settings(error) from error
         finally:
             samplers[self.algo] = sampler
+            self._forget_run()  # a search has no agent of its own
 
     def _read_trial(self, trial_id: int) -> dict[str, Any]:
         where = f"--trial-id {trial_id} of the study {self.study_name!r} in {self.storage}"
         try:
-            trial: dict[str, Any] = self.load_trial(self.storage, self.study_name, trial_id)
+            trial: dict[str, Any] = self.load_trial(str(self.storage), str(self.study_name), trial_id)
             return trial
         except IndexError as error:
             raise ValueError(f"{where}: there are fewer trials; they are counted from 0") from error
         except Exception as error:  # optuna's, or those of any database
             raise ValueError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
 
+    def _forget_run(self) -> None:
+        """Remove the folder of a run that has no agent, so that it is not taken for the latest one."""
+        if not any(Path(self.save_path).glob("*.zip")):
+            shutil.rmtree(self.save_path, ignore_errors=True)
+
     def _with_settings(self, error: Exception) -> Exception:
         """Return an error that also says which settings of the user's it may come from."""
-        given = [f"{key}:{value}" for key, value in (self.custom_hyperparams or {}).items() if key != "env_wrapper"]
+        given = [f"{key}:{value}" for key, value in (self.custom_hyperparams or {}).items()]
         sources = [f"-params {' '.join(given)}"] if given else []
         if self.optimize_hyperparameters and self.storage:
             sources.append(f"--storage {self.storage}")

@@ -71,9 +71,10 @@ def load_vecnormalize(path: str | Path, environments: VecEnv) -> VecNormalize:
             "VecNormalize.save() wrote"
         )
     for name in ("observation_space", "action_space"):
-        if not isinstance(getattr(loaded, name, None), spaces.Space):
+        # vars, for a VecEnv without an environment looks for a missing attribute for ever.
+        if not isinstance(vars(loaded).get(name), spaces.Space):
             setattr(loaded, name, getattr(environments, name))
-    if _shapes(loaded) != _shapes_of(environments.observation_space) and loaded.norm_obs:
+    if vars(loaded).get("norm_obs") and _shapes(loaded) != _shapes_of(environments.observation_space):
         raise ValueError(
             f"{path} holds statistics of observations of shape {_shapes(loaded)}, but the environment's are "
             f"{_shapes_of(environments.observation_space)}; give the file of this agent and environment"
@@ -116,7 +117,7 @@ def load_replay_buffer(model: OffPolicyAlgorithm, path: str | Path) -> None:
 
 
 def _shapes(normalize: VecNormalize) -> Any:
-    statistics = getattr(normalize, "obs_rms", None)
+    statistics = vars(normalize).get("obs_rms")
     if isinstance(statistics, RunningMeanStd):
         return np.shape(statistics.mean)
     if isinstance(statistics, dict):

@@ -15,9 +15,10 @@ from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import LoadMonitorResultsError, load_results
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
 from equirl.agents.files import written_whole
+from equirl.agents.saved_statistics import load_vecnormalize
 
 __all__ = ["draw_learning_curve", "draw_training_curve", "next_commands", "summarize"]
 
@@ -45,6 +46,7 @@ def summarize(manager: ExperimentManager, episodes: int | None = None, exactly: 
     n_envs = 1 if manager.vec_env_class is not DummyVecEnv else _N_ENVS
     environment = manager.create_envs(n_envs, eval_env=True, no_log=True)
     environment.seed(manager.seed + 1)  # other episodes than the evaluations during training saw
+    _restore_statistics(environment, Path(manager.params_path) / "vecnormalize.pkl")
     model = ALGOS[manager.algo].load(model_file, device=manager.device)
     if episodes is None and (exactly or manager.env_name.gym_id == _GRID):
         episodes = _MOST_EPISODES
@@ -86,10 +88,11 @@ def next_commands(manager: ExperimentManager) -> list[str]:
     if manager.tensorboard_log:
         logs = shlex.quote(str(Path(manager.tensorboard_log).parent))
         commands.append(f"{_program('tensorboard')} --logdir {logs}")
-    words = ["enjoy", "--algo", manager.algo, "--env", manager.env_name.gym_id, "-f", str(manager.log_folder)]
+    words = ["enjoy", "--run", str(manager.save_path)]  # with -uuid a run has no number of its own
     number = Path(manager.save_path).name.removeprefix(f"{manager.env_name}_")
-    # With -uuid a run has no number of its own.
-    words += ["--exp-id", number] if number.isdigit() else ["--run", str(manager.save_path)]
+    if number.isdigit():
+        words = ["enjoy", "--algo", manager.algo, "--env", manager.env_name.gym_id, "-f", str(manager.log_folder)]
+        words += ["--exp-id", number]
     if packages := getattr(manager.args, "gym_packages", None):
         words += ["--gym-packages", *packages]
     return [*commands, f"{_program('equirl')} {shlex.join(words)}"]
@@ -166,6 +169,16 @@ def _draw(
     with written_whole(picture) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
     return picture
+
+
+def _restore_statistics(environment: VecEnv, file: Path) -> None:
+    """Give a new environment the statistics with which the agent was trained, if it normalises."""
+    normalized = unwrap_vec_normalize(environment)
+    if normalized is not None and file.is_file():
+        saved = load_vecnormalize(file, normalized.venv)
+        for name in ("obs_rms", "ret_rms"):
+            if name in vars(saved):  # observations may not be normalised
+                setattr(normalized, name, getattr(saved, name))
 
 
 def _evaluate(

@@ -108,6 +108,8 @@ def make_environments(options: argparse.Namespace, n_envs: int) -> VecEnv:
             return make_environment(
                 options.env, options.symmetry, view_kwargs=options.view_kwargs, **(options.env_kwargs or {})
             )
+        except ValueError:
+            raise
         except Exception as error:  # settings that an environment does not take make it raise anything
             given = {**(options.env_kwargs or {}), **(options.view_kwargs or {})}
             shown = f" with {', '.join(f'{key}={value!r}' for key, value in given.items())}" if given else ""

@@ -135,6 +135,8 @@ def device(text: str) -> str:
     except (RuntimeError, NotImplementedError, AssertionError) as error:
         found = ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if reason.startswith("Expected one of"):  # a list of all that torch might know
+            reason = "torch knows no device of that name"
         raise argparse.ArgumentTypeError(
             f"device {text!r} cannot be used here ({reason}); there are: {', '.join(found)}"
         ) from error

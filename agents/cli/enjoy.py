@@ -161,6 +161,8 @@ def _complete(parsed: argparse.Namespace, folder: Path | None, packages: Sequenc
         environment, parsed.algo = run.environment, str(run.arguments["algo"])
     elif _DOWNLOADED not in Path(parsed.folder).parts:
         run = find_run(parsed.folder, parsed.algo, environment, parsed.exp_id)
+    if run is not None and folder is None and parsed.exp_id == 0:
+        parsed.exp_id = int(run.folder.name.rpartition("_")[2])  # the latest run that has an agent
     if run is not None:
         import_packages(run.packages)
         settings = {**run.environment_settings, **(parsed.env_kwargs or {})}

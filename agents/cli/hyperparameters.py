@@ -141,6 +141,14 @@ def _wrong(name: str, value: Any) -> str | None:
         if isinstance(value, str) and value.startswith("lin_"):
             number = _as_number(value.removeprefix("lin_"))
         return None if 0 < number < math.inf else "a number above 0, or lin_NUMBER for a rate that falls to 0"
+    if name == "gradient_steps":
+        return None if number == number // 1 and (number >= 1 or number == -1) else "a whole number from 1, or -1"
+    if name == "train_freq":
+        steps = value[0] if isinstance(value, (list, tuple)) and len(value) == 2 else value
+        whole = isinstance(steps, int) and not isinstance(steps, bool) and steps >= 1
+        return (
+            None if whole else 'a whole number from 1, or such a number with "step" or "episode", as in (1, "episode")'
+        )
     if name == "policy" and not isinstance(value, str):
         return "the name of a policy, such as MlpPolicy"
     return None

@@ -98,7 +98,10 @@ def find_run(folder: str | Path, algorithm: str, environment: str, number: int =
     if number and number not in runs:
         numbers = ", ".join(str(known) for known in sorted(runs))
         raise ValueError(f"there is no run {number} of {environment} in {inside}: --exp-id is one of {numbers}")
-    path = runs[number or max(runs)]
+    with_agents = [known for known, path in runs.items() if any(path.glob("*.zip"))]
+    path = runs[number or max(with_agents or runs)]
+    if not any(path.glob("*.zip")):
+        raise ValueError(f"there is no agent in {path}: the training was stopped before it saved one")
     return _read(path, path / name)
 
 

@@ -160,12 +160,17 @@ def _check_storage(storage: str, new: bool) -> None:
 
     try:
         url = sqlalchemy.engine.make_url(storage)
-    except sqlalchemy.exc.ArgumentError as error:
+        if url.get_backend_name() == "sqlite" and url.database:
+            file = Path(url.database)
+            if not new and not file.is_file():
+                raise ValueError(f"--storage {storage}: there is no file {file}")
+            if not file.parent.is_dir():
+                raise ValueError(f"--storage {storage}: there is no folder {file.parent}")
+            check_output(file, folder=False)
+        sqlalchemy.create_engine(url).connect().close()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
         raise ValueError(
-            f"--storage {storage} is no address of a database; give sqlite:///FILE.db, or a file that ends in .log"
+            f"--storage {storage} is no database that can be used ({reason}); give sqlite:///FILE.db, or a file that "
+            "ends in .log"
         ) from error
-    if url.get_backend_name() == "sqlite" and url.database:
-        if new:
-            check_output(Path(url.database), folder=False)
-        elif not Path(url.database).is_file():
-            raise ValueError(f"--storage {storage}: there is no file {url.database}")

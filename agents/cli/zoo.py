@@ -80,23 +80,17 @@ def check_environment(environment: str) -> None:
 @contextmanager
 def statistics_of_any_age() -> Iterator[None]:
     """Let rl_zoo3's scripts, run inside, open saved statistics of ``VecNormalize`` from the time of ``gym``, too."""
-    import rl_zoo3.exp_manager
-    import rl_zoo3.utils
     from stable_baselines3.common.vec_env import VecNormalize
 
     from equirl.agents.saved_statistics import load_vecnormalize
 
-    class OfAnyAge(VecNormalize):
-        load = staticmethod(load_vecnormalize)
-
-    modules: list[Any] = [rl_zoo3.exp_manager, rl_zoo3.utils]
-    for module in modules:
-        module.VecNormalize = OfAnyAge
+    statistics: Any = VecNormalize
+    original = VecNormalize.load
+    statistics.load = staticmethod(load_vecnormalize)
     try:
         yield
     finally:
-        for module in modules:
-            module.VecNormalize = VecNormalize
+        statistics.load = staticmethod(original)
 
 
 @contextmanager
