@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from equirl.envs.batch_arguments import environment_seeds, positive_integer, reset_options
+from equirl.arguments import whole_number
+from equirl.envs.batch_arguments import environment_seeds, reset_options
 from equirl.envs.drawing import draw_rgb
 from equirl.envs.gridworld_batch import GridWorldBatch
 
@@ -32,7 +33,7 @@ class _SharedInfo(dict[str, Any]):
         raise TypeError("this info is shared by all environments whose episode goes on; copy() it to change it")
 
     __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
-    __ior__ = _refuse  # type: ignore[assignment]
+    __ior__ = _refuse
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         return dict, (dict(self),)
@@ -58,7 +59,7 @@ class GridWorldVecEnv(VecEnv):
     """
 
     def __init__(self, n_envs: int, render_mode: str | None = None, **settings: Any) -> None:
-        n_envs = positive_integer("n_envs", n_envs)
+        n_envs = whole_number(n_envs, "n_envs", 1)
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode {render_mode!r} is unknown; known for many environments: 'rgb_array'")
         self.batch = GridWorldBatch(n_envs, **settings)

@@ -1,34 +1,16 @@
-"""Arguments of batched environments, checked before anything is changed: counts, seeds, options and masks."""
+"""Arguments of batched environments, checked before anything is changed: seeds, options and masks."""
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["environment_seeds", "positive_integer", "reset_mask", "reset_options"]
+from equirl.arguments import whole_number
 
-
-def positive_integer(name: str, value: Any) -> int:
-    """Return a count, such as the number of environments, as an ``int``.
-
-    Args:
-        name: Name of the argument, for the message.
-        value: Its value.
-
-    Raises:
-        TypeError: ``value`` is not a whole number; a float or a bool is not one.
-        ValueError: It is below 1.
-    """
-    number = _whole_number(value)
-    if number is None:
-        raise TypeError(f"{name} must be a whole number, such as 8; got {value!r}")
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, not {number}")
-    return number
+__all__ = ["environment_seeds", "reset_mask", "reset_options"]
 
 
 def environment_seeds(count: int, seed: Any) -> list[int | None]:
@@ -44,11 +26,11 @@ def environment_seeds(count: int, seed: Any) -> list[int | None]:
     """
     if seed is None:
         return [None] * count
-    if (first := _whole_number(seed)) is not None:
-        return [_checked_seed(first) + i for i in range(count)]
-    if isinstance(seed, str | bytes | Mapping) or not isinstance(seed, Iterable):
-        raise TypeError(f"seed must be a whole number, {count} of them, or None; got {seed!r}")
-    seeds = [None if one is None else _checked_seed(one) for one in seed]
+    several = isinstance(seed, Iterable) and not isinstance(seed, str | bytes | Mapping)
+    if not several or getattr(seed, "ndim", 1) == 0:
+        first = whole_number(seed, "a seed", 0)
+        return [first + i for i in range(count)]
+    seeds = [None if one is None else whole_number(one, "a seed", 0) for one in seed]
     if len(seeds) != count:
         raise ValueError(f"{len(seeds)} seeds do not fit {count} environments; give one for each, or a single number")
     return seeds
@@ -79,22 +61,3 @@ def reset_mask(count: int, mask: Any) -> NDArray[np.bool_]:
     if not chosen.any():
         raise ValueError(f"reset_mask chooses no environment: at least one of its {count} entries must be True")
     return chosen
-
-
-def _whole_number(value: Any) -> int | None:
-    """Return an integer of Python or NumPy as an ``int``, and ``None`` for everything else, bools included."""
-    if isinstance(value, bool | np.bool_):
-        return None
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None
-
-
-def _checked_seed(value: Any) -> int:
-    seed = _whole_number(value)
-    if seed is None:
-        raise TypeError(f"a seed must be a whole number or None; got {value!r}")
-    if seed < 0:
-        raise ValueError(f"a seed must be at least 0, not {seed}")
-    return seed

@@ -10,7 +10,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
-from equirl.envs.batch_arguments import positive_integer
+from equirl.arguments import whole_number
 from equirl.envs.gridworld import MOVES, GridWorldEnv
 
 __all__ = ["GridWorldBatch"]
@@ -40,13 +40,13 @@ class GridWorldBatch:
     """
 
     def __init__(self, n: int, max_episode_steps: int | None = None, **settings: Any) -> None:
-        n = positive_integer("n", n)
+        n = whole_number(n, "n", 1)
         self.single = GridWorldEnv(**settings)
         self.n = n
         self._limit = self.single.max_steps
         self._cut_at_the_goal = False
         if max_episode_steps is not None:
-            limit = positive_integer("max_episode_steps", max_episode_steps)
+            limit = whole_number(max_episode_steps, "max_episode_steps", 1)
             self._cut_at_the_goal = limit <= self._limit
             self._limit = min(limit, self._limit)
         cells = self.single.size**2

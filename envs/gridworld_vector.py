@@ -11,7 +11,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from equirl.envs.batch_arguments import environment_seeds, positive_integer, reset_mask, reset_options
+from equirl.arguments import whole_number
+from equirl.envs.batch_arguments import environment_seeds, reset_mask, reset_options
 from equirl.envs.drawing import draw_rgb
 from equirl.envs.gridworld import GridWorldEnv
 from equirl.envs.gridworld_batch import GridWorldBatch
@@ -55,7 +56,7 @@ class GridWorldVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[np.f
         max_episode_steps: int | None = None,
         **settings: Any,
     ) -> None:
-        num_envs = positive_integer("num_envs", num_envs)
+        num_envs = whole_number(num_envs, "num_envs", 1)
         known = self.metadata["render_modes"]
         if render_mode is not None and render_mode not in known:
             raise ValueError(f"render_mode {render_mode!r} is unknown; known for many environments: {known}")
@@ -139,13 +140,13 @@ class GridWorldVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[np.f
         pictures = [draw_rgb(*self.batch.cells(i)) for i in range(self.num_envs)]
         return pictures if self.render_mode == "rgb_array_list" else tuple(pictures)
 
-    @property
-    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]  # as SyncVectorEnv has it
+    @property  # type: ignore[misc]  # as SyncVectorEnv has it
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The random numbers of each environment."""
         return self.batch.generators()
 
-    @property
-    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]  # as SyncVectorEnv has it
+    @property  # type: ignore[misc]  # as SyncVectorEnv has it
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
         """The seed of each environment's random numbers."""
         return self.batch.seeds()
 
@@ -154,8 +155,8 @@ class GridWorldVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[np.f
     ) -> tuple[Observations, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Step those whose episode goes on; the others begin a new one, and their action is not looked at."""
         fresh = self._done
-        actions = self.batch.checked_actions(actions)
-        success, truncated = self.batch.step(np.where(fresh, 0, actions), skip=fresh)
+        checked = self.batch.checked_actions(actions)
+        success, truncated = self.batch.step(np.where(fresh, 0, checked), skip=fresh)
         self.batch.reset(np.flatnonzero(fresh).tolist())
         self._done = success | truncated
         infos: dict[str, Any] = {} if fresh.all() else {"is_success": success.copy(), "_is_success": ~fresh}

@@ -248,18 +248,18 @@ NOT_ACTION_SHAPES = [0, np.zeros(3, dtype=int), np.zeros((2, 1), dtype=int), [],
 @pytest.mark.parametrize("count", NOT_COUNTS, ids=repr)
 def test_a_number_of_environments_is_whole(count: Any) -> None:
     for make in (GridWorldVectorEnv, GridWorldVecEnv, lambda n: make_vectorized_env(n_envs=n)):
-        with pytest.raises(TypeError, match=r"n.*_envs must be a whole number"):
+        with pytest.raises(TypeError, match=r"n(um)?_envs is a whole number"):
             make(count)
     if count is not None:  # no limit
-        with pytest.raises(TypeError, match="max_episode_steps must be a whole number"):
+        with pytest.raises(TypeError, match="max_episode_steps is a whole number"):
             GridWorldVectorEnv(2, max_episode_steps=count)
 
 
 @pytest.mark.parametrize("seed", NOT_SEEDS, ids=repr)
 def test_a_seed_is_a_whole_number(seed: Any) -> None:
-    with pytest.raises(TypeError, match="seed must be a whole number"):
+    with pytest.raises(TypeError, match="a seed is a whole number"):
         GridWorldVectorEnv(2).reset(seed=seed)
-    with pytest.raises(TypeError, match="seed must be a whole number"):
+    with pytest.raises(TypeError, match="a seed is a whole number"):
         make_vectorized_env(n_envs=2, seed=seed)
 
 
@@ -286,8 +286,8 @@ def test_other_mistakes_are_named_before_anything_changes() -> None:
     vector = GridWorldVectorEnv(2, size=4)
     observations, _ = vector.reset(seed=0)
     for wrong, error, message in (
-        ({"seed": -1}, ValueError, "at least 0, not -1"),
-        ({"seed": [1, -2]}, ValueError, "at least 0, not -2"),
+        ({"seed": -1}, ValueError, "from 0; got -1"),
+        ({"seed": [1, -2]}, ValueError, "from 0; got -2"),
         ({"options": [("goal", (0, 0))]}, TypeError, "options must be a dict"),
         ({"options": {"reset_mask": [1, 0]}}, ValueError, "reset_mask must be booleans"),
         ({"options": {"reset_mask": [False, False]}}, ValueError, "reset_mask chooses no environment"),
@@ -300,7 +300,7 @@ def test_other_mistakes_are_named_before_anything_changes() -> None:
     assert set(options) == {"reset_mask", "goal"}  # the caller's own
     with pytest.raises(ValueError, match="autoreset_mode 'never' is unknown; known: 'NextStep', 'SameStep'"):
         GridWorldVectorEnv(2, "never")
-    with pytest.raises(ValueError, match="max_episode_steps must be at least 1"):
+    with pytest.raises(ValueError, match="max_episode_steps is a whole number from 1; got 0"):
         GridWorldVectorEnv(2, max_episode_steps=0)
     with pytest.raises(ValueError, match="render_mode 'human' is unknown"):
         GridWorldVecEnv(2, render_mode="human")
