@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 import equirl
 from equirl import (
@@ -133,7 +136,7 @@ def _representations() -> list[Target]:
             "channel_representation",
             equirl.channel_representation,
             {"group": C4, "shape": (4, 2), "action": TURN},
-            {"shape": shape((4, 2), "side"), "action": table(TURN, "row of", "representation")},
+            {"shape": shape((4, 2), "side"), "action": table(TURN, "row of", "representation", nullable=True)},
             _represents,
         ),
         target(
@@ -255,7 +258,7 @@ def _is_group(group: FiniteGroup, _: dict[str, Any]) -> str | None:
     return None if torch.equal(left, right) else "the result is no group: it is not associative"
 
 
-def _represents(representation: Representation, _: dict[str, Any]) -> str | None:
+def _represents(representation: Representation, given: dict[str, Any]) -> str | None:
     if not isinstance(representation, MonomialRepresentation):
         return f"the result is a {type(representation).__name__}"
     matrices, group = representation.matrices(), representation.group
@@ -263,6 +266,20 @@ def _represents(representation: Representation, _: dict[str, Any]) -> str | None
         for h in range(group.order):
             if not torch.equal(matrices[g] @ matrices[h], matrices[group.multiply(g, h)]):
                 return f"rho({g}) rho({h}) is not rho({g} {h})"
+    return _shares_memory(representation, given)
+
+
+def _shares_memory(representation: MonomialRepresentation, given: dict[str, Any]) -> str | None:
+    """Complain of a representation that changes with the arrays that it was made from."""
+    matrices = representation.matrices()
+    for name_, array in given.items():
+        if isinstance(array, np.ndarray) or (isinstance(array, Tensor) and not array.requires_grad):
+            before: Any = copy.deepcopy(array)
+            array[...] = 0
+            same = torch.equal(matrices, representation.matrices())
+            array[...] = before
+            if not same:
+                return f"it shares memory with {name_}"
     return None
 
 

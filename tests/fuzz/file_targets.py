@@ -101,10 +101,8 @@ def _read(target: FileTarget, folder: Path, what: str, expect: Expect, label: st
     except Exception as error:  # whatever is raised is what is judged
         if isinstance(error, (CorruptImageError, *_BY_NAME)) and path.name in str(error):
             return "refused", None
-        nonsense = Nonsense(path.name, expect, label)
-        return "refused", complaint_of_error(
-            error, nonsense, path.name, (path.parent.name, folder.name, target.name, "cifar10")
-        )
+        words = (path.parent.name, folder.name, target.name, "cifar10")
+        return "refused", complaint_of_error(error, Nonsense(path.name, expect, label), path.name, words)
     if expect is Expect.REFUSED:
         return "accepted", f"accepted without a word; the result is {shown(result)}"
     return "accepted", None

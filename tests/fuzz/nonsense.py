@@ -75,7 +75,8 @@ def count(
         (True, _KIND, "bool"),
         *((value, _KIND, "text") for value in ("3", "", "three", b"3")),
         *((value, _EITHER if lists else _KIND, "container") for value in ([3], [], (1, 2))),
-        *((value, _KIND, "container") for value in ({}, {3})),
+        ({}, _KIND, "container"),
+        ({3}, _KIND, "container"),
         (3 + 0j, _KIND, "complex"),
         (lambda: torch.tensor(2.5), _KIND, "tensor"),
         (object, _KIND, "class"),
@@ -139,7 +140,8 @@ def name(
         kinds += [*([] if nullable else [None]), *((0, 1) if numbers else ())]
         if random.random() < 0.7:
             text = random.choice([text for text in texts if text not in names])
-            return Nonsense(text, _EITHER if others else _REFUSED, "unknown name")
+            perhaps = others or text.strip() in names  # blanks around a name may be passed over
+            return Nonsense(text, _EITHER if perhaps else _REFUSED, "unknown name")
         return Nonsense(random.choice(kinds), _KIND, "no text")
 
     return Argument(draw, words)
@@ -147,8 +149,8 @@ def name(
 
 def flag(*words: str) -> Argument:
     """Return a truth value, malformed: what is neither true nor false by itself."""
-    given = [(value, _EITHER, "no truth value") for value in (0, 1, 2, None, "False", "no", math.nan, [], "")]
-    return one_of(given, *words)
+    kinds: list[Any] = [0, 1, 2, None, "False", "no", math.nan, [], ""]
+    return one_of([(value, _EITHER, "no truth value") for value in kinds], *words)
 
 
 def table(valid: Sequence[Sequence[int]], *words: str, nullable: bool = False, signs: bool = False) -> Argument:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dis
 import importlib
-import numbers
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -134,7 +133,7 @@ def _holds(text: str, form: str) -> bool:
 def _forms(value: Any) -> list[str]:
     """Return the ways in which a message may show a value."""
     forms = [shown(value).removesuffix("..."), " ".join(str(value).split())[:_LONGEST]]
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if isinstance(value, (int, float, np.number)):
         forms += [f"{value:g}", f"{value}"]
     if isinstance(value, (np.ndarray, Tensor)):
         forms += [str(list(value.shape)), str(tuple(value.shape)), str(value.dtype)]

@@ -109,7 +109,7 @@ def _copied(value: Any) -> Any:
 
 def _same(before: Any, after: Any) -> bool:
     if isinstance(after, torch.Tensor):
-        return after.is_sparse or torch.equal(before.nan_to_num(), after.detach().nan_to_num())
+        return bool(after.is_sparse) or torch.equal(before.nan_to_num(), after.detach().nan_to_num())
     if isinstance(after, np.ndarray):
-        return before.shape == after.shape and before.tobytes() == after.tobytes()
+        return bool(before.shape == after.shape and before.tobytes() == after.tobytes())
     return shown(before) == shown(after)
