@@ -13,7 +13,7 @@ from torch import Tensor
 
 from equirl import Aggregator, Mean, TokenRepresentation, Weighted
 from equirl.agents.files import written_whole
-from equirl.experiments.nlg.symmetrized import LookAhead, SymmetrizedLM, make_lm_aggregator
+from equirl.experiments.nlg.lm_aggregators import LookAhead, make_lm_aggregator
 from equirl.experiments.nlg.token_actions import TokenAction
 from equirl.experiments.nlg.word_groups import WordGroup
 from equirl.experiments.weights import load_weights, read_saved
@@ -24,11 +24,11 @@ _BACKBONE, _SYMMETRY, _TABLE, _LAMBDA = "backbone", "symmetry.json", "tokens.pt"
 _FORMAT = 1
 
 
-def save_symmetrized(model: SymmetrizedLM, folder: Path, **settings: Any) -> None:
+def save_symmetrized(model: Any, folder: Path, **settings: Any) -> None:
     """Write a symmetrized model into a folder; see ``SymmetrizedLM.save_pretrained``.
 
     Args:
-        model: The model.
+        model: The ``SymmetrizedLM``.
         folder: The folder; it is made.
         **settings: Of the backbone's ``save_pretrained``.
 
@@ -55,14 +55,16 @@ def save_symmetrized(model: SymmetrizedLM, folder: Path, **settings: Any) -> Non
 
 
 def load_symmetrized(
+    model_class: Callable[..., Any],
     folder: Path,
     loss: Callable[[list[str]], Sequence[float]] | None = None,
     decode: Callable[[Tensor], list[str]] | None = None,
     **settings: Any,
-) -> SymmetrizedLM:
+) -> Any:
     """Return the model that ``save_symmetrized`` wrote, in evaluation mode.
 
     Args:
+        model_class: ``SymmetrizedLM``.
         folder: The folder.
         loss: The loss of equizero, which is a function and not in the folder.
         decode: The tokenizer's decoding, for equizero.
@@ -99,7 +101,7 @@ def load_symmetrized(
     aggregator = make_lm_aggregator(method, backbone, loss, decode, look_ahead, pad)
     if method == "lambda_equitune":
         load_weights(aggregator, folder / _LAMBDA)
-    return SymmetrizedLM(backbone, action, aggregator).eval()
+    return model_class(backbone, action, aggregator).eval()
 
 
 def _words(content: dict[str, Any]) -> WordGroup:
@@ -107,7 +109,7 @@ def _words(content: dict[str, Any]) -> WordGroup:
     return WordGroup(content["name"], tuple(content["members"]), equality, general, content["source"])
 
 
-def _method_of(model: SymmetrizedLM) -> str:
+def _method_of(model: Any) -> str:
     """Return the method that makes a model's aggregator again.
 
     Raises:

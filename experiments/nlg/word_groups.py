@@ -49,7 +49,8 @@ class WordGroup:
 
     def __post_init__(self) -> None:
         for kind, rows in (("members", (self.members,)), ("equality", self.equality), ("general", self.general)):
-            if isinstance(rows, str) or not isinstance(rows, tuple | list):
+            given: object = rows  # whatever a file or a caller brings
+            if not isinstance(given, tuple | list):
                 raise ValueError(f"word group {self.name!r}: {kind} is {rows!r}, not a list of rows of words")
             for row in rows:
                 self._check_row(kind, row)

@@ -180,7 +180,9 @@ class _Training:
             try:
                 self._go_on(torch.load(resume, map_location="cpu", weights_only=True))
             except DAMAGED as error:
-                raise ValueError(f"{resume} is no state of this training ({error}); delete it to begin anew") from error
+                raise ValueError(
+                    f"{resume} is no state of this training ({type(error).__name__}); delete it to begin anew"
+                ) from error
         else:
             self.best = _held_out_loss(judged, held_out)
             self.best_weights = copy.deepcopy(model.state_dict())
