@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import rl_zoo3
 from rl_zoo3.exp_manager import ExperimentManager

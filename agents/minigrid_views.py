@@ -23,7 +23,8 @@ def is_minigrid(environment_id: str) -> bool:
         maker = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
     except Exception:  # a package is missing or broken; making the environment will say so
         return False
-    return isinstance(maker, type) and issubclass(maker, MiniGridEnv)
+    made: object = maker
+    return isinstance(made, type) and issubclass(made, MiniGridEnv)
 
 
 def declared_view_settings(environment_id: str, symmetry: str) -> dict[str, Any]:

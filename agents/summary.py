@@ -54,7 +54,7 @@ def summarize(manager: ExperimentManager, episodes: int | None = None, exactly: 
     first = _FEWEST_EPISODES if episodes is None else episodes
     returns, lengths, successes = _evaluate(model, environment, first, deterministic)
     if episodes is None:
-        fitting = int(manager.n_timesteps / 10 / max(np.mean(lengths), 1))
+        fitting = int(manager.n_timesteps / 10 / max(float(np.mean(lengths)), 1.0))
         more = min(fitting, _MOST_EPISODES) - first
         if more > 0:
             further = _evaluate(model, environment, more, deterministic)

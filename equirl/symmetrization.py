@@ -240,7 +240,7 @@ class Symmetrized(nn.Module):
         self.register_module("features", None if features is None else of_kind(features, nn.Module, "features"))
         self.input_rep = input_rep
         self.output_rep = output_rep
-        self.aggregator = of_kind(aggregator, Aggregator, "aggregator")
+        self.aggregator = of_kind(aggregator, Aggregator, "aggregator")  # type: ignore[type-abstract]
         self.chunking = Chunking([self], chunk_rows)
 
     def forward(self, x: Tree) -> Tensor:

@@ -356,7 +356,7 @@ def test_mistakes_are_told() -> None:
         LambdaFit(objective="copy")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="holdout is a finite number"):
         LambdaFit(holdout=1.5)
-    with pytest.raises(ValueError, match="visited states .* are needed; got none"):
+    with pytest.raises(ValueError, match=r"visited states .* are needed; got none"):
         Novelty(torch.zeros(0, 4))
     with pytest.raises(TypeError, match="needs the Q-network of DQN; PPO has none"):
         symmetrize_agent(_agent("ppo", 0), "grid-d4", "equizero", {"proxy_loss": "target_disagreement"})
