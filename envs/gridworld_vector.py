@@ -145,7 +145,7 @@ class GridWorldVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[np.f
         """The random numbers of each environment."""
         return self.batch.generators()
 
-    @property  # type: ignore[misc]  # as SyncVectorEnv has it
+    @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
         """The seed of each environment's random numbers."""
         return self.batch.seeds()
