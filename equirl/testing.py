@@ -20,17 +20,18 @@ _MOST_NOISE = 32  # outputs whose round-off is larger, relative to how they chan
 
 
 @contextmanager
-def evaluation_mode(module: object) -> Iterator[None]:
-    """Put a module into evaluation mode, and afterwards every part of it back into the mode it was in.
+def evaluation_mode(*modules: object) -> Iterator[None]:
+    """Put modules into evaluation mode, and afterwards every part of them back into the mode it was in.
+
+    ``module.train(was_training)`` would not do: it also puts parts into training mode that their owner had frozen.
 
     Args:
-        module: A module; anything else is left alone.
+        *modules: Modules; anything else is left alone.
     """
-    if not isinstance(module, nn.Module):
-        yield
-        return
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    roots = [module for module in modules if isinstance(module, nn.Module)]
+    modes = [(part, part.training) for root in roots for part in root.modules()]
+    for root in roots:
+        root.eval()
     try:
         yield
     finally:

@@ -27,6 +27,8 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
         number = operator.index(value)
     except TypeError as error:
         raise ValueError(f"{name} must be a whole number; got {value!r}") from error
+    if isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number; got {value!r}")
     if number < least:
         raise ValueError(f"{name} must be at least {least}; got {value}")
     return number

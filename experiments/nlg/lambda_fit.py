@@ -10,9 +10,9 @@ from torch import Tensor
 
 from equirl import Weighted
 from equirl.experiments.checks import check_counts, check_positive, check_texts
-from equirl.experiments.modes import evaluating
 from equirl.experiments.nlg.measures import encode, prompt_length
 from equirl.experiments.nlg.symmetrized import SymmetrizedLM
+from equirl.testing import evaluation_mode
 
 __all__ = ["LambdaFit", "LambdaSettings", "fit_lambda"]
 
@@ -94,7 +94,7 @@ def fit_lambda(
     generator = torch.Generator().manual_seed(settings.seed)
     order = torch.randperm(len(texts), generator=generator).tolist()
     held_out = set(order[: min(len(texts) - 1, max(1, round(settings.held_out * len(texts))))])
-    with evaluating(model):
+    with evaluation_mode(model):
         hidden, probabilities = _places(model, tokenizer, texts, prompts, lambda row: row not in held_out)
         judged = _places(model, tokenizer, texts, prompts, lambda row: row in held_out)
     network = model.aggregator

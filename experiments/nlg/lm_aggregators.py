@@ -10,9 +10,9 @@ from torch import Tensor
 
 from equirl import Aggregator, Mean, Orbit, Select, Weighted, weight_network
 from equirl.experiments.checks import whole_number
-from equirl.experiments.modes import evaluating
 from equirl.experiments.nlg.method_names import METHODS
 from equirl.names import unknown_name_message
+from equirl.testing import evaluation_mode
 
 __all__ = ["METHODS", "LookAhead", "make_lm_aggregator"]
 
@@ -55,7 +55,7 @@ class LookAhead(Select):
     @torch.no_grad()
     def of_views(self, backbone: Any, views: Tensor, attention_mask: Tensor, order: int) -> Tensor:
         """Return the weights ``[B, |G|]`` of views ``[B |G|, T]``."""
-        with evaluating(backbone):  # dropout would make the choice another one at each call
+        with evaluation_mode(backbone):  # dropout would make the choice another one at each call
             answers = backbone.generate(
                 views,
                 attention_mask=attention_mask,

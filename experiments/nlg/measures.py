@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from equirl.experiments.checks import check_texts, whole_number
-from equirl.experiments.modes import evaluating, seeded
 from equirl.experiments.nlg.token_actions import TokenAction
+from equirl.experiments.seeded import seeded
+from equirl.testing import evaluation_mode
 
 __all__ = ["Unfairness", "encode", "generate_texts", "perplexity", "prompt_length", "unfairness"]
 
@@ -53,7 +54,7 @@ def unfairness(model: Any, action: TokenAction, batch: dict[str, Tensor]) -> Unf
         action: How the group moves tokens.
         batch: See ``encode``.
     """
-    with evaluating(model):
+    with evaluation_mode(model):
         return _unfairness(model, action, batch)
 
 
@@ -95,7 +96,7 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], prompts: Sequen
         check_texts("prompts", prompts)
         if len(prompts) != len(texts):
             raise ValueError(f"each text needs its prompt; got {len(texts)} texts and {len(prompts)} prompts")
-    with evaluating(model):
+    with evaluation_mode(model):
         return _perplexity(model, tokenizer, texts, prompts)
 
 
@@ -154,7 +155,7 @@ def generate_texts(
     whole_number("max_new_tokens", max_new_tokens)
     batch = encode(tokenizer, prompts, next(model.parameters()).device)
     settings = {"do_sample": True, "top_k": 40, **settings}
-    with evaluating(model), seeded(seed):
+    with evaluation_mode(model), seeded(seed):
         answers = model.generate(
             **batch,
             max_new_tokens=max_new_tokens,

@@ -6,7 +6,6 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-from equirl.experiments.modes import seeded
 from equirl.experiments.nlg.lambda_fit import LambdaSettings, fit_lambda
 from equirl.experiments.nlg.measures import generate_texts
 from equirl.experiments.nlg.method_names import ALL_METHODS, split_method
@@ -14,6 +13,7 @@ from equirl.experiments.nlg.prompts import Prompt
 from equirl.experiments.nlg.scores import Score
 from equirl.experiments.nlg.symmetrized import SymmetrizedLM, make_lm_aggregator
 from equirl.experiments.nlg.token_actions import TokenAction
+from equirl.experiments.seeded import seeded
 
 __all__ = ["ALL_METHODS", "make_method", "split_method"]
 

@@ -17,12 +17,12 @@ from tqdm import tqdm
 
 from equirl.agents.files import written_whole
 from equirl.experiments.checks import check_counts, check_positive, check_shares
-from equirl.experiments.modes import evaluating
 from equirl.experiments.scan.batches import Batch, Examples
 from equirl.experiments.scan.models import SequenceModel
 from equirl.experiments.scan.splits import Example
 from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABULARY, PAD
 from equirl.experiments.weights import DAMAGED
+from equirl.testing import evaluation_mode
 
 __all__ = ["Fit", "FitConfig", "accuracy", "fit", "hold_out", "load_checkpoint", "loss_of", "save_checkpoint"]
 
@@ -281,7 +281,7 @@ class _Training:
 def accuracy(model: SequenceModel, examples: Examples) -> float:
     """Return the share of commands that the model answers greedily without any mistake; its modes stay as they are."""
     right = 0
-    with evaluating(model):
+    with evaluation_mode(model):
         for _, batch in examples.in_order(_EVALUATED_TOGETHER):
             longest = batch.target.shape[1]
             answers = nn.functional.pad(model.greedy(batch.command, longest + 1), (0, longest + 1))
@@ -330,7 +330,7 @@ def load_checkpoint(path: Path, model: nn.Module) -> dict[str, Any]:
 @torch.no_grad()
 def _held_out_loss(model: SequenceModel, examples: Examples) -> float:
     total, places = 0.0, 0
-    with evaluating(model):
+    with evaluation_mode(model):
         for _, batch in examples.in_order(_EVALUATED_TOGETHER):
             n = int((batch.target != PAD).sum())
             total, places = total + float(loss_of(model, batch)) * n, places + n

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from equirl.experiments.checks import whole_number
 from equirl.experiments.extras import VISION, needed
-from equirl.experiments.modes import evaluating, seeded
+from equirl.experiments.seeded import seeded
 from equirl.experiments.vision import efficientnet
 from equirl.experiments.vision.labelled_images import check_labels
 from equirl.names import unknown_name_message
+from equirl.testing import evaluation_mode
 
 __all__ = ["MODELS", "Classifier", "LinearHead", "SmallCNN", "inverted", "load_backbone", "preprocess"]
 
@@ -84,7 +85,7 @@ class Classifier(nn.Module):
     def pooled_length(self) -> int:
         """Return ``F``, the length of the pooled features."""
         blank = torch.zeros(1, 3, self.size, self.size, device=self.mean.device)
-        with evaluating(self):
+        with evaluation_mode(self):
             return self.pooled(self.maps(blank)).shape[1]
 
     def trunk_digest(self) -> str:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from equirl import Aggregator
 from equirl.agents.files import written_whole
-from equirl.experiments.modes import seeded
 from equirl.experiments.runs import run_file
+from equirl.experiments.seeded import seeded
 from equirl.experiments.vision.board import board
 from equirl.experiments.vision.config import FinetuneConfig, Variant, proxy_loss_of
 from equirl.experiments.vision.jobs import Job

@@ -15,11 +15,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from equirl.agents.files import written_whole
-from equirl.experiments.modes import evaluating
 from equirl.experiments.vision.classifiers import Classifier, preprocess
 from equirl.experiments.vision.labelled_images import ImageSet
 from equirl.experiments.vision.lambda_networks import shrink
 from equirl.experiments.vision.rotations import make_view, rotate
+from equirl.testing import evaluation_mode
 
 __all__ = ["PARTS", "PIECE", "Source", "ViewFeatures", "compute_missing", "read_images"]
 
@@ -169,7 +169,7 @@ def compute_missing(wanted: Sequence[ViewFeatures], n_jobs: int, progress: bool 
             features.classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Threads: torch lets go of the interpreter, and neither network nor images are copied.
     parallel = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator_unordered")
-    with evaluating(*(features.classifier for features in wanted)):
+    with evaluation_mode(*(features.classifier for features in wanted)):
         made = parallel(delayed(features.compute)(piece, view) for features, piece, view in tasks.values())
         for _ in tqdm(made, total=len(tasks), desc="features", unit="file", disable=None if progress else True):
             pass

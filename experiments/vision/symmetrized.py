@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from equirl import Aggregator, Chunking, Mean, Orbit, Select, trivial_representation
-from equirl.experiments.modes import evaluating
 from equirl.experiments.vision.classifiers import Classifier
 from equirl.experiments.vision.lambda_networks import SHRUNK, make_lambda, shrink
 from equirl.experiments.vision.rotations import image_action
 from equirl.names import unknown_name_message
 from equirl.proxy_losses import ProxyLoss
 from equirl.symmetrization import symmetrize
+from equirl.testing import evaluation_mode
 
 __all__ = ["LEVELS", "METHODS", "PROXY_LOSSES", "READS", "SymmetrizedClassifier", "make_image_aggregator", "parts_of"]
 
@@ -64,7 +64,7 @@ class SymmetrizedClassifier(nn.Module):
         self.level = level
         self.reads = reads
         self.images = image_action(group, shape)
-        with torch.no_grad(), evaluating(classifier):
+        with torch.no_grad(), evaluation_mode(classifier):
             maps = classifier.maps(torch.zeros(1, *shape, device=classifier.mean.device))
             n_classes = classifier.logits_of_maps(maps).shape[1]
         self.logits = trivial_representation(self.images.group, (n_classes,))
@@ -174,7 +174,7 @@ def _no_images() -> Tensor:
 @torch.no_grad()
 def _check_head(classifier: Classifier, maps: Tensor) -> None:
     """Check that the head makes the same of maps and of turned and mirrored maps."""
-    with evaluating(classifier):
+    with evaluation_mode(classifier):
         pooled = classifier.pooled(maps)
         turned = [classifier.pooled(moved) for moved in (maps.rot90(1, (2, 3)), maps.flip(3))]
     if not all(torch.allclose(found, pooled, atol=1e-4, rtol=1e-3) for found in turned):
