@@ -1,13 +1,36 @@
 """The README's Python runs as it stands there, block after block, with fewer training steps."""
 
 import re
+import shlex
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import here
 from stable_baselines3 import DQN
 
 from equirl import MDPSymmetry
+from equirl.agents.experiment_manager import EquirlExperimentManager
+
+
+def test_the_training_commands_of_the_readme_are_understood(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: EquirlExperimentManager) -> None:
+        self.read_hyperparameters()
+        raise ValueError("understood")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(EquirlExperimentManager, "setup_experiment", stop)
+    blocks = re.findall(r"```bash\n(.*?)```", (checkout / "README.md").read_text(), flags=re.DOTALL)
+    lines = [line.removeprefix(".venv/bin/") for block in blocks for line in block.splitlines()]
+    commands = {entry.name for entry in entry_points(group="equirl.commands")}
+    assert {line.split()[1] for line in lines if line.startswith("equirl ")} <= commands
+    trainings = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("equirl train")]
+    assert len(trainings) >= 5
+    for words in trainings:
+        assert here(*words).err == ["equirl train: ValueError: understood"], words
 
 
 def test_the_python_of_the_readme_runs(

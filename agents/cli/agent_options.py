@@ -8,14 +8,15 @@ from typing import Any
 
 import gymnasium as gym
 import torch
+from rl_zoo3.utils import get_wrapper_class
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
 from equirl.agents.cli.arguments import CommandParser, StoreSettings, device, existing_file, whole
-from equirl.agents.cli.runs import run_of
-from equirl.agents.cli.zoo import check_environment, import_packages, split_id
+from equirl.agents.cli.runs import Run, run_of
+from equirl.agents.cli.zoo import check_environment, folder_name, import_packages, split_id
 from equirl.agents.loading import ALGORITHMS, load_agent
 from equirl.agents.minigrid_views import declared_view_settings, is_minigrid, view_settings
 from equirl.agents.normalization import check_normalization, symmetrize_statistics
@@ -83,16 +84,38 @@ def parse_agent_options(parser: CommandParser, arguments: list[str]) -> argparse
     known = registered_symmetries()
     if options.symmetry not in known:
         raise ValueError(unknown_name_message("symmetry", options.symmetry, known))
+    options.wrappers = []
     if run is not None and run.environment == options.env:
-        if options.env_kwargs is None and run.environment_settings:
-            options.env_kwargs = run.environment_settings
-            print(f"Settings of {options.env}, as in the run: {options.env_kwargs}")
-        if options.view_kwargs is None and (found := view_settings(run.wrappers)):
-            options.view_kwargs = found
-            print(f"Settings of the view, as in the run: {found}")
+        _like_the_run(options, run)
     if options.view_kwargs is None and is_minigrid(options.env):
         options.view_kwargs = declared_view_settings(options.env, options.symmetry)
     return options
+
+
+def _like_the_run(options: argparse.Namespace, run: Run) -> None:
+    """Take over from the run what the options leave open about the agent's environment, and say so."""
+    statistics = run.folder / folder_name(run.environment) / "vecnormalize.pkl"
+    normalized = bool(run.hyperparameters.get("normalize"))
+    found: dict[str, Any] = {
+        "env_kwargs": run.environment_settings,
+        "view_kwargs": view_settings(run.wrappers),
+        "frame_stack": run.hyperparameters.get("frame_stack"),
+        "vecnormalize": statistics if normalized else None,
+    }
+    for name, value in found.items():
+        if getattr(options, name) is None and value:
+            setattr(options, name, value)
+            print(f"As in the run: --{name.replace('_', '-')} {value}")
+    if options.vecnormalize == statistics and not statistics.is_file():
+        raise ValueError(
+            f"{options.model} was trained with `normalize`, but its statistics are not at {statistics}; name them: "
+            "--vecnormalize FILE.pkl"
+        )
+    options.wrappers = [
+        {name: settings} for name, settings in run.wrappers if view_settings([(name, settings)]) is None
+    ]
+    if options.wrappers:
+        print(f"As in the run: env_wrapper {options.wrappers}")
 
 
 def make_environments(options: argparse.Namespace, n_envs: int) -> VecEnv:
@@ -103,11 +126,14 @@ def make_environments(options: argparse.Namespace, n_envs: int) -> VecEnv:
         ValueError: No such environment, settings it does not take, or statistics of something else.
     """
 
+    wrap = get_wrapper_class({"env_wrapper": options.wrappers}) if options.wrappers else None
+
     def make() -> gym.Env[Any, Any]:
         try:
-            return make_environment(
+            environment = make_environment(
                 options.env, options.symmetry, view_kwargs=options.view_kwargs, **(options.env_kwargs or {})
             )
+            return environment if wrap is None else wrap(environment)
         except ValueError:
             raise
         except Exception as error:  # settings that an environment does not take make it raise anything

@@ -92,9 +92,8 @@ def find_run(folder: str | Path, algorithm: str, environment: str, number: int =
     }
     if not runs:
         others = sorted({path.name.rpartition("_")[0] or path.name for path in inside.iterdir() if path.is_dir()})
-        raise ValueError(
-            f"there are no runs of {environment} in {inside}; there are runs of: {', '.join(others) or 'nothing'}"
-        )
+        there = f"there are runs of: {', '.join(others)}" if others else "train one with `equirl train`, or name it: -f"
+        raise ValueError(f"there are no runs of {environment} in {inside}; {there}")
     if number and number not in runs:
         numbers = ", ".join(str(known) for known in sorted(runs))
         raise ValueError(f"there is no run {number} of {environment} in {inside}: --exp-id is one of {numbers}")
