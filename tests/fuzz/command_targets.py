@@ -17,6 +17,7 @@ __all__ = ["command_targets", "make_folder"]
 
 _NAMES = ("", " ", "grid", "None", "0", "λ", "x" * 300, "grid-d4 ", "GRID-D4", "grid_d4", "grid-d4,grid-c4")
 _AGENTS = ("missing.zip", "empty.zip", "text.txt", "folder", "random.bin", "", "a" * 300, "picture.png", "stats.pkl")
+_TRAINED = tuple(text for text in _AGENTS if text)  # rl_zoo3 takes none for "from the start"
 _PICKLES = ("missing.pkl", "empty.zip", "text.txt", "folder", "random.bin", "agent.zip", "number.pkl", "cut.pkl", "")
 _ENVIRONMENTS = (
     "",
@@ -34,6 +35,7 @@ _GRID_SETTINGS = (
     *("slip:2", "slip:nan", "slip:float('nan')", "goal:north-wst", "goal:(0,0)", "goal:(0,0,9,9)", "wall_density:0.9"),
     *("size:1/0", "size:[", "size:x y", "max_steps:0", "render_mode:rgb", "size:lambda:3", "size:[3]", "self:3", "3:3"),
 )
+_ZOO_THREADS = tuple(text for text in THREADS if text != "-1")  # rl_zoo3 takes -1 for "as it is"
 _VIEW_SETTINGS = (
     "n_actions:1",
     "n_actions:99",
@@ -134,14 +136,14 @@ def _training() -> list[CommandTarget]:
         "--summary-episodes": Option(("x", "", "1.5", "-3", "nan")),
         "--require-success": Option(("x", "", "nan", "-1")),
         "--save-freq": Option(("x", "", "1.5")),
-        "--num-threads": Option(THREADS, (), ("threads",)),
+        "--num-threads": Option(_ZOO_THREADS, ("-1",), ("threads",)),
         "--vec-env": Option(("", "vector", "Dummy", "subprocs")),
         "--env-kwargs": Option(_GRID_SETTINGS, ("size:3", "goal:north-west"), ("KEY:VALUE", "size", "slip", "setting")),
         "-params": Option(
             params, ("gamma:0.9",), ("KEY:VALUE", "hyperparameter", *(text.split(":")[0] for text in params if text))
         ),
-        "-i": Option(_AGENTS, (), ("trained",)),
-        "--trained-agent": Option(_AGENTS),
+        "-i": Option(_TRAINED, (), ("trained",)),
+        "--trained-agent": Option(_TRAINED),
         "--device": Option(DEVICES),
         "-conf": Option(folders, (), ("yaml", "hyperparameter", "config")),
         "-tb": Option(("text.txt",), (), ("tensorboard",)),
@@ -169,7 +171,7 @@ def _runs() -> list[CommandTarget]:
     plot: dict[str | int, Option] = {
         "-f": Option(("missing", "text.txt", "folder"), (), ("runs", "folder")),
         "-a": Option(("", "dqm", "ppo"), (), ("algo", "runs")),
-        "-e": Option(("", "Nothing-v0", "GridWorld"), (), ("env", "runs")),
+        "-e": Option(("", "Nothing-v0"), ("GridWorld",), ("env", "runs")),
         "-w": Option(COUNTS, ("2",), ("window",)),
         "-x": Option(("", "step", "time ", "0"), ("time",), ("axis",)),
         "-y": Option(("", "rewards", "0"), ("length",), ("axis",)),
@@ -181,7 +183,7 @@ def _runs() -> list[CommandTarget]:
         CommandTarget(
             "enjoy",
             enjoy,
-            {**shared, "--device": Option(DEVICES), "--num-threads": Option(THREADS)},
+            {**shared, "--device": Option(DEVICES), "--num-threads": Option(_ZOO_THREADS, ("-1",))},
             (),
             ("--no-render", "--exp-id"),
         ),
@@ -197,7 +199,7 @@ def _runs() -> list[CommandTarget]:
 def _checks() -> list[CommandTarget]:
     line = ("check", GRID, "--symmetry", "grid-c4", "--transitions", "5", "--resets", "20", "--env-kwargs", "size:3")
     options: dict[str | int, Option] = {
-        1: Option(_ENVIRONMENTS, (), ("environment", "module")),
+        1: Option(_ENVIRONMENTS, (), ("environment", "module", "required")),
         "--symmetry": Option(_NAMES, (), ("symmetry",)),
         "--transitions": Option(COUNTS, (), ("transition",)),
         "--resets": Option((*COUNTS, "5"), ("21",), ("resets",)),

@@ -248,7 +248,11 @@ def _images() -> list[Target]:
             {"name": "digits"},
             {
                 "name": name(
-                    ["digits", "folder:x", "cifar10:x", "hub:x", "torchvision:x:y"], "set of images", "images", "data"
+                    ["digits", "folder:x", "cifar10:x", "hub:x", "torchvision:x:y"],
+                    "set of images",
+                    "not installed",
+                    "images",
+                    "data",
                 )
             },
         ),

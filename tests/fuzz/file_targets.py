@@ -304,7 +304,7 @@ def _images() -> list[FileTarget]:
 
     return [
         FileTarget("images in folders", lambda: images, read("folder"), odd_picture, optional=True),
-        FileTarget("CIFAR-10", lambda: cifar, read("cifar10"), odd_batch),
+        FileTarget("CIFAR-10", lambda: cifar, read("cifar10"), odd_batch, optional=True),
     ]
 
 

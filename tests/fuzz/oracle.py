@@ -142,4 +142,12 @@ def _forms(value: Any) -> list[str]:
     if isinstance(value, (list, tuple)) and len(value) < 20:
         forms += [shown(part) for part in value]
         forms.append(str(list(value)))
-    return [form for form in forms if form not in ("[]", "()", "")] or ["empty", "none", "no ", "at least one"]
+    return [form for form in forms if form not in ("[]", "()", "")] or [
+        "[]",
+        "()",
+        "{}",
+        "empty",
+        "none",
+        "no ",
+        "at least one",
+    ]
