@@ -51,14 +51,14 @@ def test_every_declared_environment_is_made_as_its_check_makes_it(monkeypatch: p
 
 def test_every_algorithm_has_hyperparameters_for_every_declared_environment() -> None:
     for algorithm in POLICY_CLASSES:
-        for environment in {declared.environment_id for declared in _DECLARED}:
+        for environment in sorted({declared.environment_id for declared in _DECLARED}):
             file = hyperparameter_file(algorithm, environment)
             assert file is not None
             policy = read_hyperparameters(str(file), algorithm, environment)["policy"]
             assert policy.startswith("equirl.agents.policies.Minigrid")
         assert hyperparameter_file(algorithm, "MiniGrid-Unlock-v0") is None
         assert hyperparameter_file(algorithm, "MiniGrid-Unlock-v0", "minigrid-egocentric-z2") is not None
-        assert hyperparameter_file(algorithm, "CartPole-v1", "minigrid-d4") != file
+        assert "minigrid" not in str(hyperparameter_file(algorithm, "CartPole-v1", "minigrid-d4"))
 
 
 @pytest.mark.parametrize(
