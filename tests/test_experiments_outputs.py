@@ -19,17 +19,18 @@ from equirl.experiments.benchmark.statistics import score_table
 from equirl.experiments.benchmark.study import StudyConfig, parse_agent
 from equirl.experiments.devices import check_device
 from equirl.experiments.exact_evaluation import GridWorldStates
-from equirl.experiments.modes import evaluating, seeded
 from equirl.experiments.nlg.config import CompareConfig
 from equirl.experiments.outputs import check_output_file, check_output_folder, other_settings, write_tables
 from equirl.experiments.own_functions import own_function
 from equirl.experiments.runs import read_rows, run_missing, write_rows
 from equirl.experiments.scan.config import ScanConfig
+from equirl.experiments.seeded import seeded
 from equirl.experiments.subcommands import run_command
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
 from equirl.experiments.weights import load_weights
 from equirl.experiments.zero_shot.control import ControlConfig
 from equirl.experiments.zero_shot.grid import ZeroShotConfig as GridConfig
+from equirl.testing import evaluation_mode
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def test_evaluation_leaves_modes_and_random_numbers() -> None:
     torch.manual_seed(3)
 
     def measure() -> None:
-        with evaluating(network), seeded(7):
+        with evaluation_mode(network), seeded(7):
             assert not any(module.training for module in network.modules())
             torch.rand(5)
             raise RuntimeError("on the way")

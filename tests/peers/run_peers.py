@@ -93,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--records", metavar="DIR", type=Path, help="keep outcomes there, and do not run again what is there already"
     )
+    parser.add_argument(
+        "--select", metavar="EXPRESSION", default="", help="only tests that pytest's -k EXPRESSION keeps"
+    )
     parser.add_argument("--expected", metavar="FILE", type=Path, default=HERE / "expected_refusals.toml")
     parser.add_argument("--workers", type=int, default=0, help="processes of pytest-xdist (default: none)")
     parser.add_argument("--timeout", type=float, default=7200, help="seconds for each run of a suite (default: 7200)")
@@ -116,7 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 found = "no folder given" if folder is None else f"{folder} has no folder {suite.paths[0]}"
                 print(f"{suite.name}: skipped, {found}; name a checkout with --{suite.option}")
                 continue
-            runner = Runner(suite, Path(folder).resolve(), records.resolve(), options.workers, options.timeout)
+            select = " and ".join(f"({each})" for each in (suite.select, options.select) if each)
+            runner = Runner(suite, Path(folder).resolve(), records.resolve(), select, options.workers, options.timeout)
             tests = concerned(runner.outcomes("stock", "trivial", None))
             print(f"{suite.name}: {len(tests)} tests use the part that is replaced and pass with the peer's own")
             runs = [(method, group) for method in suite.methods or options.methods for group in options.groups]
@@ -139,6 +143,7 @@ class Runner:
     suite: Suite
     folder: Path
     records: Path
+    select: str
     workers: int
     timeout: float
 
@@ -167,7 +172,7 @@ class Runner:
             environment["PEERS_ONLY"] = str(only)
         command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "recording", "-p", self.suite.plugin]
         command += ["-p", "no:cacheprovider", "--rootdir", str(self.folder), "--continue-on-collection-errors"]
-        command += ["-k", self.suite.select] if self.suite.select else []
+        command += ["-k", self.select] if self.select else []
         command += ["-n", str(self.workers)] if self.workers else []
         with (self.records / f"{name}.log").open("w", encoding="utf-8") as log:
             try:
