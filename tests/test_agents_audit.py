@@ -257,7 +257,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]  # nothing half-written is left
     capsys.readouterr()
     assert main([*bare, "--method-kwargs", "seed:five"]) != 0
-    assert "NameError" in capsys.readouterr().err
+    assert "seed of the canonical choice is a whole number from 0; got 'five'" in capsys.readouterr().err
     assert main([*fitted, "--states", "200", "--fit-steps", "5"]) == 0
     assert "Collecting 200 states from the agent's own rollouts" in capsys.readouterr().out
     novelty = ["--method", "equizero", "--method-kwargs", "proxy_loss:'novelty'", "--replay-buffer", str(buffer)]
@@ -271,15 +271,18 @@ def test_mistakes_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
     cartpole = ["--env", "CartPole-v1", "--symmetry", "cartpole-z2"]
     out = ["-o", str(tmp_path / "out.zip")]
     for arguments, message in (
-        (["symmetrize", str(tmp_path / "none.zip"), *cartpole, *out], "there is no agent at"),
+        (["symmetrize", str(tmp_path / "none.zip"), *cartpole, *out], "none.zip"),
         (["symmetrize", str(agent), "--env", "Acrobot-v1", "--symmetry", "acrobot-z2", *out], "spaces do not match"),
         (
             ["symmetrize", str(agent), "--env", "CartPole-v1", "--symmetry", "acrobot-z2", *out],
             "acts on observations [6]",
         ),
-        (["symmetrize", str(agent), *cartpole, *out, "--replay-buffer", "b.pkl"], "PPO has no replay buffer"),
-        (["audit", str(agent), "--env", "CartPole-v9", "--symmetry", "cartpole-z2"], "CartPole-v9: "),
-        (["audit", str(agent), *cartpole, "--vecnormalize", "none.pkl"], "there is no VecNormalize at none.pkl"),
+        (
+            ["symmetrize", str(agent), *cartpole, *out, "--replay-buffer", "b.pkl"],
+            "--replay-buffer: there is no file 'b.pkl'",
+        ),
+        (["audit", str(agent), "--env", "CartPole-v9", "--symmetry", "cartpole-z2"], "'CartPole-v9' is not registered"),
+        (["audit", str(agent), *cartpole, "--vecnormalize", "none.pkl"], "--vecnormalize: there is no file 'none.pkl'"),
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err
