@@ -279,7 +279,7 @@ def test_mistakes_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
         ),
         (
             ["symmetrize", str(agent), *cartpole, *out, "--replay-buffer", "b.pkl"],
-            "--replay-buffer: there is no file 'b.pkl'",
+            "there is no file 'b.pkl'",
         ),
         (["audit", str(agent), "--env", "CartPole-v9", "--symmetry", "cartpole-z2"], "'CartPole-v9' is not registered"),
         (["audit", str(agent), *cartpole, "--vecnormalize", "none.pkl"], "--vecnormalize: there is no file 'none.pkl'"),
