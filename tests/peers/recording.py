@@ -60,8 +60,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests whose ids stand in the file ``PEERS_ONLY``, one a line; all without such a file."""
+    """Keep the tests that the file ``PEERS_ONLY`` names, one a line, and that are not in the record already."""
+    chosen = {item.nodeid for item in items}
     if "PEERS_ONLY" in os.environ:
-        chosen = set(Path(os.environ["PEERS_ONLY"]).read_text(encoding="utf-8").splitlines())
-        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
-        items[:] = [item for item in items if item.nodeid in chosen]
+        chosen &= set(Path(os.environ["PEERS_ONLY"]).read_text(encoding="utf-8").splitlines())
+    record = Path(os.environ.get(RECORD, ""))
+    if record.is_file():
+        chosen -= {json.loads(line)["test"] for line in record.read_text(encoding="utf-8").splitlines()}
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
+    items[:] = [item for item in items if item.nodeid in chosen]
