@@ -141,7 +141,7 @@ def audit_agent(
     n_episodes = whole_number(n_episodes, "n_episodes", 1)
     n_states = whole_number(n_states, "n_states", _FEWEST_STATES)
     seed = whole_number(seed, "seed", 0)
-    settings = {name: dict(given) for name, given in (method_kwargs or {}).items()}
+    settings = _settings_by_method(method_kwargs)
     resolved = symmetry_on(agent_symmetry(model, symmetry), model.device)
     _check_variants(model, resolved, settings)
     visited = rollout_observations(model, environments, n_states, seed=seed)
@@ -177,16 +177,32 @@ def audit_agent(
     return rows
 
 
+def _settings_by_method(given: Any) -> dict[str, dict[str, Any]]:
+    """Return settings by method, each a dict of its own.
+
+    Raises:
+        TypeError: No mapping of mappings.
+        ValueError: Settings of no method.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise TypeError(f"method_kwargs is a mapping of methods to settings; got {given!r}")
+    for name, settings in given.items():
+        if _VARIANTS.get(name) is None:
+            raise ValueError(unknown_name_message("method", name, [each for each in _VARIANTS if _VARIANTS[each]]))
+        if not isinstance(settings, Mapping):
+            raise TypeError(f"method_kwargs[{name!r}] is a mapping of settings to values; got {settings!r}")
+    return {name: dict(settings) for name, settings in given.items()}
+
+
 def _check_variants(model: BaseAlgorithm, symmetry: MDPSymmetry, settings: Mapping[str, dict[str, Any]]) -> None:
     """Raise whatever symmetrizing would, before the first step of an environment.
 
     Raises:
         TypeError: As ``symmetrize_agent``.
-        ValueError: As ``symmetrize_agent``, or settings of no method.
+        ValueError: As ``symmetrize_agent``.
     """
-    for name in settings:
-        if _VARIANTS.get(name) is None:
-            raise ValueError(unknown_name_message("method", name, [each for each in _VARIANTS if _VARIANTS[each]]))
     symmetrize_agent(model, symmetry, "equitune", settings.get("equitune"))
     symmetrize_agent(model, symmetry, "canonical", settings.get("canonical"))
     equizero = settings.get("equizero", {})
@@ -286,7 +302,13 @@ def _episodes(
 
 
 def wilson_interval(successes: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a success rate (Wilson 1927), from one success or failure an episode."""
+    """Return Wilson's 95 % interval of a success rate (Wilson 1927), from one success or failure an episode.
+
+    Raises:
+        ValueError: No episodes.
+    """
+    if len(successes) == 0:
+        raise ValueError("the interval of a success rate needs episodes; got the successes of none")
     interval = binomtest(int(successes.sum()), len(successes)).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 

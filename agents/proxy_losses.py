@@ -7,7 +7,7 @@ equivariant with it. They carry their data, and are saved and loaded with the ag
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -159,7 +159,7 @@ class BellmanResidual(_VisitedStates):
         discount = (
             gamma
             if isinstance(gamma, Tensor) and gamma.ndim
-            else torch.full((len(visited),), real_number(gamma, "gamma"))
+            else torch.full((len(visited),), real_number(gamma, "gamma"), dtype=torch.float64)
         )
         discount = _one_each("gamma", discount, visited, 0, 1)
         self._actions = taken.long()
@@ -287,6 +287,8 @@ def agent_proxy_loss(name: str, model: BaseAlgorithm, observations: Tree | NDArr
 
 def _flat(observations: Any) -> Tensor:
     """Return observations as finite rows of floats, ``[N, n]``."""
+    if isinstance(observations, Mapping) and not observations:
+        raise ValueError("visited states [N, *observation] are needed; got an empty dict of observations")
     tensors = as_tensors(observations)
     flat = flatten_rows(tensors).float() if not isinstance(tensors, Tensor) or tensors.ndim else torch.empty(0, 1)
     if len(flat) == 0:

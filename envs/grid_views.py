@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, SupportsFloat, cast
 
 import gymnasium as gym
@@ -16,6 +16,7 @@ from minigrid.minigrid_env import MiniGridEnv
 from numpy.typing import NDArray
 
 from equirl.arguments import whole_number
+from equirl.envs.chosen_action import chosen_action
 from equirl.envs.grid_planes import (
     CARRIED_PLANES,
     CELL_PLANES,
@@ -72,6 +73,8 @@ class GridView(gym.Wrapper[Planes, Any, Any, Any], RecordConstructorArgs):
         n_actions: int | None = None,
     ) -> None:
         # First: gymnasium.make(env.spec) reads it.
+        if not (planes is None or isinstance(planes, Iterable)) or isinstance(planes, bytes):
+            raise TypeError(f"planes is a list of names, such as ['wall', 'goal']; got {planes!r}")
         kept = planes if planes is None or isinstance(planes, str) else list(planes)
         RecordConstructorArgs.__init__(self, planes=kept, mission=mission, n_actions=n_actions)
         gym.Wrapper.__init__(self, env)
@@ -89,6 +92,8 @@ class GridView(gym.Wrapper[Planes, Any, Any, Any], RecordConstructorArgs):
         n_actions = available if n_actions is None else whole_number(n_actions, "n_actions", -(2**31))
         if not 3 <= n_actions <= available:
             raise ValueError(f"n_actions is 3 (left, right, forward) to {available} (all there are), not {n_actions}")
+        if isinstance(kept, list) and not kept:
+            raise ValueError(f"planes is empty; name some of those that the view offers: {', '.join(self.offered)}")
         if isinstance(planes, str):
             raise TypeError(f"planes is a list of names; got the text {planes!r}. Write planes=[{planes!r}]")
         chosen = tuple(self.offered if planes is None else planes)
@@ -125,9 +130,11 @@ class GridView(gym.Wrapper[Planes, Any, Any, Any], RecordConstructorArgs):
         Raises:
             ValueError: ``action`` is not one of the ``n_actions``.
         """
-        if not self.action_space.contains(np.int64(action)):
-            raise ValueError(f"action {action!r} is not in 0 .. {cast(spaces.Discrete, self.action_space).n - 1}")
-        observation, reward, terminated, truncated, info = self.env.step(int(action))
+        n_actions = int(cast(spaces.Discrete, self.action_space).n)
+        chosen = chosen_action(action, n_actions)
+        if chosen is None:
+            raise ValueError(f"action {action!r} is not in 0 .. {n_actions - 1}")
+        observation, reward, terminated, truncated, info = self.env.step(chosen)
         if terminated or truncated:
             info["is_success"] = bool(terminated and float(reward) > 0)
         return self._observe(self._world_shows(observation)), reward, terminated, truncated, info

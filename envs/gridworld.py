@@ -12,6 +12,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from equirl.arguments import real_number, whole_number
+from equirl.envs.chosen_action import chosen_action
 from equirl.envs.drawing import Window, draw_rgb, draw_text
 from equirl.envs.regions import Region, region_cells
 from equirl.symmetry import MDPSymmetry, build_symmetry
@@ -136,9 +137,9 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
         """
         if self._steps is None:
             raise ResetNeeded("step() before the first reset(): there is no agent on the grid yet. Call reset() first")
-        if not self.action_space.contains(np.int64(action)):
+        move = chosen_action(action, 4)
+        if move is None:
             raise ValueError(f"action {action!r} is not one of 0 up, 1 left, 2 down, 3 right")
-        move = int(action)
         if self.slip > 0 and self.np_random.random() < self.slip:
             move = (move + (1 if self.np_random.random() < 0.5 else 3)) % 4
         row, column = self.agent[0] + int(MOVES[move, 0]), self.agent[1] + int(MOVES[move, 1])

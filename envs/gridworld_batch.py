@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from equirl.arguments import whole_number
 from equirl.envs.gridworld import MOVES, GridWorldEnv
+from equirl.names import unknown_name_message
 
 __all__ = ["GridWorldBatch"]
 
@@ -41,6 +43,10 @@ class GridWorldBatch:
 
     def __init__(self, n: int, max_episode_steps: int | None = None, **settings: Any) -> None:
         n = whole_number(n, "n", 1)
+        known = list(inspect.signature(GridWorldEnv).parameters)
+        for name in settings:
+            if name not in known:
+                raise ValueError(unknown_name_message("setting of GridWorld", name, known))
         self.single = GridWorldEnv(**settings)
         self.n = n
         self._limit = self.single.max_steps

@@ -46,6 +46,8 @@ def make_environment(
         ValueError: No such environment, one that cannot be made (a package is missing, a setting has no meaning), a
             MiniGrid environment with a symmetry that has no view, or view settings for another environment.
     """
+    if view_kwargs is not None and not isinstance(view_kwargs, Mapping):
+        raise TypeError(f"view_kwargs is a dict of settings, such as {{'n_actions': 3}}; got {view_kwargs!r}")
     settings = dict(view_kwargs or {})
     for name in settings:
         if name not in _VIEW_SETTINGS:

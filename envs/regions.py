@@ -31,9 +31,11 @@ def region_cells(region: Region, size: int) -> NDArray[np.int64]:
         size: Rows and columns of the grid.
 
     Raises:
-        TypeError: An edge of the rectangle is no whole number.
-        ValueError: Unknown name, neither a name nor four edges, or a rectangle that is empty or leaves the grid.
+        TypeError: ``size`` or an edge of the rectangle is no whole number.
+        ValueError: ``size`` is less than 1, the name is unknown, the region is neither a name nor four edges, or a
+            rectangle is empty or leaves the grid.
     """
+    size = whole_number(size, "size", 1)
     inside = np.zeros((size, size), dtype=bool)
     if isinstance(region, str):
         if region not in REGION_NAMES:

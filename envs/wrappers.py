@@ -8,6 +8,7 @@ import gymnasium as gym
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
+from equirl.envs.chosen_action import chosen_action
 from equirl.envs.observations import fit_symmetry
 from equirl.envs.placing import register_transparent, transform_state
 from equirl.symmetry import MDPSymmetry
@@ -81,9 +82,11 @@ class TransformedFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         Raises:
             ValueError: ``action`` is not one of the space's.
         """
-        if not self.action_space.contains(action):
+        space = cast(spaces.Discrete, self.action_space)
+        chosen = chosen_action(action, int(space.n), int(space.start))
+        if chosen is None:
             raise ValueError(f"action {action!r} is not in {self.action_space}")
-        observation, reward, terminated, truncated, info = self.env.step(self._action[int(action)])
+        observation, reward, terminated, truncated, info = self.env.step(self._action[chosen])
         return self._turned(observation), reward, terminated, truncated, info
 
     def _turned(self, observation: Any) -> Any:

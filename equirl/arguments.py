@@ -103,6 +103,8 @@ def whole_numbers(given: Any, what: str) -> Tensor:
         TypeError: It holds no numbers, or truth values.
         ValueError: It holds fractions, NaN or infinities, or its rows have different lengths.
     """
+    if isinstance(given, Tensor) and given.layout != torch.strided:
+        raise TypeError(f"{what} is a dense array; got a tensor of the layout {given.layout}: write .to_dense()")
     try:
         # NumPy's arrays come with their own copy(), which torch needs where a stride is negative.
         values = given.detach() if isinstance(given, Tensor) else torch.as_tensor(_plain(given))
@@ -116,9 +118,10 @@ def whole_numbers(given: Any, what: str) -> Tensor:
         raise TypeError(f"{what} holds whole numbers; got {_shown(given)}") from error
     if values.numel() and (values.dtype == torch.bool or values.is_complex()):
         raise TypeError(f"{what} holds whole numbers; got {_shown(given)}")
-    odd = values[~(values.isfinite() & (values == values.trunc()))] if values.is_floating_point() else values[:0]
-    if odd.numel():
-        raise ValueError(f"{what} holds whole numbers; got {odd.flatten()[0].item():g} among them")
+    if values.is_floating_point():
+        odd = values[~(values.isfinite() & (values == values.trunc()))]
+        if odd.numel():
+            raise ValueError(f"{what} holds whole numbers; got {odd.flatten()[0].item():g} among them")
     return torch.empty(values.shape, dtype=torch.long).copy_(values)
 
 

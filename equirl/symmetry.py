@@ -133,6 +133,11 @@ def register_symmetry(name: str, builder: SymmetryBuilder) -> None:
         )
     if not name:
         raise ValueError("a symmetry needs a name to be registered under; got the empty one")
+    if not callable(builder) or isinstance(builder, type):
+        raise TypeError(
+            f"the builder of symmetry {name!r} is a function (observation shape, number of actions) -> MDPSymmetry; "
+            f"got {builder!r}"
+        )
     if _REGISTRY.get(name, builder) is not builder:
         raise ValueError(f"a symmetry named {name!r} is already registered; choose another name")
     _REGISTRY[name] = builder

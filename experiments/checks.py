@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 from equirl.names import unknown_name_message
 
-__all__ = ["check_counts", "check_names", "check_positive", "check_shares", "check_texts", "whole_number"]
+__all__ = ["check_counts", "check_names", "check_positive", "check_shares", "check_text", "check_texts", "whole_number"]
 
 
 def whole_number(name: str, value: Any, least: int = 1) -> int:
@@ -35,24 +36,30 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
 
 
 def check_counts(settings: Any, *names: str, least: int = 1) -> None:
-    """Check that attributes are whole numbers, or tuples of such, that are not too small; ``None`` passes.
+    """Check that attributes are whole numbers that are not too small.
+
+    A tuple of such passes where the setting's default is a tuple, and ``None`` where it is ``None``.
 
     Args:
-        settings: The object that has the attributes, usually a dataclass of settings.
+        settings: A dataclass of settings.
         *names: Names of the attributes.
         least: The least allowed number.
 
     Raises:
+        TypeError: Something else where a tuple is due.
         ValueError: A number that is too small or not whole, or an empty tuple.
     """
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     for name in names:
         value = getattr(settings, name)
-        if isinstance(value, tuple | list):
+        if isinstance(defaults[name], tuple):
+            if not isinstance(value, tuple | list):
+                raise TypeError(f"{name} is a tuple of whole numbers; got {value!r}: write ({value!r},)")
             if not value:
                 raise ValueError(f"{name} is empty; give at least one number")
             for number in value:
                 whole_number(name, number, least)
-        elif value is not None:
+        elif value is not None or defaults[name] is not None:
             whole_number(name, value, least)
 
 
@@ -103,6 +110,8 @@ def check_names(
     """
     if isinstance(given, str):
         raise TypeError(f"{plural or kind + 's'} are a tuple of names, not the text {given!r}; write ({given!r},)")
+    if not isinstance(given, tuple | list):
+        raise TypeError(f"{plural or kind + 's'} are a tuple of names; got {given!r}")
     if not given:
         raise ValueError(f"no {kind} is named; give at least one")
     names = None if known is None else list(known)
@@ -111,6 +120,16 @@ def check_names(
             raise ValueError(unknown_name_message(kind, name, names))
         if not may_repeat and list(given).count(name) > 1:
             raise ValueError(f"{kind} {name!r} is there twice; name each once")
+
+
+def check_text(what: str, given: Any) -> None:
+    """Check that something is a text.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if not isinstance(given, str):
+        raise TypeError(f"{what} is a text; got {given!r}")
 
 
 def check_texts(what: str, texts: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from equirl.experiments.checks import check_text
+
 __all__ = ["check_device"]
 
 
@@ -13,6 +15,7 @@ def check_device(name: str) -> None:
     Raises:
         ValueError: No such device, this machine or this build of torch has none, or it holds no numbers ("meta").
     """
+    check_text("a device", name)
     try:
         if torch.device(name).type == "meta":
             raise RuntimeError("it holds no numbers")

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from equirl.experiments.checks import check_text
 from equirl.names import unknown_name_message
 
 __all__ = ["own_function"]
@@ -22,6 +23,7 @@ def own_function(kind: str, name: str, known: Iterable[str] = ()) -> Callable[..
     Raises:
         ValueError: Not of that form, it cannot be imported, or it cannot be called.
     """
+    check_text(f"a {kind}", name)
     module, colon, function = name.partition(":")
     if not colon or not module or not function:
         raise ValueError(unknown_name_message(kind, name, [*known, "MODULE:FUNCTION"]))

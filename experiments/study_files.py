@@ -72,9 +72,11 @@ def read_settings(path: Path, names: Sequence[str], command: str) -> Mapping[str
         raise FileNotFoundError(f"{path} is not there; `{command}` writes it, into the folder that --out names")
     try:
         settings: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8"))["config"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no record of a study ({type(error).__name__} on reading it)") from error
     for name in names:
         if name not in settings:
             raise ValueError(f"{path} has no setting {name!r}, so it is not what `{command}` writes")
+        if not isinstance(settings[name], int) or settings[name] < 1:
+            raise ValueError(f"{path}: the setting {name} is {settings[name]!r}, and no number above 0")
     return settings

@@ -121,7 +121,15 @@ def test_reset_options_for_each_environment_of_sb3() -> None:
         batch.set_options([{}, {}, "goal"])
 
 
+@pytest.fixture
+def _gymnasiums_own_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    # rl_zoo3, once another test has imported it, has put a wrapper of its own in its place.
+    (original,) = (base for base in gym.wrappers.TimeLimit.__mro__ if base.__name__ == "TimeLimit")
+    monkeypatch.setattr(gym.wrappers, "TimeLimit", original)
+
+
 @each_setting
+@pytest.mark.usefixtures("_gymnasiums_own_time_limit")
 @pytest.mark.parametrize("limit", [1, 3, 50])
 def test_gymnasiums_limit_on_episodes_truncates_as_its_wrapper_does(settings: dict[str, Any], limit: int) -> None:
     batch = gym.make_vec("equirl/GridWorld-v0", 4, "vector_entry_point", max_episode_steps=limit, **settings)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-__all__ = ["CommandParser", "StoreSettings", "check_output", "device", "existing_file", "new_file", "whole"]
+__all__ = ["CommandParser", "StoreSettings", "check_output", "device", "existing_file", "new_file", "rate", "whole"]
 
 _UNKNOWN = "unrecognized arguments: "
 _WORD = re.compile(r"[^\s()\[\]{}'\"=,]+")
@@ -64,13 +65,16 @@ class StoreSettings(argparse.Action):
         """Store the dictionary.
 
         Raises:
-            argparse.ArgumentError: No ``KEY:VALUE``, or a value that is neither an expression nor a single word.
+            argparse.ArgumentError: No ``KEY:VALUE``, a key that is given twice, or a value that is neither an
+                expression nor a single word.
         """
         settings: dict[str, Any] = {}
         for setting in [values] if isinstance(values, str) else values or []:
             key, colon, text = str(setting).partition(":")
             if not (key and colon and text.strip()):
                 raise argparse.ArgumentError(self, f"{setting!r} is not KEY:VALUE, such as size:9 or goal:north-west")
+            if key in settings:
+                raise argparse.ArgumentError(self, f"{key} is given twice, in {setting!r} for the second time")
             settings[key] = self._value(key, text)
         setattr(namespace, self.dest, settings)
 
@@ -114,6 +118,21 @@ def whole(least: int, *others: int, most: int | None = None) -> Callable[[str], 
         return number
 
     return read
+
+
+def rate(text: str) -> float:
+    """Return a rate, a number that is at least 0, such as 0.9.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no such number.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate from 0 on, such as 0.9")
+    return number
 
 
 def device(text: str) -> str:

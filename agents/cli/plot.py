@@ -85,6 +85,8 @@ def _complete(parsed: argparse.Namespace) -> None:
     Raises:
         ValueError: There are no runs, or none that can be drawn.
     """
+    if not all(environment.strip() for environment in parsed.env):
+        raise ValueError("-e is empty; name an environment, such as equirl/GridWorld-v0")
     # rl_zoo3 compares with folder names, in which slashes are dashes.
     parsed.env = [folder_name(environment) for environment in parsed.env]
     inside = Path(parsed.exp_folder) / parsed.algo

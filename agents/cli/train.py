@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equirl.agents.cli.arguments import CommandParser, whole
+from equirl.agents.cli.arguments import CommandParser, rate, whole
 from equirl.agents.cli.zoo import handed_over, statistics_of_any_age
 from equirl.agents.policy_choice import PolicyChoice
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--symmetry")
     parser.add_argument("--method")
     parser.add_argument("--summary-episodes", type=whole(0))
-    parser.add_argument("--require-success", type=float)
+    parser.add_argument("--require-success", type=rate)
     parser.add_argument("--help-all", action="store_true")
     parser.add_argument("--vec-env", choices=("dummy", "subproc", VECTORIZED), default="dummy")
     ours, theirs = parser.parse_known_args(arguments)

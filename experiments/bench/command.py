@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from equirl.agents.files import written_whole
+from equirl.arguments import real_number
 from equirl.experiments.bench.learning import read_learning
 from equirl.experiments.bench.passes import measure_passes
 from equirl.experiments.bench.peers import measure_peers
@@ -23,7 +23,7 @@ from equirl.experiments.bench.scaling import measure_scaling
 from equirl.experiments.bench.sequences import measure_sequences
 from equirl.experiments.bench.timing import COLUMNS, Measurement, Settings
 from equirl.experiments.bench.training import measure_environments, measure_training
-from equirl.experiments.checks import check_names
+from equirl.experiments.checks import check_counts, check_names
 from equirl.experiments.devices import check_device
 from equirl.experiments.outputs import check_output_file, check_output_folder, keep_earlier, other_settings
 from equirl.experiments.records import write_record
@@ -74,10 +74,8 @@ class BenchConfig:
 
     def __post_init__(self) -> None:
         check_names("section", self.sections, _SECTIONS)
-        if self.rounds < 1 or self.threads < 1:
-            raise ValueError(f"rounds and threads must be at least 1; got {self.rounds} and {self.threads}")
-        if not 0 <= self.min_seconds < math.inf:
-            raise ValueError(f"min_seconds must be a number of seconds, 0 or more; got {self.min_seconds}")
+        check_counts(self, "rounds", "threads")
+        real_number(self.min_seconds, "min_seconds", least=0)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def read_learning(study: Path, settings: Settings) -> Iterator[Measurement]:
             float(middle),
             float(low),
             float(high),
-            ratio_to_plain=float(middle / plain),
+            ratio_to_plain=float(middle / plain) if math.isfinite(plain) else math.nan,
             rounds=len(rows),
             steps=float(rows.timesteps.median()),
             device=settings.device_name,

@@ -17,7 +17,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 
 from equirl.agents import METHODS, EquivariantDQNPolicy, SymmetryReplayBuffer
-from equirl.experiments.checks import check_counts, check_names, check_shares
+from equirl.experiments.checks import check_counts, check_names, check_shares, check_text
 from equirl.experiments.exact_evaluation import GridWorldStates
 from equirl.experiments.hyperparameters import settings_for
 from equirl.experiments.outputs import check_output_folder, write_tables
@@ -101,6 +101,7 @@ def parse_agent(name: str) -> AgentSpec:
     Raises:
         ValueError: Not of that form, an unknown symmetry or method, or SBX is not installed.
     """
+    check_text("an agent", name)
     base, *pairs = name.split("+")
     symmetry, slash, method = base.partition("/")
     without_symmetry = base in ("plain", "sbx")
@@ -109,6 +110,8 @@ def parse_agent(name: str) -> AgentSpec:
     if base == "sbx" and importlib.util.find_spec("sbx") is None:
         raise ValueError("the agent 'sbx' needs SBX: pip install 'equirl[bench]'")
     settings = {key: _setting(name, value) for key, value in (pair.split("=", 1) for pair in pairs)}
+    if len(settings) < len(pairs):
+        raise ValueError(f"agent {name!r} gives a setting twice; give each once")
     dqn_kwargs = {key: _number(key, settings.pop(key)) for key in _DQN_SETTINGS if key in settings}
     if without_symmetry:
         if settings:

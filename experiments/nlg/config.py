@@ -130,9 +130,7 @@ class SpeedConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rounds < 1 or min(self.batch, default=0) < 1:
-            raise ValueError(f"rounds and batch must be at least 1; got {self.rounds} and {list(self.batch)}")
-        check_counts(self, "max_new_tokens")
+        check_counts(self, "rounds", "batch", "max_new_tokens")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from equirl.experiments.checks import check_text
 from equirl.names import unknown_name_message
 
 __all__ = ["ALL_METHODS", "METHODS", "split_method"]
@@ -21,6 +22,7 @@ def split_method(method: str) -> tuple[str, bool]:
     Raises:
         ValueError: Unknown method.
     """
+    check_text("a method", method)
     base = method.removeprefix(_RELAXED)
     if base not in ALL_METHODS or method == _RELAXED + "plain":
         known = [*ALL_METHODS, *(_RELAXED + name for name in METHODS)]

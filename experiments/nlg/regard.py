@@ -143,7 +143,7 @@ def load_regard(name: str = "") -> Callable[[list[str]], np.ndarray]:
         content = json.loads(Path(name).read_text(encoding="utf-8"))
         weights, bias = np.array(content["weights"], dtype=float), np.array(content["bias"], dtype=float)
         return RegardClassifier(weights, bias, SentenceEncoder(), float(content["accuracy"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{name} is no regard classifier ({error}); `equirl nlg train-regard` makes one") from error
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from equirl import FiniteGroup, cyclic_group
+from equirl.arguments import whole_number
 from equirl.names import unknown_name_message
 
 __all__ = ["DATA", "Row", "WordGroup", "load_word_group", "named_word_groups"]
@@ -119,7 +120,7 @@ class WordGroup:
         Raises:
             ValueError: The group has no such element.
         """
-        if not 0 <= element < self.group.order:
+        if not 0 <= whole_number(element, "an element of the word group", 0) < self.group.order:
             raise ValueError(f"word group {self.name!r} has the elements 0 to {self.group.order - 1}; got {element}")
         forms = self.forms(relaxed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from equirl.experiments.checks import check_text
 from equirl.names import unknown_name_message
 
 __all__ = ["ACTIONS", "VERBS", "WORDS", "all_commands", "interpret"]
@@ -46,6 +47,7 @@ def interpret(command: str) -> str:
     Raises:
         ValueError: Not a command of the grammar; the message says from which word on.
     """
+    check_text("a command", command)
     words = command.split()
     for word in words:
         if word not in WORDS:

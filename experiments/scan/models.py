@@ -274,4 +274,5 @@ def make_model(cell: str, hidden: int = 64, dropout: float = 0.1) -> EncoderDeco
     known = (*_RECURRENT, "transformer")
     if cell not in known:
         raise ValueError(unknown_name_message("cell", cell, known))
+    hidden = whole_number("hidden", hidden)
     return Transformer(hidden, dropout=dropout) if cell == "transformer" else Seq2Seq(cell, hidden, dropout)

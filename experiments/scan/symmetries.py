@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from equirl import FiniteGroup, TokenRepresentation, cyclic_group, direct_product, symmetric_group
+from equirl.experiments.checks import check_text
 from equirl.experiments.scan.grammar import TURNS, VERBS
 from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABULARY, Vocabulary
 from equirl.names import unknown_name_message
@@ -73,6 +74,7 @@ def make_symmetry(name: str) -> SequenceSymmetry:
     Raises:
         ValueError: Not of that form, a word that no symmetry can move, or one that is there twice.
     """
+    check_text("a symmetry", name)
     parts = [_part(text, name) for text in NAMED_SYMMETRIES.get(name, name).split("*")]
     words = [word for _, part_words in parts for word in part_words]
     for word in words:

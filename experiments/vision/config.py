@@ -84,8 +84,7 @@ class VisionConfig:
         check_names("thing for λ to read", self.reads, READS, may_repeat=True, plural="things for λ to read")
         check_names("way with corrupt images", (self.on_corrupt,), ("refuse", "skip"))
         check_counts(self, "labels", "seeds", "n_jobs", "threads")
-        if self.test_images < 0:
-            raise ValueError(f"test_images must be 0 (all) or more; got {self.test_images}")
+        check_counts(self, "test_images", least=0)
 
 
 @dataclass(frozen=True)
@@ -196,9 +195,7 @@ class SpeedConfig:
         check_names("method", self.method, METHODS, may_repeat=True)
         check_names("group of images", self.group, IMAGE_GROUPS, may_repeat=True, plural="groups of images")
         check_names("level", self.level, LEVELS, may_repeat=True)
-        if self.rounds < 1 or min(self.batch, default=0) < 1:
-            raise ValueError(f"rounds and batch must be at least 1; got {self.rounds} and {list(self.batch)}")
-        check_counts(self, "threads")
+        check_counts(self, "rounds", "batch", "threads")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from equirl.experiments.checks import check_text
 from equirl.experiments.extras import VISION, needed, package_folder
 from equirl.experiments.vision.image_folders import folder_of_classes, imagenetv2
 from equirl.experiments.vision.image_libraries import of_the_hub, of_torchvision
@@ -56,6 +57,7 @@ def load_images(name: str, split: str) -> ImageSet:
     """
     if split not in ("train", "test"):
         raise ValueError(unknown_name_message("split", split, ("train", "test")))
+    check_text("the name of a set of images", name)
     kind, colon, folder = name.partition(":")
     loaders: dict[str, Callable[[Path, str], ImageSet]] = {
         "fashion-mnist": _fashion,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Sequence
 from typing import cast
 
@@ -37,10 +39,11 @@ class InterpolatedRotations(Representation):
         super().__init__()
         if whole_number("the order", n) % 4:
             raise ValueError(f"interpolated rotations come in multiples of 4, so that quarter turns are exact; got {n}")
-        if len(shape) != 3 or shape[1] != shape[2]:
-            raise ValueError(f"rotations need square images [channels, size, size], not {list(shape)}")
+        sides = tuple(whole_number("a side of an image", side) for side in shape)
+        if len(sides) != 3 or sides[1] != sides[2]:
+            raise ValueError(f"rotations need square images [channels, size, size], not {list(sides)}")
         self.group = cyclic_group(n)
-        self.shape = tuple(shape)
+        self.shape = sides
 
     def orbit(self, x: Tree) -> Tensor:  # noqa: D102
         images = self._checked(x)
@@ -129,11 +132,15 @@ def rotate(images: Tensor, degrees: float | Tensor) -> Tensor:
     Raises:
         ValueError: Images that are not square, another number of angles, or angles that are not finite.
     """
+    if not isinstance(images, Tensor):
+        raise TypeError(f"images to turn are a tensor [B, C, S, S]; got {type(images).__name__}")
     if images.ndim != 4 or images.shape[2] != images.shape[3]:
         raise ValueError(f"images to turn are square, [B, C, S, S]; got {list(images.shape)}")
     if isinstance(degrees, Tensor) and degrees.shape != images.shape[:1]:
         raise ValueError(f"each of {len(images)} images needs an angle; got {list(degrees.shape)}")
-    if not bool(torch.as_tensor(degrees).isfinite().all()):
+    if not isinstance(degrees, (Tensor, numbers.Real)) or isinstance(degrees, bool):
+        raise TypeError(f"an angle is a number, in degrees; got {degrees!r}")
+    if not (bool(degrees.isfinite().all()) if isinstance(degrees, Tensor) else abs(degrees) < math.inf):
         raise ValueError(f"angles must be finite numbers; got {degrees}")
     if not isinstance(degrees, Tensor):
         quarters, rest = divmod(degrees, 90)

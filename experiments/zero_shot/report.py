@@ -30,7 +30,18 @@ def report_grid(folder: Path) -> str:
         FileNotFoundError: There is no ``study.csv`` in the folder.
         ValueError: It is damaged, or another study's.
     """
-    study = read_study(folder / "study.csv", _GRID_COLUMNS, "equirl benchmark zero-shot", numbers=_GRID_COLUMNS[2:])
+    study = read_study(
+        folder / "study.csv",
+        _GRID_COLUMNS,
+        "equirl benchmark zero-shot",
+        numbers=_GRID_COLUMNS[2:],
+        dtype={"variant": str},
+    )
+    variants = {group: set(rows.variant) for group, rows in study.groupby("group", dropna=False)}
+    for group, known in variants.items():
+        if known != set(study.variant):
+            lacking = ", ".join(sorted(map(str, set(study.variant) - known)))
+            raise ValueError(f"{folder / 'study.csv'}: the group {group} has no rows of {lacking}; it is damaged")
     lines = [
         "| group | variant | known quadrant | three unseen | unseen, worst seed | familiar views | max Q familiar "
         "| max Q unfamiliar | seconds |",
@@ -89,7 +100,7 @@ def _draw_grid(study: pd.DataFrame) -> Figure:
     for axes, group in zip(panels, groups, strict=True):
         for shift, column, label in ((-0.2, "success_known", "known"), (0.2, "success_unseen", "three unseen")):
             table = study[study.group == group].pivot_table(index="variant", columns="seed", values=column, sort=False)
-            values = table.loc[variants].to_numpy()
+            values = table.reindex(variants).to_numpy()  # a variant without a number is not in the table
             axes.barh(rows + shift, values.mean(axis=1), height=0.38, label=label, alpha=0.7)
             for seed in range(values.shape[1]):
                 axes.plot(values[:, seed], rows + shift, "k.", markersize=3)
