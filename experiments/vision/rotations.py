@@ -138,7 +138,8 @@ def rotate(images: Tensor, degrees: float | Tensor) -> Tensor:
         raise ValueError(f"images to turn are square, [B, C, S, S]; got {list(images.shape)}")
     if isinstance(degrees, Tensor) and degrees.shape != images.shape[:1]:
         raise ValueError(f"each of {len(images)} images needs an angle; got {list(degrees.shape)}")
-    if not isinstance(degrees, (Tensor, numbers.Real)) or isinstance(degrees, bool):
+    given: object = degrees
+    if not isinstance(given, (Tensor, numbers.Real)) or isinstance(given, bool):
         raise TypeError(f"an angle is a number, in degrees; got {degrees!r}")
     if not (bool(degrees.isfinite().all()) if isinstance(degrees, Tensor) else abs(degrees) < math.inf):
         raise ValueError(f"angles must be finite numbers; got {degrees}")
