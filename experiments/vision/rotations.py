@@ -139,7 +139,7 @@ def rotate(images: Tensor, degrees: float | Tensor) -> Tensor:
     if isinstance(degrees, Tensor) and degrees.shape != images.shape[:1]:
         raise ValueError(f"each of {len(images)} images needs an angle; got {list(degrees.shape)}")
     given: object = degrees
-    if not isinstance(given, (Tensor, numbers.Real)) or isinstance(given, bool):
+    if isinstance(given, bool) or not isinstance(given, (Tensor, numbers.Real)):
         raise TypeError(f"an angle is a number, in degrees; got {degrees!r}")
     if not (bool(degrees.isfinite().all()) if isinstance(degrees, Tensor) else abs(degrees) < math.inf):
         raise ValueError(f"angles must be finite numbers; got {degrees}")
