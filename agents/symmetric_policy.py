@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from equirl.agents.methods import check_method
@@ -17,6 +19,11 @@ from equirl.envs.spaces import warn_of_bounds
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["SymmetricPolicy", "with_fused_adam"]
+
+
+# Which environment each policy has been checked with, and whether its statistics changed then. Not an attribute of the
+# policy: copies and pickles of a policy must not take an environment along.
+_CHECKED: weakref.WeakKeyDictionary[nn.Module, tuple[weakref.ref[VecEnv], bool]] = weakref.WeakKeyDictionary()
 
 
 class SymmetricPolicy(nn.Module):
@@ -77,9 +84,13 @@ class SymmetricPolicy(nn.Module):
     def _check_environment(self, symmetry: MDPSymmetry, frames: int = 12) -> None:
         """Raise where the algorithm's environment normalises observations so that the symmetry is undone."""
         algorithm = calling_algorithm(frames)
-        if algorithm is not None and algorithm.env is not self.__dict__.get("_checked_environment"):
+        if algorithm is None or algorithm.env is None:
+            return
+        normalize = algorithm.get_vec_normalize_env()
+        seen, changes = _CHECKED.get(self, (None, False))
+        if seen is None or seen() is not algorithm.env or changes != (normalize is not None and normalize.training):
             check_normalized_env(algorithm.env, symmetry)
-            self.__dict__["_checked_environment"] = algorithm.env
+            _CHECKED[self] = (weakref.ref(algorithm.env), normalize is not None and normalize.training)
 
     def _argument(self, name: str, given: Any) -> Any:
         built_in = self.fixed.get(name)

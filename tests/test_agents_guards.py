@@ -1,5 +1,7 @@
 """What undoes a symmetry behind a policy's back, or means nothing, is refused or told; what is right passes."""
 
+import copy
+import pickle
 import warnings
 from typing import Any
 
@@ -86,6 +88,17 @@ def test_running_statistics_are_refused_however_they_come() -> None:
         late.learn(64)
 
 
+def test_copies_of_a_policy_leave_the_environment_behind() -> None:
+    class Uncopied(gym.Wrapper[Any, Any, Any, Any]):
+        def __reduce__(self) -> Any:
+            raise AssertionError("a policy took its environment along")
+
+    agent = _ppo(make_vec_env(lambda: Uncopied(gym.make("CartPole-v1")), 2))  # trained ones SB3 does not copy either
+    observations = torch.rand(5, 4)
+    for copied in (copy.deepcopy(agent.policy), pickle.loads(pickle.dumps(agent.policy))):
+        assert torch.equal(copied.predict_values(observations), agent.policy.predict_values(observations))
+
+
 def test_a_saved_agent_is_not_continued_on_running_statistics(tmp_path: Any) -> None:
     _ppo(make_vec_env("CartPole-v1", 2)).save(tmp_path / "agent")
     with pytest.raises(ValueError, match=r"VecNormalize\(norm_obs=True\)"):
@@ -105,9 +118,10 @@ def test_statistics_that_are_symmetric_and_stay_so_pass() -> None:
         for sign in (1, -1)
     )
     assert torch.allclose(here, there.flip(1), atol=1e-5)
-    environments.training = True
-    with pytest.raises(ValueError, match="norm_obs=True"):
-        symmetrize_agent(plain, "cartpole-z2")
+    environments.training = True  # frozen no longer: the agent notices when it trains on
+    for further in (lambda: symmetrize_agent(plain, "cartpole-z2"), lambda: agent.learn(64)):
+        with pytest.raises(ValueError, match="VecNormalize"):
+            further()
     _ppo(_cartpoles(norm_obs=False)).learn(64)  # rewards may be normalised
     _ppo(
         _cartpoles(),
