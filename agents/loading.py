@@ -23,6 +23,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
+from equirl.agents.devices import check_device
 from equirl.names import unknown_name_message
 
 __all__ = ["ALGORITHMS", "load_agent"]
@@ -100,16 +101,9 @@ def load_agent(
 
 
 def _check_device(device: str | torch.device) -> None:
-    if device == "auto":
-        return
-    try:
-        wanted = torch.device(device)
-        if wanted.type == "cuda" and not torch.cuda.is_available():
-            return  # SB3 takes the CPU then
-        torch.empty(1, device=wanted).tolist()
-    except (RuntimeError, NotImplementedError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {str(device)!r} cannot be used ({reason}); give auto, cpu or cuda") from error
+    """Raise unless the device can be used; where there is no CUDA, Stable-Baselines3 takes the CPU for it."""
+    if device != "auto" and not (str(device).partition(":")[0] == "cuda" and not torch.cuda.is_available()):
+        check_device(device)
 
 
 def _existing(path: Path) -> Path:

@@ -9,11 +9,11 @@ from gymnasium.envs.registration import load_env_creator
 from minigrid.minigrid_env import MiniGridEnv
 from rl_zoo3.utils import get_class_by_name
 
-from equirl.envs import DECLARED_SYMMETRIES
+from equirl.envs.catalog import declared_view_settings
 from equirl.envs.grid_views import GridView
 from equirl.envs.making import SYMMETRY_VIEWS
 
-__all__ = ["declared_view_settings", "is_minigrid", "put_on_view", "view_settings"]
+__all__ = ["is_minigrid", "put_on_view", "view_settings"]
 
 
 def is_minigrid(environment_id: str) -> bool:
@@ -25,14 +25,6 @@ def is_minigrid(environment_id: str) -> bool:
         return False
     made: object = maker
     return isinstance(made, type) and issubclass(made, MiniGridEnv)
-
-
-def declared_view_settings(environment_id: str, symmetry: str) -> dict[str, Any]:
-    """Return the settings of the view under which an environment's symmetry is declared; none if it is not."""
-    for declared in DECLARED_SYMMETRIES:
-        if (declared.environment_id, declared.symmetry) == (environment_id, symmetry):
-            return dict(declared.view_kwargs)
-    return {}
 
 
 def put_on_view(hyperparams: dict[str, Any], environment_id: str, symmetry: str, replace: bool) -> None:

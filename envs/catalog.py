@@ -9,7 +9,7 @@ import gymnasium as gym
 
 from equirl.envs.gridworld import GridWorldEnv
 
-__all__ = ["DECLARED_SYMMETRIES", "DeclaredSymmetry", "register_environments"]
+__all__ = ["DECLARED_SYMMETRIES", "DeclaredSymmetry", "declared_view_settings", "register_environments"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,18 @@ DECLARED_SYMMETRIES: tuple[DeclaredSymmetry, ...] = (
     ),
 )
 """Every declared symmetry; ``check_symmetry`` passes on all of them."""
+
+
+def declared_view_settings(environment_id: str, symmetry: str) -> dict[str, Any]:
+    """Return the settings of the view under which an environment's symmetry is declared; none if it is not.
+
+    Args:
+        environment_id: A Gymnasium id, perhaps with the module that registers it: ``"module:Id-v0"``.
+        symmetry: Name of the symmetry.
+    """
+    name = environment_id.rpartition(":")[2]
+    found = [d.view_kwargs for d in DECLARED_SYMMETRIES if (d.environment_id, d.symmetry) == (name, symmetry)]
+    return dict(found[0]) if found else {}
 
 
 def register_environments() -> None:

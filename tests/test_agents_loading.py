@@ -213,7 +213,7 @@ def test_what_is_no_agent_is_named(tmp_path: Path) -> None:
     assert type(load_agent(tmp_path / "agent")) is PPO  # as SB3's load takes it
     with pytest.raises(ValueError, match=r"agent.zip was saved by PPO, not by DQN: leave the algorithm out"):
         load_agent(path, algorithm="dqn")
-    with pytest.raises(ValueError, match=r"device 'cudaa' cannot be used .*give auto, cpu or cuda"):
+    with pytest.raises(ValueError, match=r"device 'cudaa' cannot be used here .*there are: cpu"):
         load_agent(path, device="cudaa")
     with pytest.raises(ValueError, match="device 'meta' cannot be used"):
         load_agent(path, device="meta")

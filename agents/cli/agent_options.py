@@ -18,11 +18,12 @@ from equirl.agents.cli.arguments import CommandParser, StoreSettings, device, ex
 from equirl.agents.cli.runs import Run, run_of
 from equirl.agents.cli.zoo import check_environment, folder_name, import_packages, split_id
 from equirl.agents.loading import ALGORITHMS, load_agent
-from equirl.agents.minigrid_views import declared_view_settings, is_minigrid, view_settings
+from equirl.agents.minigrid_views import is_minigrid, view_settings
 from equirl.agents.normalization import check_normalization, symmetrize_statistics
 from equirl.agents.saved_statistics import load_replay_buffer, load_vecnormalize
 from equirl.agents.spaces import resolve_symmetry
 from equirl.envs import make_environment
+from equirl.envs.catalog import declared_view_settings
 from equirl.names import unknown_name_message
 from equirl.symmetry import registered_symmetries
 

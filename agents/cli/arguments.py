@@ -141,24 +141,13 @@ def device(text: str) -> str:
     Raises:
         argparse.ArgumentTypeError: No such device, or this machine has none.
     """
-    import torch
+    from equirl.agents.devices import check_device  # torch is slow to import, so only when it is needed
 
-    if text == "auto":
-        return text
     try:
-        chosen = torch.device(text)
-        if chosen.type == "meta":
-            raise RuntimeError("it holds no numbers")
-        torch.empty(1, device=chosen)
-    # AssertionError: how a torch without CUDA says so.
-    except (RuntimeError, NotImplementedError, AssertionError) as error:
-        found = ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if reason.startswith("Expected one of"):  # a list of all that torch might know
-            reason = "torch knows no device of that name"
-        raise argparse.ArgumentTypeError(
-            f"device {text!r} cannot be used here ({reason}); there are: {', '.join(found)}"
-        ) from error
+        if text != "auto":
+            check_device(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; auto takes the best") from error
     return text
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 from equirl.agents.cli.arguments import CommandParser, StoreSettings, whole
-from equirl.envs import DECLARED_SYMMETRIES, check_symmetry, make_environment
+from equirl.envs import check_symmetry, make_environment
+from equirl.envs.catalog import declared_view_settings
 
 __all__ = ["main"]
 
@@ -55,10 +55,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--symmetric-starts", action="store_true", help="move the world by a random element at reset")
     parser.add_argument("--seed", type=whole(0), default=0)
     options = parser.parse_args(arguments)
+    if options.view_kwargs is None:
+        options.view_kwargs = declared_view_settings(options.env, options.symmetry)
     environment = make_environment(
         options.env,
         options.symmetry,
-        view_kwargs=_declared(options.env, options.symmetry) if options.view_kwargs is None else options.view_kwargs,
+        view_kwargs=options.view_kwargs,
         symmetric_starts=options.symmetric_starts,
         **(options.env_kwargs or {}),
     )
@@ -75,10 +77,3 @@ def main(arguments: Sequence[str]) -> int:
     environment.close()
     print(report)
     return _STATUS[report.verdict]
-
-
-def _declared(environment_id: str, symmetry: str) -> dict[str, Any]:
-    """Return the settings of the view under which an environment's symmetry is declared; none if it is not."""
-    name = environment_id.rpartition(":")[2]
-    found = [d.view_kwargs for d in DECLARED_SYMMETRIES if (d.environment_id, d.symmetry) == (name, symmetry)]
-    return dict(found[0]) if found else {}
