@@ -132,7 +132,7 @@ def test_generate_and_words_and_speed(tiny: str, tmp_path: Path, capsys: pytest.
         (["generate", "--samples", "3", "--num-beams", "2"], "need as many beams"),
         (["generate", "--samples", "0", "--model", "TINY"], "samples must be at least 1"),
         (["audit", "--device", "abacus", "--model", "TINY"], "device 'abacus' cannot be used here"),
-        (["speed", "--rounds", "0", "--model", "TINY"], "rounds and batch must be at least 1"),
+        (["speed", "--rounds", "0", "--model", "TINY"], "rounds must be at least 1; got 0"),
         (["compare", "--samples", "0", "--model", "TINY"], "samples must be at least 1"),
         (["compare", "--regard", "nowhere/at-all", "--model", "TINY", "--n-jobs", "1"], "'nowhere/at-all' cannot be"),
         (["train-regard", "--data", "none.tsv", "--out", "x.json"], "no file of labelled texts none.tsv"),
