@@ -17,6 +17,7 @@ from tiny_lm import gap_with_cache  # noqa: E402
 
 from equirl.experiments.nlg.audit import read_texts  # noqa: E402
 from equirl.experiments.nlg.config import AuditConfig  # noqa: E402
+from equirl.experiments.nlg.lambda_fit import LambdaSettings  # noqa: E402
 from equirl.experiments.nlg.measures import encode, perplexity, unfairness  # noqa: E402
 from equirl.experiments.nlg.regard import OWN_SENTENCES, load_regard, train_regard  # noqa: E402
 from equirl.experiments.nlg.scores import make_score, sentiment  # noqa: E402
@@ -28,9 +29,9 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("group", ["gender", "race", "race-3", "orientation"])
 def test_the_embedded_model_is_fair_with_the_cache_too(group: str) -> None:
     bench = Workbench(AuditConfig(look_ahead=3), group)
-    bench.prompts = bench.prompts[:3] + bench.prompts[-3:]
+    bench.prompts = bench.prompts[:2] + bench.prompts[-2:]
     starts = encode(bench.tokenizer, [prompt.text for prompt in bench.prompts])
-    ends = encode(bench.tokenizer, [" a nurse, and she", " her king and", " he said that"] * 2)
+    ends = encode(bench.tokenizer, [" a nurse, and she", " her king and", " he said that", " it is"])
     assert gap_with_cache(bench.backbone, bench.action(), starts, ends) > 1e-3
     for method in ("equitune", "equizero"):
         assert gap_with_cache(*bench.model(method), starts, ends) < 1e-5
@@ -39,10 +40,11 @@ def test_the_embedded_model_is_fair_with_the_cache_too(group: str) -> None:
 @pytest.mark.parametrize("group", ["gender", "race-3"])
 def test_the_embedded_model_is_made_fair(group: str) -> None:
     bench = Workbench(AuditConfig(look_ahead=3), group)
-    batch = encode(bench.tokenizer, [prompt.text for prompt in bench.prompts[:6]])
+    few = bench.action().words.group.order > 2  # six elements take three times as long
+    batch = encode(bench.tokenizer, [prompt.text for prompt in bench.prompts[: 2 if few else 4]])
     assert float(unfairness(bench.backbone, bench.action(), batch).gap.min()) > 1e-3
-    bench.prompts = []  # λ stays constant
-    neutral, mixed = read_texts("neutral")[:3], read_texts("mixed")[:6]
+    bench.lambda_settings = LambdaSettings(samples=1, max_new_tokens=3, epochs=3)
+    neutral, mixed = read_texts("neutral")[: 1 if few else 2], read_texts("mixed")[: 2 if few else 4]
     plain = [np.array(perplexity(bench.backbone, bench.tokenizer, texts, 4)) for texts in (neutral, mixed)]
     for method in ("equitune", "lambda_equitune", "equizero", "relaxed_equitune"):
         model, action = bench.model(method)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import subprocess
 import sys
 import types
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,22 +27,34 @@ from equirl.experiments.vision.zero_shot import load_zero_shot
 pytest.importorskip("accelerate", reason="the extra vision is not installed")
 pytest.importorskip("sklearn", reason="the extra vision is not installed")
 
-SMALL = ["--model", "small-cnn", "--data", "digits", "--labels", "60", "--head-images", "900", "--test-images", "150"]
-SMALL += ["--pretrain-steps", "150", "--n-jobs", "1"]
+SMALL = ["--model", "small-cnn", "--data", "digits", "--labels", "60", "--head-images", "600", "--test-images", "100"]
+SMALL += ["--pretrain-steps", "100", "--n-jobs", "1"]
 
 
-def _run(*arguments: str, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("equirl")), "vision", *arguments]
-    run = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=400, env={**os.environ, **environment}
-    )
-    assert run.returncode == expect, run.stdout[-3000:] + run.stderr[-3000:]
-    return run
+@dataclass(frozen=True)
+class _Run:
+    stdout: str
+    stderr: str
 
 
-def test_finetuning_a_small_network(tmp_path: Path) -> None:
+def _run(*arguments: str, expect: int = 0) -> _Run:
+    """Run `equirl vision` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(arguments)
+    assert status == expect, out.getvalue()[-3000:] + err.getvalue()[-3000:]
+    return _Run(out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder for features and for the small network, which is trained once."""
+    return str(tmp_path_factory.mktemp("vision"))
+
+
+def test_finetuning_a_small_network(tmp_path: Path, cache: str) -> None:
     out, csv = tmp_path / "study", tmp_path / "accuracy.csv"
-    options = [*SMALL, "--group", "c4", "flip", "--out", str(out), "--cache", str(tmp_path / "cache"), "--any-angle"]
+    options = [*SMALL, "--group", "c4", "flip", "--out", str(out), "--cache", cache, "--any-angle"]
     run = _run("finetune", *options, "--csv", str(csv))
     assert "small CNN, seed 0" not in run.stdout
     table = pd.read_csv(csv, dtype={"angle": str})
@@ -47,7 +62,7 @@ def test_finetuning_a_small_network(tmp_path: Path) -> None:
     assert set(table.method) == {"plain", "equitune", "equizero", "lambda_equitune"}
     assert set(table[table.group == "c4"].angle) == {"0", "90", "180", "270", "uniform", "any"}
     assert set(table[table.group == "flip"].angle) == {"0", "mirror 0", "uniform", "any"}
-    assert (table.n == 150).all()
+    assert (table.n == 100).all()
 
     by = table[table.group == "c4"].pivot_table(index="method", columns="angle", values="accuracy")
     assert by.loc["plain", "0"] > 0.7  # it has learned
@@ -56,11 +71,11 @@ def test_finetuning_a_small_network(tmp_path: Path) -> None:
     assert (exact.max(axis=1) == exact.min(axis=1)).all()  # every orientation gets the same answers
 
     weights = pd.read_csv(out / "weights.csv")
-    assert (weights.n == 150).all()  # the whole test set, not an example
+    assert (weights.n == 100).all()  # the whole test set, not an example
     sums = weights.groupby(["group", "method"])["mean"].sum()
     assert np.allclose(sums, 1, atol=1e-4)
     reliability = pd.read_csv(out / "reliability.csv")
-    assert reliability.groupby("group").n.sum().eq(150).all()
+    assert reliability.groupby("group").n.sum().eq(100).all()
     assert json.loads((out / "record.json").read_text())["config"]["model"] == "small-cnn"
     for name in ("accuracy.png", "weights.png", "reliability.png", "summary.md"):
         assert (out / name).stat().st_size > 500
@@ -82,10 +97,9 @@ def test_finetuning_a_small_network(tmp_path: Path) -> None:
     assert "is unknown; known: equitune, equizero, lambda_equitune, plain. Did you mean 'equizero'?" in failed.stderr
 
 
-def test_the_whole_network_is_trained_through_each_method(tmp_path: Path) -> None:
-    options = [*SMALL, "--whole-steps", "60", "--out", str(tmp_path), "--cache", str(tmp_path / "cache")]
+def test_the_whole_network_is_trained_through_each_method(tmp_path: Path, cache: str) -> None:
+    options = [*SMALL, "--whole-steps", "30", "--out", str(tmp_path), "--cache", cache]
     options += ["--level", "maps", "--method", "plain", "lambda_equitune", "--batch-size", "16", "--accumulate", "2"]
-    options += ["--mixed-precision", "bf16"]
     _run("finetune", *options)
     table = pd.read_csv(tmp_path / "study.csv", dtype={"angle": str})
     uniform = table[table.angle == "uniform"].set_index(["method", "trained"]).accuracy
@@ -103,7 +117,7 @@ def test_the_whole_network_is_trained_through_each_method(tmp_path: Path) -> Non
 
 
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    options = [*SMALL, "--whole-steps", "50", "--out", str(tmp_path), "--cache", str(tmp_path / "cache")]
+    options = [*SMALL, "--whole-steps", "20", "--out", str(tmp_path), "--cache", str(tmp_path / "cache")]
     options += ["--method", "plain", "equitune", "--batch-size", "8"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no-python"]
     command += [str(Path(sys.executable).with_name("equirl")), "vision", "finetune", *options]
@@ -201,7 +215,7 @@ def test_corrupt_images_are_refused_or_skipped(tmp_path: Path) -> None:
         "--head-images",
         "30",
     ]
-    options += ["--pretrain-steps", "20", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    options += ["--pretrain-steps", "20", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--n-jobs", "1"]
     refused = _run("finetune", *options, "--method", "plain", expect=2)
     assert "7.png is no image that can be read" in refused.stderr
     skipped = _run("finetune", *options, "--method", "plain", "--on-corrupt", "skip")
@@ -210,7 +224,7 @@ def test_corrupt_images_are_refused_or_skipped(tmp_path: Path) -> None:
 
 
 def test_what_is_not_trained_needs_no_labels(tmp_path: Path) -> None:
-    options = ["--data", "digits", "--model", "small-cnn", "--pretrain-steps", "60", "--head-images", "1000"]
+    options = ["--data", "digits", "--model", "small-cnn", "--pretrain-steps", "20", "--head-images", "500"]
     options += [
         "--method",
         "plain",
