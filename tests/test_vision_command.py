@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import io
 import json
-import os
 import subprocess
 import sys
 import types
@@ -215,7 +214,8 @@ def test_corrupt_images_are_refused_or_skipped(tmp_path: Path) -> None:
         "--head-images",
         "30",
     ]
-    options += ["--pretrain-steps", "20", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--n-jobs", "1"]
+    options += ["--pretrain-steps", "20", "--n-jobs", "1"]
+    options += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
     refused = _run("finetune", *options, "--method", "plain", expect=2)
     assert "7.png is no image that can be read" in refused.stderr
     skipped = _run("finetune", *options, "--method", "plain", "--on-corrupt", "skip")
