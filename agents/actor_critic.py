@@ -117,7 +117,7 @@ class EquivariantActorCriticPolicy(SymmetricPolicy, OrbitNetwork, ActorCriticPol
     def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
         return direct_sum(action, trivial_representation(action.group, (1,)))
 
-    def _for_aggregator(self, orbit: Orbit) -> Orbit:
+    def _shown(self, orbit: Orbit) -> Orbit:
         return replace(orbit, outputs=orbit.outputs[..., :-1], combined=orbit.outputs)
 
     def _features(self, rows: Tree) -> Tensor:

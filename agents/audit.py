@@ -19,7 +19,6 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import Tensor
 
-from equirl.agents.files import written_whole
 from equirl.agents.measuring import measurement
 from equirl.agents.methods import make_aggregator
 from equirl.agents.scores import action_scores, before_normalization
@@ -27,6 +26,7 @@ from equirl.agents.spaces import symmetry_on
 from equirl.agents.symmetrization import agent_symmetry, symmetrize_agent
 from equirl.agents.visited_states import n_rows, rollout_observations
 from equirl.arguments import whole_number
+from equirl.files import written_whole
 from equirl.names import unknown_name_message
 from equirl.representations import Tree
 from equirl.symmetry import MDPSymmetry
@@ -232,8 +232,8 @@ def disagreement_share(scores: Callable[[Tree], Tensor], symmetry: MDPSymmetry, 
     here = _greedy(scores(observations))
     disagree = torch.zeros(len(here), dtype=torch.bool, device=here.device)
     for g in range(symmetry.group.order):
-        there = _greedy(scores(symmetry.observation.apply(g, observations)))
-        expected = cast(Tensor, symmetry.action.apply(g, here.float())) > 0
+        there = _greedy(scores(symmetry.observation.transform(g, observations)))
+        expected = cast(Tensor, symmetry.action.transform(g, here.float())) > 0
         disagree |= (there != expected).any(dim=1)
     return float(disagree.float().mean())
 

@@ -196,7 +196,7 @@ class _Fit:
         seen = self._network._observations(cast(Any, rows_of(self._observations, rows)))
         inputs = self._network.input_rep.orbit(seen)
         output_rep, combined = self._network.output_rep, self._combined[rows]
-        orbit = Orbit(inputs, self._features[rows], self._outputs[rows], output_rep, combined)
+        orbit = Orbit(inputs, self._outputs[rows], output_rep, self._features[rows], combined)
         if self._settings.objective == "recognize":
             weights = self._network.aggregator.weights(orbit)
             return -weights[:, self._identity].clamp_min(1e-12).log().mean()

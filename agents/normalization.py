@@ -18,7 +18,8 @@ from stable_baselines3.common.vec_env import (
 )
 
 from equirl.agents.spaces import resolve_symmetry
-from equirl.representations import MappingRepresentation, MonomialRepresentation, Representation
+from equirl.mappings import MappingRepresentation
+from equirl.representations import MonomialRepresentation, Representation
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["check_normalization", "check_normalized_env", "symmetrize_statistics"]

@@ -18,8 +18,8 @@ from equirl.agents.spaces import NetworkInputs, resolve_symmetry
 from equirl.chunking import Chunking
 from equirl.eager import eager
 from equirl.orbit import Orbit
+from equirl.orbit_map import OrbitMap
 from equirl.representations import MonomialRepresentation, Tree
-from equirl.symmetrization import evaluate_orbit, symmetrize
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["OrbitNetwork", "orbit_networks"]
@@ -78,15 +78,19 @@ class OrbitNetwork(nn.Module):
             _set_training(child, mode)
         return self
 
+    @property
+    def orbit_map(self) -> OrbitMap:
+        """Representations, aggregator and chunking, as they are now."""
+        parts: Any = self._modules
+        return OrbitMap(parts["input_rep"], parts["output_rep"], parts["aggregator"], self._chunking)
+
     def evaluate_orbit(self, obs: PyTorchObs) -> Orbit:
         """Return what the network makes of the whole orbit, before it is aggregated.
 
         Raises:
             ValueError: NaN or infinite observations, or a shape that does not fit.
         """
-        observations = self._observations(obs)
-        reps = (self.input_rep, self.output_rep)
-        return self._for_aggregator(evaluate_orbit(self._head, observations, *reps, self._features, self._chunking))
+        return self._shown(self.orbit_map.evaluate(self._head, self._observations(obs), self._features))
 
     def symmetrized(self, obs: PyTorchObs) -> Tensor:
         """Return the network's output, made equivariant.
@@ -94,23 +98,11 @@ class OrbitNetwork(nn.Module):
         Raises:
             ValueError: NaN or infinite observations, or a shape that does not fit.
         """
-        return symmetrize(
-            self._head,
-            self._observations(obs),
-            self.input_rep,
-            self.output_rep,
-            self.aggregator,
-            self._features,
-            self._chunking,
-            self._for_aggregator,
-        )
+        return self.orbit_map(self._head, self._observations(obs), self._features, self._shown)
 
     def orbit_weights(self, obs: PyTorchObs) -> Tensor:
         """Return the weight of each group element for each observation, shape ``[B, |G|]``, rows summing to 1."""
-        choice = self.aggregator.choose(self._observations(obs))
-        if choice is None:
-            return self.aggregator.weights(self.evaluate_orbit(obs))
-        return choice.weights
+        return self.orbit_map.weights(self._head, self._observations(obs), self._features, self._shown)
 
     def _observations(self, obs: PyTorchObs) -> Tree:
         observations = _as_rows(obs, self.observation_space)
@@ -122,7 +114,7 @@ class OrbitNetwork(nn.Module):
         """Return how the group moves the network's output, given how it moves the actions."""
         return action
 
-    def _for_aggregator(self, orbit: Orbit) -> Orbit:
+    def _shown(self, orbit: Orbit) -> Orbit:
         """Return the orbit as proxy losses are to see it: ``outputs`` with one score per action, ``[B, |G|, A]``."""
         return orbit
 

@@ -65,7 +65,7 @@ class EquivariantQuantileNetwork(OrbitNetwork, QuantileNetwork):
     def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
         return tensor_product(trivial_representation(action.group, (self.n_quantiles,)), action)
 
-    def _for_aggregator(self, orbit: Orbit) -> Orbit:
+    def _shown(self, orbit: Orbit) -> Orbit:
         return replace(orbit, outputs=orbit.outputs.mean(dim=2), combined=orbit.outputs)
 
     def _features(self, rows: Tree) -> Tensor:

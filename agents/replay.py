@@ -157,7 +157,7 @@ class _RewardsOnly:
 
 def moved_rows(symmetry: MDPSymmetry, elements: Tensor, rows: Tree, space: spaces.Space[Any]) -> Tree:
     """Return stored observations ``[B, *stored]``, or a dict of such, each moved by an element of its own."""
-    moved = symmetry.observation.apply(elements, _as_the_group_sees(rows, space))
+    moved = symmetry.observation.transform(elements, _as_the_group_sees(rows, space))
     return _as_stored(moved, rows)
 
 

@@ -19,8 +19,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
-from equirl.agents.files import written_whole
 from equirl.agents.saved_statistics import load_vecnormalize
+from equirl.files import written_whole
 
 __all__ = ["draw_learning_curve", "draw_training_curve", "next_commands", "summarize"]
 

@@ -12,8 +12,10 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from equirl.representations import MappingRepresentation, Representation, TokenRepresentation
+from equirl.mappings import MappingRepresentation
+from equirl.representations import Representation
 from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry
+from equirl.tokens import TokenRepresentation
 
 __all__ = ["Observation", "ObservationLayout", "fit_symmetry"]
 
@@ -151,7 +153,7 @@ class ObservationLayout:
 
     def turn(self, symmetry: MDPSymmetry, element: int, batch: Observation) -> Observation:
         """Return a batch in policy form, moved by a group element."""
-        return _arrays(symmetry.observation.apply(element, _tensors(batch)))
+        return _arrays(symmetry.observation.transform(element, _tensors(batch)))
 
     def turn_one(self, symmetry: MDPSymmetry, element: int, shown: Observation) -> Observation:
         """Return one observation in policy form, moved by a group element."""
@@ -168,7 +170,7 @@ class ObservationLayout:
             return _token_misfit(representation, element, low, high, self)
         # Infinite bounds stay infinite; a finite stand-in keeps 0 * inf out.
         low, high = (np.nan_to_num(bound, posinf=1e300, neginf=-1e300) for bound in (low, high))
-        corners = _arrays(representation.apply(element, _tensors(np.stack([low, high]))))
+        corners = _arrays(representation.transform(element, _tensors(np.stack([low, high]))))
         corners = np.sort(corners, axis=0)
         if np.allclose(corners, np.stack([low, high])):
             return ""

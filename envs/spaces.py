@@ -11,8 +11,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from equirl.envs.making import SYMMETRY_VIEWS
-from equirl.representations import MappingRepresentation, MonomialRepresentation, Representation, TokenRepresentation
+from equirl.mappings import MappingRepresentation
+from equirl.representations import MonomialRepresentation, Representation
 from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry
+from equirl.tokens import TokenRepresentation
 
 __all__ = ["bounds_violations", "observation_shape", "resolve_symmetry", "warn_of_bounds"]
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from equirl.arguments import of_kind, real_number, whole_number
-from equirl.eager import eager
 from equirl.names import unknown_name_message
 from equirl.orbit import Orbit, equal_views, flatten_rows
 from equirl.proxy_losses import ProxyLoss, resolve_proxy_loss
 from equirl.representations import Tree, map_tensors
+from equirl.weights import pick_least, softmax_weights, uniform
 
 __all__ = [
     "Aggregator",
@@ -31,9 +31,6 @@ __all__ = [
     "Weighted",
     "weight_network",
 ]
-
-_LAST_PLACES = 4  # eps: losses of different views this near tie, relative to the largest of the orbit
-_NEAR = 1e-5  # losses of equal views this near tie: round-off differs between the rows of one batch
 
 Reads = Literal["features", "inputs"]
 Gradient = Literal["pick", "straight_through"]
@@ -63,11 +60,7 @@ class Aggregator(nn.Module):
     """Whether ``score_rows`` is of use."""
 
     def score_rows(self, inputs: Tree, features: Tensor) -> Tensor:
-        """Return what is to be known of each row, ``[N, ...]``, for ``weights`` to find as ``orbit.scores``.
-
-        A large orbit is done a few rows at a time; this is asked while they are at hand, so that they are not made
-        again.
-        """
+        """Compute a quantity of each row, ``[N, ...]``, while its chunk is in memory; it becomes ``orbit.scores``."""
         raise TypeError(f"{type(self).__name__} scores no rows")
 
     @abstractmethod
@@ -93,8 +86,7 @@ class Mean(Aggregator):
 
     def weights(self, orbit: Orbit) -> Tensor:
         """Return ``1/|G|`` for every entry, shape ``[B, |G|]``."""
-        order = orbit.outputs.shape[1]
-        return orbit.outputs.new_full(orbit.outputs.shape[:2], 1.0 / order)
+        return uniform(orbit.outputs)
 
     def forward(self, orbit: Orbit) -> Tensor:  # noqa: D102
         return orbit.mean()
@@ -147,8 +139,11 @@ class Weighted(Aggregator):
                 logits = self._logits(orbit.features.flatten(2).flatten(0, 1))
             else:
                 logits = self._logits(self.prepare(map_tensors(orbit.inputs, lambda views: views.flatten(0, 1))))
-        logits = logits.view(orbit.outputs.shape[:2])
-        return (logits if self.temperature == 1 else logits / self.temperature).softmax(dim=1)
+        return softmax_weights(logits.view(orbit.outputs.shape[:2]), self.temperature)
+
+    def weights_of(self, read: Tensor) -> Tensor:
+        """Return the weights ``[B, |G|]`` of what λ reads of each view, ``[B, |G|, F]``."""
+        return softmax_weights(self._logits(read.flatten(0, 1)).view(read.shape[:2]), self.temperature)
 
     def _logits(self, read: Tensor) -> Tensor:
         logits: Tensor = self.network(read)
@@ -169,9 +164,9 @@ class Select(Aggregator):
 
     Args:
         proxy_loss: Name or callable, ``Orbit -> [B, |G|]``, lower is better; +inf excludes a view.
-        gradient: Of what the backward pass is the gradient. ``"pick"``: of the picked output. ``"straight_through"``:
-            of the mean over the orbit, as in the paper; the value is the pick's in both cases, to the last bit. The
-            second lets every view learn from a target meant for the pick, and Q-learning from scratch diverges with it.
+        gradient: What the backward pass differentiates. ``"pick"``: the picked output. ``"straight_through"``: the mean
+            over the orbit, as in the paper; the value is the pick's in both cases, to the last bit. The second lets
+            every view learn from a target meant for the pick, and Q-learning from scratch diverges with it.
         tie_tolerance: Losses within this fraction of the largest finite ``|l|`` of the orbit count as tied, whatever
             their views; ``None`` (default): as said under ties.
 
@@ -206,21 +201,11 @@ class Select(Aggregator):
                 f"the proxy loss must give one number per orbit entry, {list(orbit.outputs.shape[:2])}; "
                 f"it gave {list(losses.shape)}"
             )
-        best = self._tied(losses, orbit).to(orbit.outputs.dtype)
-        return best / best.sum(dim=1, keepdim=True)
 
-    def _tied(self, losses: Tensor, orbit: Orbit) -> Tensor:
-        """Return which elements count as minima of the losses, booleans ``[B, |G|]``."""
-        least = losses.amin(dim=1, keepdim=True)
-        # An excluded view, with a loss of +inf, must not widen the tolerance of the others.
-        size = torch.where(losses.isfinite(), losses, 0).abs().amax(dim=1, keepdim=True)
-        if self.tie_tolerance is not None:
-            return losses <= least + self.tie_tolerance * size
-        tied = losses <= least + _LAST_PLACES * torch.finfo(losses.dtype).eps * size
-        near = losses <= least + _NEAR * size
-        if eager(losses) and torch.equal(tied, near):
-            return tied
-        return tied | (near & equal_views(orbit.inputs, losses.argmin(dim=1)))
+        def equal_to(elements: Tensor) -> Tensor:
+            return equal_views(orbit.inputs, elements)
+
+        return pick_least(losses, self.tie_tolerance, equal_to, orbit.outputs.dtype)
 
     def forward(self, orbit: Orbit) -> Tensor:  # noqa: D102
         pick = orbit.weighted_sum(self.weights(orbit))

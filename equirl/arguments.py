@@ -55,9 +55,9 @@ def whole_number(given: Any, what: str, least: int) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(given, bool) or getattr(given, "dtype", None) == torch.bool:
-        raise TypeError(f"{what} is a whole number from {least}; got {given!r}")
+        raise TypeError(f"{what} must be a whole number from {least}; got {given!r}")
     if number < least:
-        raise ValueError(f"{what} is a whole number from {least}; got {number}")
+        raise ValueError(f"{what} must be a whole number from {least}; got {number}")
     return number
 
 

@@ -16,15 +16,11 @@ from torch import Tensor, nn
 from equirl.aggregators import Aggregator, Choice
 from equirl.arguments import of_kind, whole_number
 from equirl.eager import eager
+from equirl.mappings import MappingRepresentation
 from equirl.orbit import Orbit, equal_views, flatten_views
-from equirl.representations import (
-    MappingRepresentation,
-    MonomialRepresentation,
-    Representation,
-    TokenRepresentation,
-    Tree,
-    map_tensors,
-)
+from equirl.representations import MonomialRepresentation, Representation, Tree, map_tensors
+from equirl.tokens import TokenRepresentation
+from equirl.weights import share_among
 
 __all__ = ["GenericProjection", "MinimalFrame"]
 
@@ -74,7 +70,7 @@ class MinimalFrame(Aggregator):
         tied = ~(scores < torch.sub(best, size, alpha=_ROUND_OFF[scores.dtype]).unsqueeze(1))
         if eager(scores):
             self._part_unequal(x, elements, tied)
-        return Choice(elements, tied / tied.sum(dim=1, keepdim=True))
+        return Choice(elements, share_among(tied, torch.get_default_dtype()))
 
     def _single(self, scores: Tensor, size: Tensor) -> int | None:
         """Return the only best element for one input, ``None`` if there are several; for acting, with Python's numbers.

@@ -5,6 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+__all__ = ["METHODS", "ORBIT_METHODS", "unknown_name_message"]
+
+METHODS = ("equitune", "lambda_equitune", "equizero", "canonical")
+"""The methods by name; an agent's ``method``."""
+
+ORBIT_METHODS = METHODS[:3]
+"""Those that look at the whole orbit, as Basu et al. (2023) do; models of language, sequences and images take these."""
+
 
 def unknown_name_message(kind: str, given: object, known: Iterable[str]) -> str:
     """Return the message for a name that is not known.

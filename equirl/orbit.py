@@ -1,4 +1,4 @@
-"""What an aggregator sees of a batch: the orbit of its inputs and what the backbone made of each."""
+"""The orbit of a batch: its transformed inputs and the backbone's outputs for them, as aggregators see it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ class Orbit:
 
     Attributes:
         views: The transformed inputs, or a function that computes them on first use.
-        features: The output of the first part of the backbone at ``g x``, shape ``[B, |G|, *features]``; the outputs
-            where the backbone is in one part.
         outputs: ``M(g x)``, shape ``[B, |G|, *output]``.
         output_rep: How the group moves an output.
+        seen: The output of the first part of a backbone in two parts, at ``g x``; ``None`` if it is in one part.
         combined: The tensor to pull back and combine, if it differs from ``outputs``. QR-DQN combines all quantiles,
             but proxy losses see their mean.
         scores: The aggregator's quantity per row (λ's logit, say), shape ``[B |G|, ...]``, if it computes one.
     """
 
     views: Tree | Callable[[], Tree]
-    features: Tensor
     outputs: Tensor
     output_rep: Representation
+    seen: Tensor | None = None
     combined: Tensor | None = None
     scores: Tensor | None = None
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # cached_property does not compile
@@ -46,6 +45,11 @@ class Orbit:
             self._made["inputs"] = self.views()
         made: Tree = self._made["inputs"]
         return made
+
+    @property
+    def features(self) -> Tensor:
+        """What λ reads by default: ``seen``, ``[B, |G|, *features]``, or the outputs of a backbone in one part."""
+        return self.outputs if self.seen is None else self.seen
 
     @property
     def pulled_back(self) -> Tensor:

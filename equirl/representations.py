@@ -1,7 +1,7 @@
 """Representations: how a group element moves a tensor.
 
 A representation turns the elements of a finite group into invertible maps of one sample, ``x -> rho(g) x``, with
-``rho(g) rho(h) = rho(gh)``. Every one here is monomial: it permutes coordinates, perhaps with signs, and is stored as
+``rho(g) rho(h) = rho(gh)``. The usual one is monomial: it permutes coordinates, perhaps with signs, and is stored as
 one index table ``[|G|, n]`` (and a sign table), so that the whole orbit of a batch is one gather. Tables are
 non-persistent buffers: they follow ``.to(device)`` and leave the ``state_dict`` as it was.
 """
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self, TypeAlias, cast, overload
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,38 +19,21 @@ from torch import Tensor, nn
 from equirl.arguments import of_kind, shape_of
 from equirl.eager import eager
 from equirl.groups import FiniteGroup
+from equirl.monomial_kernels import MonomialKernels, monomial_matrices
 from equirl.tables import Table, as_table, check_monomial_table, table_bytes
 
 __all__ = [
-    "MappingRepresentation",
     "MonomialRepresentation",
     "Representation",
-    "TokenRepresentation",
     "Tree",
     "common_group",
+    "element_per_sample",
     "map_tensors",
+    "shape_message",
 ]
 
 Tree: TypeAlias = Tensor | dict[str, Any]
 """A tensor, or a dictionary of trees, such as a dict observation."""
-
-_LARGEST_SUMMING_MATRIX = 1 << 14
-_LARGEST_TAKE = 1 << 11  # values of one sample's orbit up to which a single `take` is the fastest, measured
-
-
-@dataclass(frozen=True)
-class _HotTables:
-    """What each forward pass needs, made from the tables once: nn.Module looks attributes up slowly."""
-
-    index: Tensor
-    inverse_index: Tensor
-    flat_index: Tensor
-    shaped_index: Tensor | None
-    element_index: tuple[Tensor, ...]
-    sign: Tensor | None
-    inverse_sign: Tensor | None
-    summing: Tensor | None
-    averaging: Tensor | None
 
 
 class Representation(nn.Module):
@@ -146,21 +128,29 @@ class Representation(nn.Module):
         """
         return self.combine(rows.view(-1, self.group.order, *rows.shape[1:]), None)
 
-    def apply_each(self, elements: Tensor, x: Tree) -> Tree:
-        """Return ``rho(g_b) x_b`` for elements ``[B]`` that are known to be the group's; ``apply`` checks them.
+    def transform_each(self, elements: Tensor, x: Tree) -> Tree:
+        """Return ``rho(g_b) x_b`` for elements ``[B]`` that are known to be the group's; ``transform`` checks them.
 
         Raises:
             ValueError: ``x`` has another shape.
         """
-        return self.apply(elements, x)
+        return self.transform(elements, x)
 
     def pull_back_each(self, elements: Tensor, y: Tree) -> Tree:
-        """Return ``rho(g_b)^-1 y_b``, as ``apply_each``."""
-        return self.apply(self.group.inverses.to(elements.device)[elements], y)
+        """Return ``rho(g_b)^-1 y_b``, as ``transform_each``."""
+        return self.transform(self.group.inverses.to(elements.device)[elements], y)
 
     @abstractmethod
-    def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tree:
-        """Return ``rho(g) x``."""
+    def transform(self, g: int | str | Tensor, x: Tree) -> Tree:
+        """Return ``rho(g) x``: ``[B, *shape] -> [B, *shape]``.
+
+        Args:
+            g: One element, by index or name, or an element for each sample, integers ``[B]``.
+            x: Samples.
+
+        Raises:
+            ValueError: No such element, or ``x`` has another shape.
+        """
 
     def table_rows(self) -> list[bytes] | None:
         """Return for each element the tables by which it acts, as bytes that are the same on every machine.
@@ -173,24 +163,6 @@ class Representation(nn.Module):
     def same_as(self, other: Representation) -> bool:
         """Return whether both move samples in the same way (same group, shape and tables)."""
 
-    @overload
-    def apply(self, g: Callable[[nn.Module], None], x: None = None) -> Self: ...
-    @overload
-    def apply(self, g: int | str | Tensor, x: Tree) -> Tree: ...
-    def apply(self, g: Callable[[nn.Module], None] | int | str | Tensor, x: Tree | None = None) -> Self | Tree:
-        """Return ``rho(g) x``: ``[B, *shape] -> [B, *shape]``.
-
-        ``g`` is one element (index or name), or integers ``[B]``, an element for each sample.
-
-        With a callable alone it is ``nn.Module.apply``, which a parent module calls on its children.
-
-        Raises:
-            ValueError: No such element, or ``x`` has another shape.
-        """
-        if x is None:
-            return super().apply(cast("Callable[[nn.Module], None]", g))
-        return self._apply_element(cast("int | str | Tensor", g), x)
-
     def forward(self, x: Tree) -> Tree:
         """Return the orbit of ``x``."""
         return self.orbit(x)
@@ -199,7 +171,8 @@ class Representation(nn.Module):
 class MonomialRepresentation(Representation):
     """A representation that permutes coordinates, with optional signs: ``(rho(g) x)[i] = sign[g, i] x[index[g, i]]``.
 
-    Coordinates are those of the flattened sample.
+    Coordinates are those of the flattened sample. How a batch is moved, and why so, is in
+    :mod:`equirl.monomial_kernels`.
 
     Args:
         group: The group represented.
@@ -232,7 +205,7 @@ class MonomialRepresentation(Representation):
         self._keep_table("_inverse_index", table[group.inverses])
         self._keep_table("_sign", as_float)
         self._keep_table("_inverse_sign", None if as_float is None else as_float[group.inverses])
-        self._hot = self._hot_tables()
+        self._kernels = self._make_kernels()
 
     @property
     def index(self) -> Tensor:
@@ -248,104 +221,64 @@ class MonomialRepresentation(Representation):
         return self.orbit_rows(x).view(-1, self.group.order, *self.shape)
 
     def orbit_rows(self, x: Tree) -> Tensor:  # noqa: D102
-        hot = self._hot
-        if hot.shaped_index is not None and isinstance(x, Tensor) and x.shape == (1, *self.shape) and eager(x):
-            return x.take(hot.shaped_index)
-        flat = self.flatten(x)
-        # The faster of torch's ways to pick columns, measured: by a factor of two for floats, of three for bytes.
-        if flat.is_floating_point() or (flat.shape[0] == 1 and eager(flat)):
-            moved = flat.index_select(1, hot.flat_index)
-        else:
-            moved = flat.gather(1, hot.flat_index.expand(flat.shape[0], -1))
-        if hot.sign is not None:
-            moved = _with_sign(moved.view(-1, self.group.order, self.dim), hot.sign)
-        return moved.view(-1, *self.shape)
+        kernels = self._kernels
+        if isinstance(x, Tensor) and x.shape == (1, *self.shape) and eager(x):
+            return kernels.views_of_one(x)
+        return kernels.views_of_all(self.flatten(x)).view(-1, *self.shape)
 
     def average_rows(self, rows: Tensor) -> Tensor:  # noqa: D102
-        averaging = self._hot.averaging
-        if averaging is None or rows.dtype != averaging.dtype or rows.shape[1:] != self.shape:
+        if rows.shape[1:] != self.shape or not self._kernels.multiplies(rows.dtype):
             return super().average_rows(rows)
-        averaged = rows.reshape(-1, self.group.order * self.dim).mm(averaging)
-        return averaged if len(self.shape) == 1 else averaged.view(-1, *self.shape)
+        return self._unflattened(self._kernels.average(rows.reshape(-1, self.group.order * self.dim)))
 
     def combine(self, y: Tree, weights: Tensor | None) -> Tensor:  # noqa: D102
-        hot = self._hot
-        if hot.summing is None or hot.averaging is None or not isinstance(y, Tensor) or y.dtype != hot.summing.dtype:
+        if not isinstance(y, Tensor) or not self._kernels.multiplies(y.dtype):
             return super().combine(y, weights)
-        # For few coordinates one product with all rho(g)^-1 side by side is faster than moving and adding.
         flat = self.flatten(y, leading=2)
-        if weights is None:
-            summed = flat.reshape(-1, self.group.order * self.dim) @ hot.averaging
-        else:
-            summed = (weights.unsqueeze(2) * flat).view(-1, self.group.order * self.dim) @ hot.summing
-        return summed if len(self.shape) == 1 else summed.view(-1, *self.shape)
+        return self._unflattened(
+            self._kernels.average(flat.reshape(-1, self.group.order * self.dim))
+            if weights is None
+            else self._kernels.weighted_sum(flat, weights)
+        )
 
     def pull_back(self, y: Tree) -> Tensor:  # noqa: D102
         flat = self.flatten(y, leading=2)
-        hot = self._hot
-        moved = flat.gather(2, hot.inverse_index.expand(flat.shape[0], -1, -1))
-        if hot.inverse_sign is not None:
-            moved = _with_sign(moved, hot.inverse_sign)
-        return moved.view(flat.shape[0], self.group.order, *self.shape)
+        return self._kernels.pull_back(flat).view(flat.shape[0], self.group.order, *self.shape)
 
-    def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tensor:
+    def transform(self, g: int | str | Tensor, x: Tree) -> Tensor:  # noqa: D102
         flat = self.flatten(x, leading=1)
         if isinstance(g, Tensor):
-            return self.apply_each(_element_per_sample(self.group, g, flat.shape[0]), x)
-        element = self.group.index(g)
-        moved = flat.index_select(1, self._hot.element_index[element])
-        if self._hot.sign is not None:
-            moved = _with_sign(moved, self._hot.sign[element])
-        return moved.view(-1, *self.shape)
+            return self.transform_each(element_per_sample(self.group, g, flat.shape[0]), x)
+        return self._kernels.transform(self.group.index(g), flat).view(-1, *self.shape)
 
-    def apply_each(self, elements: Tensor, x: Tree) -> Tensor:  # noqa: D102
-        return self._moved_by_each(self._hot.index, self._hot.sign, elements, x)
+    def transform_each(self, elements: Tensor, x: Tree) -> Tensor:  # noqa: D102
+        return self._kernels.transform_each(elements, self.flatten(x)).view(-1, *self.shape)
 
     def pull_back_each(self, elements: Tensor, y: Tree) -> Tensor:  # noqa: D102
-        return self._moved_by_each(self._hot.inverse_index, self._hot.inverse_sign, elements, y)
+        return self._kernels.pull_back_each(elements, self.flatten(y)).view(-1, *self.shape)
 
-    def _moved_by_each(self, index: Tensor, sign: Tensor | None, elements: Tensor, x: Tree) -> Tensor:
-        moved = self.flatten(x).gather(1, index.index_select(0, elements))
-        if sign is not None:
-            moved = _with_sign(moved, sign.index_select(0, elements))
-        return moved.view(-1, *self.shape)
+    def _make_kernels(self) -> MonomialKernels:
+        return MonomialKernels(self.shape, self._index, self._inverse_index, self._sign, self._inverse_sign)
 
-    def _hot_tables(self) -> _HotTables:
-        summing = None
-        if self.group.order * self.dim**2 <= _LARGEST_SUMMING_MATRIX:
-            # y[:, g] goes to sum_g rho(g)^-1 y[:, g]; rho(g)^-1 is the transpose of rho(g).
-            summing = self.matrices().reshape(-1, self.dim)
-        averaging = None if summing is None else summing / self.group.order
-        small = self._sign is None and self._index.numel() <= _LARGEST_TAKE
-        return _HotTables(
-            self._index,
-            self._inverse_index,
-            self._index.reshape(-1),
-            self._index.view(self.group.order, *self.shape) if small else None,
-            tuple(self._index),
-            self._sign,
-            self._inverse_sign,
-            summing,
-            averaging,
-        )
+    def _unflattened(self, flat: Tensor) -> Tensor:
+        return flat if len(self.shape) == 1 else flat.view(-1, *self.shape)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
-        self._hot = self._hot_tables()
+        self._kernels = self._make_kernels()
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is made from the tables is made anew: pickles of one version open in the next.
-        return {name: value for name, value in super().__getstate__().items() if name != "_hot"}
+        # The kernels are made from the tables again: pickles of one version open in the next.
+        return {name: value for name, value in super().__getstate__().items() if name != "_kernels"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._hot = self._hot_tables()
+        self._kernels = self._make_kernels()
 
     def matrices(self) -> Tensor:
         """Return the matrices ``rho(g)``, shape ``[|G|, n, n]``, default float dtype."""
-        basis = torch.eye(self.dim, device=self._index.device)
-        return basis[self._index] * self.sign[..., None]
+        return monomial_matrices(self._index, self._sign)
 
     def character(self) -> Tensor:
         """Return the character ``chi(g) = trace rho(g)``, shape ``[|G|]``, default float dtype."""
@@ -377,160 +310,7 @@ class MonomialRepresentation(Representation):
         order = (self.group.order,) if leading == 2 else ()
         if isinstance(x, Tensor) and x.shape[1:] == (*order, *self.shape):
             return x if len(self.shape) == 1 else x.reshape(*x.shape[:leading], self.dim)
-        raise ValueError(_shape_message(self, x, order))
-
-
-class TokenRepresentation(Representation):
-    """A permutation of integer *values*, for text and discrete observations: ``(rho(g) x)[i] = table[g, x[i]]``.
-
-    Args:
-        group: The group represented.
-        table: Integers, shape ``[|G|, vocabulary]``: what element ``g`` turns each value into.
-        shape: Shape of one sample; ``-1`` stands for any length.
-
-    Raises:
-        ValueError: The table's size does not fit, a row is no permutation, or ``rho(g) rho(h) = rho(gh)`` fails.
-    """
-
-    _table: Tensor
-
-    def __init__(self, group: FiniteGroup, table: Table, shape: Sequence[int] = (-1,)) -> None:
-        super().__init__()
-        self.group = of_kind(group, FiniteGroup, "group")
-        self.shape = shape_of(shape, least=-1)
-        values = as_table(table, "the table of values")
-        if len(values) != group.order:
-            raise ValueError(f"the table of values has {len(values)} rows; {group} has {group.order} elements")
-        # On values the table composes as table[g][table[h]], the inverse of how a gather index does.
-        check_monomial_table(group, values.shape[-1], values[group.inverses], None)
-        self._keep_table("_table", values)
-
-    @property
-    def table(self) -> Tensor:
-        """A copy of the value table, integers, shape ``[|G|, vocabulary]``."""
-        return self._table.clone()
-
-    def orbit(self, x: Tree) -> Tensor:  # noqa: D102
-        tokens = self.check(x, leading=1)
-        return self._table[:, tokens].movedim(0, 1)
-
-    def pull_back(self, y: Tree) -> Tensor:  # noqa: D102
-        tokens = self.check(y, leading=2)
-        inverse = self._table[self.group.inverses.to(self._table.device)]
-        elements = torch.arange(self.group.order, device=tokens.device).view(1, -1, *[1] * (tokens.ndim - 2))
-        return inverse[elements, tokens]
-
-    def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tensor:
-        tokens = self.check(x, leading=1)
-        if isinstance(g, Tensor):
-            elements = _element_per_sample(self.group, g, tokens.shape[0])
-            return self._table[elements.view(-1, *[1] * (tokens.ndim - 1)), tokens]
-        return self._table[self.group.index(g)][tokens]
-
-    def on_logits(self) -> MonomialRepresentation:
-        """Return the matching action on scores over the values, sample shape ``[vocabulary]``."""
-        table = self._table.cpu()[self.group.inverses]
-        return MonomialRepresentation(self.group, (table.shape[1],), table).to(self._table.device)
-
-    def table_rows(self) -> list[bytes]:  # noqa: D102
-        return [repr(self.shape).encode() + table_bytes(row) for row in self._table.cpu()]
-
-    def same_as(self, other: Representation) -> bool:  # noqa: D102
-        return (
-            isinstance(other, TokenRepresentation)
-            and self.group == other.group
-            and self.shape == other.shape
-            and torch.equal(self._table.cpu(), other._table.cpu())
-        )
-
-    def extra_repr(self) -> str:  # noqa: D102
-        return f"group={self.group}, vocabulary={self._table.shape[1]}, shape={list(self.shape)}"
-
-    def check(self, x: Tree, leading: int = 1) -> Tensor:
-        """Return tokens ``[B, *shape]``, or orbits of them with ``leading=2``, as int64.
-
-        Raises:
-            ValueError: ``x`` has another shape, holds no integers, or tokens outside the vocabulary.
-        """
-        order = (self.group.order,) if leading == 2 else ()
-        expected = (*order, *self.shape)
-        if isinstance(x, Tensor) and not x.is_floating_point() and x.ndim == 1 + len(expected):
-            fits = all(want in (-1, got) for want, got in zip(expected, x.shape[1:], strict=True))
-            if fits:
-                tokens = x.long()
-                if (
-                    eager(tokens)
-                    and tokens.numel()
-                    and not 0 <= int(tokens.min()) <= int(tokens.max()) < self._table.shape[1]
-                ):
-                    raise ValueError(
-                        f"tokens from {int(tokens.min())} to {int(tokens.max())} do not fit a vocabulary of "
-                        f"{self._table.shape[1]} values"
-                    )
-                return tokens
-        raise ValueError(_shape_message(self, x, order))
-
-
-class MappingRepresentation(Representation):
-    """A representation on dict observations: one representation per key, each acting on its own entry.
-
-    Args:
-        parts: Key to representation; all of one group. Nesting is allowed.
-
-    Raises:
-        ValueError: No parts, or parts of different groups.
-    """
-
-    def __init__(self, parts: Mapping[str, Representation]) -> None:
-        super().__init__()
-        self.group = common_group(list(of_kind(parts, Mapping, "parts").values()))  # type: ignore[type-abstract]
-        # ModuleDict refuses keys with dots, so the keys are kept apart from the module names.
-        self.keys = tuple(parts)
-        self._parts = nn.ModuleList(parts.values())
-        self.shape = {key: part.shape for key, part in parts.items()}
-
-    def part(self, key: str) -> Representation:
-        """Return the representation on the entry ``key``."""
-        return cast(Representation, self._parts[self.keys.index(key)])
-
-    def orbit(self, x: Tree) -> dict[str, Any]:  # noqa: D102
-        return self._each(x, lambda part, entry: part.orbit(entry))
-
-    def pull_back(self, y: Tree) -> dict[str, Any]:  # noqa: D102
-        return self._each(y, lambda part, entry: part.pull_back(entry))
-
-    def _apply_element(self, g: int | str | Tensor, x: Tree) -> dict[str, Any]:
-        return self._each(x, lambda part, entry: part.apply(g, entry))
-
-    def table_rows(self) -> list[bytes] | None:  # noqa: D102
-        rows = [b""] * self.group.order
-        for key in sorted(self.keys):
-            parts = self.part(key).table_rows()
-            if parts is None:
-                return None
-            rows = [row + key.encode() + b"\0" + part for row, part in zip(rows, parts, strict=True)]
-        return rows
-
-    def same_as(self, other: Representation) -> bool:  # noqa: D102
-        return (
-            isinstance(other, MappingRepresentation)
-            and set(self.keys) == set(other.keys)
-            and all(self.part(key).same_as(other.part(key)) for key in self.keys)
-        )
-
-    def entries(self, x: Tree) -> list[Tree]:
-        """Return the entries of a dict in the order of ``keys``.
-
-        Raises:
-            ValueError: Other keys, or no dict.
-        """
-        return list(self._each(x, lambda _, entry: entry).values())
-
-    def _each(self, x: Tree, act: Callable[[Representation, Tree], Tree]) -> dict[str, Any]:
-        if isinstance(x, Tensor) or set(x) != set(self.keys):
-            given = "a tensor" if isinstance(x, Tensor) else f"the keys {sorted(x)}"
-            raise ValueError(f"this representation acts on a dict with the keys {sorted(self.keys)}; got {given}")
-        return {key: act(self.part(key), x[key]) for key in self.keys}
+        raise ValueError(shape_message(self, x, order))
 
 
 def map_tensors(tree: Tree, function: Callable[[Tensor], Tensor]) -> Tree:
@@ -540,7 +320,12 @@ def map_tensors(tree: Tree, function: Callable[[Tensor], Tensor]) -> Tree:
     return {key: map_tensors(value, function) for key, value in tree.items()}
 
 
-def _element_per_sample(group: FiniteGroup, elements: Tensor, batch: int) -> Tensor:
+def element_per_sample(group: FiniteGroup, elements: Tensor, batch: int) -> Tensor:
+    """Return the elements, one for each sample.
+
+    Raises:
+        ValueError: Not integers ``[B]`` that are elements of the group.
+    """
     if (
         elements.shape != (batch,)
         or elements.is_floating_point()
@@ -552,11 +337,6 @@ def _element_per_sample(group: FiniteGroup, elements: Tensor, batch: int) -> Ten
             f"{list(elements.shape)}"
         )
     return elements
-
-
-def _with_sign(x: Tensor, sign: Tensor) -> Tensor:
-    # Unsigned integers cannot change sign, so integers become floats.
-    return x * sign.to(x.dtype) if x.is_floating_point() or x.is_complex() else x * sign
 
 
 def common_group(parts: Sequence[Representation]) -> FiniteGroup:
@@ -577,11 +357,18 @@ def common_group(parts: Sequence[Representation]) -> FiniteGroup:
     return parts[0].group
 
 
-def _shape_message(representation: Representation, x: Tree, order: tuple[int, ...]) -> str:
+def shape_message(representation: Representation, x: Tree, order: tuple[int, ...], kind: str = "") -> str:
+    """Return what to say of samples that do not fit a representation.
+
+    Args:
+        representation: The representation.
+        x: What was given.
+        order: The orbit's axis, ``(|G|,)``, or ``()`` for samples.
+        kind: What the numbers must be, if it matters.
+    """
     axes = ", ".join(["batch", *(str(n) for n in order), *(str(n) for n in representation.shape)])
     if not isinstance(x, Tensor):
         return f"expected a tensor [{axes}]; got {type(x).__name__}"
-    kind = "integers, " if isinstance(representation, TokenRepresentation) else ""
     return (
         f"this representation of {representation.group} acts on {kind}[{axes}]; got {x.dtype} {list(x.shape)}. "
         "Build the representation for the shape of your data, or reshape the data"

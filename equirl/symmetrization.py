@@ -1,203 +1,23 @@
-"""Symmetrization: any module made equivariant by looking at the whole orbit of its input.
-
-``[B, *S] -> orbit -> [B |G|, *S] -> backbone -> [B, |G|, *out] -> pull back -> aggregate -> [B, *out]``, one backbone
-call for the whole orbit (or for one view per input, where that is enough). This is the only place where it is written
-down.
-"""
+"""Symmetrized modules: a backbone, two representations and an aggregator; one class per method for the usual cases."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from equirl.aggregators import (
-    Aggregator,
-    Choice,
-    Gradient,
-    Mean,
-    Reads,
-    Select,
-    Weighted,
-    weight_network,
-)
+from equirl.aggregators import Aggregator, Gradient, Mean, Reads, Select, Weighted, weight_network
 from equirl.arguments import of_kind
 from equirl.canonical import MinimalFrame
 from equirl.chunking import Chunking
-from equirl.eager import eager
 from equirl.orbit import Orbit
+from equirl.orbit_map import OrbitMap, check_same_group
 from equirl.proxy_losses import ProxyLoss
-from equirl.representations import MonomialRepresentation, Representation, Tree, map_tensors
+from equirl.representations import MonomialRepresentation, Representation, Tree
 
-__all__ = ["Canonical", "Equitune", "Equizero", "LambdaEquitune", "Symmetrized", "evaluate_orbit", "symmetrize"]
-
-_FEW_OUTPUTS = 64  # so few that |G| copies cost less than looking whether there are ties
-
-
-def evaluate_orbit(
-    backbone: Callable[[Tensor], Tensor],
-    x: Tree,
-    input_rep: Representation,
-    output_rep: Representation,
-    features: Callable[[Tree], Tensor] | None = None,
-    chunking: Chunking | None = None,
-    scores: Callable[[Tree, Tensor], Tensor] | None = None,
-) -> Orbit:
-    """Return the orbit of ``x`` with what the backbone makes of it, in one backbone call (or few, see ``Chunking``).
-
-    Args:
-        backbone: Maps ``[N, *input]`` (or the features, where ``features`` is given) to ``[N, *output]``, row by row.
-        x: Inputs, shape ``[B, *input]``, or a dict of such.
-        input_rep: How the group moves an input.
-        output_rep: How the group moves an output.
-        features: The first part of the network, ``[N, *input] -> [N, *features]``; ``None`` if it is in one part.
-        chunking: Splits large batches; ``None``: one call.
-        scores: Makes ``orbit.scores`` of rows and their features; see ``Aggregator.score_rows``.
-
-    Raises:
-        ValueError: The representations are of different groups, or a shape does not fit.
-    """
-    if input_rep.group is not output_rep.group:
-        _check_same_group(input_rep, output_rep)
-    order = input_rep.group.order
-
-    made: list[Tree | None] = []
-
-    def on_views(samples: Tree) -> tuple[Tensor, ...]:
-        rows = input_rep.orbit_rows(samples)
-        made.append(rows if not made else None)
-        seen_and_outputs = _seen_and_outputs(backbone, features, rows)
-        return seen_and_outputs if scores is None else (scores(rows, seen_and_outputs[0]), *seen_and_outputs)
-
-    # Kept only where it is one piece; of several, the views are made again when somebody asks.
-    parts = on_views(x) if chunking is None else chunking(on_views, x, order)
-    scored = None if scores is None else parts[0]
-    outputs = parts[-1].view(-1, order, *parts[-1].shape[1:])
-    seen = outputs if features is None else parts[-2].view(-1, order, *parts[-2].shape[1:])
-
-    def views() -> Tree:
-        if len(made) > 1 or made[0] is None:
-            return input_rep.orbit(x)
-        return map_tensors(made[0], lambda rows: rows.view(-1, order, *rows.shape[1:]))
-
-    return Orbit(views, seen, outputs, output_rep, scores=scored)
-
-
-def symmetrize(
-    backbone: Callable[[Tensor], Tensor],
-    x: Tree,
-    input_rep: Representation,
-    output_rep: Representation,
-    aggregator: Aggregator,
-    features: Callable[[Tree], Tensor] | None = None,
-    chunking: Chunking | None = None,
-    shown: Callable[[Orbit], Orbit] | None = None,
-) -> Tensor:
-    """Return ``M_G(x) = sum_g w(gx) g^-1 M(gx)``, shape ``[B, *output]``; ``w`` is the aggregator's.
-
-    An aggregator that needs the inputs alone gets one backbone row per input instead of ``|G|``. For one network used
-    once; as a module, see :class:`Symmetrized`. Arguments and errors as for ``evaluate_orbit``.
-
-    Args:
-        backbone: See ``evaluate_orbit``.
-        x: See ``evaluate_orbit``.
-        input_rep: See ``evaluate_orbit``.
-        output_rep: See ``evaluate_orbit``.
-        aggregator: Gives the weights.
-        features: See ``evaluate_orbit``.
-        chunking: See ``evaluate_orbit``.
-        shown: What the aggregator is shown, made of the orbit; by default the orbit itself.
-    """
-    if aggregator.uniform:
-        return _mean_of_views(backbone, x, input_rep, output_rep, features, chunking)
-    choice = aggregator.choose(x)
-    if choice is not None:
-        if _wants_input_gradient(x) and _may_tie(choice):
-            orbit = evaluate_orbit(backbone, x, input_rep, output_rep, features, chunking)
-            return orbit.weighted_sum(choice.weights.to(orbit.outputs.dtype))
-        return _on_chosen_views(backbone, x, input_rep, output_rep, choice, features, chunking)
-    scores = aggregator.score_rows if aggregator.scores_rows else None
-    orbit = evaluate_orbit(backbone, x, input_rep, output_rep, features, chunking, scores)
-    output: Tensor = aggregator(orbit if shown is None else shown(orbit))
-    return output
-
-
-def _mean_of_views(
-    backbone: Callable[[Tensor], Tensor],
-    x: Tree,
-    input_rep: Representation,
-    output_rep: Representation,
-    features: Callable[[Tree], Tensor] | None,
-    chunking: Chunking | None,
-) -> Tensor:
-    """Return ``1/|G| sum_g g^-1 M(gx)``; nobody looks at the orbit, so it is not made."""
-    if input_rep.group is not output_rep.group:
-        _check_same_group(input_rep, output_rep)
-
-    def on_views(samples: Tree) -> tuple[Tensor, ...]:
-        rows = input_rep.orbit_rows(samples)
-        return (output_rep.average_rows(backbone(rows if features is None else features(rows))),)  # type: ignore[arg-type]
-
-    return (on_views(x) if chunking is None else chunking(on_views, x, input_rep.group.order))[0]
-
-
-def _on_chosen_views(
-    backbone: Callable[[Tensor], Tensor],
-    x: Tree,
-    input_rep: Representation,
-    output_rep: Representation,
-    choice: Choice,
-    features: Callable[[Tree], Tensor] | None,
-    chunking: Chunking | None,
-) -> Tensor:
-    """Return ``sum_g w(gx) g^-1 M(g* x)``, where all views with weight are equal to ``g* x``."""
-    if input_rep.group is not output_rep.group:
-        _check_same_group(input_rep, output_rep)
-
-    def on_rows(rows: Tree) -> tuple[Tensor, ...]:
-        return _seen_and_outputs(backbone, features, rows)
-
-    only = choice.only
-    rows = input_rep.apply_each(choice.elements, x) if only is None else input_rep.apply(only, x)
-    outputs = (on_rows(rows) if chunking is None else chunking(on_rows, rows, 1))[-1]
-    if only is not None:
-        return cast(Tensor, output_rep.apply(input_rep.group.inverse(only), outputs))
-    weights = choice.weights.to(outputs.dtype)
-    if math.prod(outputs.shape[1:]) > _FEW_OUTPUTS and eager(outputs) and not _may_tie(choice):
-        return cast(Tensor, output_rep.pull_back_each(choice.elements, outputs))
-    shape = (-1, input_rep.group.order, *outputs.shape[1:])
-    return output_rep.combine(outputs.unsqueeze(1).expand(shape), weights)
-
-
-def _may_tie(choice: Choice) -> bool:
-    """Return whether several views of an input are equal; while a graph is recorded, that they might be."""
-    return choice.only is None and not (eager(choice.weights) and bool((choice.weights.amax(dim=1) == 1).all()))
-
-
-def _wants_input_gradient(x: Tree) -> bool:
-    return torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tree_leaves(x))
-
-
-def _seen_and_outputs(
-    backbone: Callable[[Tensor], Tensor], features: Callable[[Tree], Tensor] | None, rows: Tree
-) -> tuple[Tensor, ...]:
-    """Return what the backbone makes of rows, after the features where the network is in two parts."""
-    if features is None:
-        return (backbone(rows),)  # type: ignore[arg-type]
-    seen = features(rows)
-    return seen, backbone(seen)
-
-
-def _check_same_group(input_rep: Representation, output_rep: Representation) -> None:
-    if input_rep.group != output_rep.group:
-        raise ValueError(
-            f"input_rep represents {input_rep.group} but output_rep represents {output_rep.group}; "
-            "symmetrization is defined for one group: build both from the same FiniteGroup"
-        )
+__all__ = ["Canonical", "Equitune", "Equizero", "LambdaEquitune", "Symmetrized"]
 
 
 class Symmetrized(nn.Module):
@@ -234,7 +54,7 @@ class Symmetrized(nn.Module):
         super().__init__()
         for what, rep in (("input_rep", input_rep), ("output_rep", output_rep)):
             of_kind(rep, Representation, what)  # type: ignore[type-abstract]
-        _check_same_group(input_rep, output_rep)
+        check_same_group(input_rep, output_rep)
         self.backbone = of_kind(backbone, nn.Module, "backbone")
         self.features: nn.Module | None
         self.register_module("features", None if features is None else of_kind(features, nn.Module, "features"))
@@ -243,29 +63,24 @@ class Symmetrized(nn.Module):
         self.aggregator = of_kind(aggregator, Aggregator, "aggregator")  # type: ignore[type-abstract]
         self.chunking = Chunking([self], chunk_rows)
 
+    @property
+    def orbit_map(self) -> OrbitMap:
+        """Representations, aggregator and chunking, as they are now."""
+        parts: Any = self._modules  # nn.Module's own lookup is slow enough to show at batch 1
+        return OrbitMap(parts["input_rep"], parts["output_rep"], parts["aggregator"], self.chunking)
+
     def forward(self, x: Tree) -> Tensor:
         """Return ``M_G(x)``: ``[B, *input] -> [B, *output]``."""
-        parts: Any = self._modules  # nn.Module's own lookup is slow enough to show at batch 1
-        return symmetrize(
-            parts["backbone"],
-            x,
-            parts["input_rep"],
-            parts["output_rep"],
-            parts["aggregator"],
-            parts["features"],
-            self.chunking,
-        )
+        parts: Any = self._modules
+        return self.orbit_map(parts["backbone"], x, parts["features"])
 
     def evaluate_orbit(self, x: Tree) -> Orbit:
         """Return the orbit of ``x`` under the backbone, before it is aggregated."""
-        return evaluate_orbit(self.backbone, x, self.input_rep, self.output_rep, self.features, self.chunking)
+        return self.orbit_map.evaluate(self.backbone, x, self.features)
 
     def orbit_weights(self, x: Tree) -> Tensor:
         """Return the weight of each group element for each input, shape ``[B, |G|]``, rows summing to 1."""
-        choice = self.aggregator.choose(x)
-        if choice is None:
-            return self.aggregator.weights(self.evaluate_orbit(x))
-        return choice.weights
+        return self.orbit_map.weights(self.backbone, x, self.features)
 
 
 class Equitune(Symmetrized):
@@ -362,7 +177,7 @@ class Canonical(Symmetrized):
         backbone: As for :class:`Symmetrized`.
         input_rep: As for :class:`Symmetrized`.
         output_rep: As for :class:`Symmetrized`.
-        seed: Of the rule that picks.
+        seed: Seed of the projection that picks.
 
     Raises:
         ValueError: As for :class:`Symmetrized`.

@@ -78,7 +78,7 @@ def equivariance_errors(
             raise ValueError("output_rep must act on tensors")
         errors = []
         for g in range(input_rep.group.order):
-            difference = module(input_rep.apply(g, x)) - expected[:, g]
+            difference = module(input_rep.transform(g, x)) - expected[:, g]
             errors.append(_norms(difference))
         gaps, scale = torch.stack(errors, dim=1), _norms(plain)
         if bool((gaps > _ROUND_OFF * torch.finfo(gaps.dtype).eps * scale[:, None]).any()):

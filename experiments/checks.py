@@ -4,35 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from equirl.arguments import whole_number
 from equirl.names import unknown_name_message
 
-__all__ = ["check_counts", "check_names", "check_positive", "check_shares", "check_text", "check_texts", "whole_number"]
-
-
-def whole_number(name: str, value: Any, least: int = 1) -> int:
-    """Return a whole number that is not below the least allowed one.
-
-    Args:
-        name: Name of the setting, for the message.
-        value: The number.
-        least: The least allowed one.
-
-    Raises:
-        ValueError: Not a whole number, or too small.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise ValueError(f"{name} must be a whole number; got {value!r}") from error
-    if isinstance(value, bool):
-        raise ValueError(f"{name} must be a whole number; got {value!r}")
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}; got {value}")
-    return number
+__all__ = ["check_counts", "check_names", "check_positive", "check_shares", "check_text", "check_texts"]
 
 
 def check_counts(settings: Any, *names: str, least: int = 1) -> None:
@@ -46,8 +24,8 @@ def check_counts(settings: Any, *names: str, least: int = 1) -> None:
         least: The least allowed number.
 
     Raises:
-        TypeError: Something else where a tuple is due.
-        ValueError: A number that is too small or not whole, or an empty tuple.
+        TypeError: Something else where a whole number or a tuple is due.
+        ValueError: A number that is too small, or an empty tuple.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     for name in names:
@@ -58,9 +36,9 @@ def check_counts(settings: Any, *names: str, least: int = 1) -> None:
             if not value:
                 raise ValueError(f"{name} is empty; give at least one number")
             for number in value:
-                whole_number(name, number, least)
+                whole_number(number, name, least)
         elif value is not None or defaults[name] is not None:
-            whole_number(name, value, least)
+            whole_number(value, name, least)
 
 
 def check_positive(settings: Any, *names: str) -> None:

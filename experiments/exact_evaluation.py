@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from equirl.arguments import whole_number
 from equirl.envs import MOVES
-from equirl.experiments.checks import whole_number
 
 __all__ = ["GridWorldStates"]
 
@@ -28,9 +28,9 @@ class GridWorldStates:
     """
 
     def __init__(self, size: int = 7, max_steps: int | None = None) -> None:
-        whole_number("size", size, 2)
+        whole_number(size, "size", 2)
         if max_steps is not None:
-            whole_number("max_steps", max_steps)
+            whole_number(max_steps, "max_steps", 1)
         self.max_steps = 4 * size if max_steps is None else max_steps
         cells = np.arange(size * size)
         agent, goal = (grid.ravel() for grid in np.meshgrid(cells, cells, indexing="ij"))

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from equirl.agents.files import written_whole
+from equirl.files import written_whole
 
 __all__ = ["recorded_settings", "write_record"]
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
 
-from equirl.agents.files import written_whole
+from equirl.files import written_whole
 
 __all__ = ["Rows", "check_cluster", "gather_runs", "read_rows", "run_file", "run_missing", "write_rows"]
 

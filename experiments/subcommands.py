@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pandas as pd
 import tyro
 
-from equirl.agents.files import written_whole
+from equirl.files import written_whole
 from equirl.names import unknown_name_message
 
 __all__ = ["Commands", "run_command", "run_subcommand", "table_as_it_comes", "write_csv"]

@@ -110,11 +110,11 @@ def test_what_can_be_known_at_the_start_is_said_before_any_step() -> None:
     for model, settings, error, message in (
         (equivariant, {}, ValueError, "this agent is equivariant already"),
         (continuous, {}, TypeError, "Discrete"),
-        (plain, {"n_episodes": 0}, ValueError, "n_episodes is a whole number from 1; got 0"),
-        (plain, {"n_episodes": -5}, ValueError, "n_episodes is a whole number from 1; got -5"),
-        (plain, {"n_episodes": math.nan}, TypeError, "n_episodes is a whole number from 1; got nan"),
-        (plain, {"n_states": 0}, ValueError, "n_states is a whole number from 10; got 0"),
-        (plain, {"seed": -1}, ValueError, "seed is a whole number from 0; got -1"),
+        (plain, {"n_episodes": 0}, ValueError, "n_episodes must be a whole number from 1; got 0"),
+        (plain, {"n_episodes": -5}, ValueError, "n_episodes must be a whole number from 1; got -5"),
+        (plain, {"n_episodes": math.nan}, TypeError, "n_episodes must be a whole number from 1; got nan"),
+        (plain, {"n_states": 0}, ValueError, "n_states must be a whole number from 10; got 0"),
+        (plain, {"seed": -1}, ValueError, "seed must be a whole number from 0; got -1"),
         (plain, {"method_kwargs": {"lamda": {}}}, ValueError, "method 'lamda' is unknown.*Did you mean 'lambda_equ"),
         (plain, {"method_kwargs": {"equitune": {"reads": 1}}}, ValueError, "takes no method_kwargs"),
         (plain, {"method_kwargs": {"lambda_equitune": {"reads": "pixels"}}}, ValueError, "reads 'pixels' is unknown"),
@@ -257,7 +257,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]  # nothing half-written is left
     capsys.readouterr()
     assert main([*bare, "--method-kwargs", "seed:five"]) != 0
-    assert "seed of the canonical choice is a whole number from 0; got 'five'" in capsys.readouterr().err
+    assert "seed of the canonical choice must be a whole number from 0; got 'five'" in capsys.readouterr().err
     assert main([*fitted, "--states", "200", "--fit-steps", "5"]) == 0
     assert "Collecting 200 states from the agent's own rollouts" in capsys.readouterr().out
     novelty = ["--method", "equizero", "--method-kwargs", "proxy_loss:'novelty'", "--replay-buffer", str(buffer)]

@@ -123,5 +123,5 @@ def test_other_agents_are_refused() -> None:
         match=r"SymmetryCallback logs equivariant agents; ActorCriticPolicy is not equivariant.*leave the callback out",
     ):
         PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu").learn(8, callback=SymmetryCallback())
-    with pytest.raises(ValueError, match="log_freq is a whole number from 1; got 0"):
+    with pytest.raises(ValueError, match="log_freq must be a whole number from 1; got 0"):
         SymmetryCallback(log_freq=0, n_states=5)

@@ -112,7 +112,7 @@ def test_q_values_are_equivariant_random_trained_loaded_and_in_predict(
     group = loaded.q_net.symmetry.group
     permutation = group.natural_action
     for g in range(group.order):
-        turned = loaded.q_net.input_rep.apply(g, torch.from_numpy(observations)).numpy()
+        turned = loaded.q_net.input_rep.transform(g, torch.from_numpy(observations)).numpy()
         turned_actions, _ = loaded.predict(turned, deterministic=True)
         assert np.array_equal(turned_actions[clear], permutation[g].numpy()[actions][clear])
     assert clear.sum() >= 10

@@ -72,11 +72,11 @@ def test_outputs_that_are_no_numbers_are_named_and_lambda_stays() -> None:
 @pytest.mark.parametrize(
     ("setting", "error", "message"),
     [
-        ({"steps": 0}, ValueError, "steps is a whole number from 1; got 0"),
-        ({"steps": 2.5}, TypeError, r"steps is a whole number from 1; got 2\.5"),
-        ({"batch_size": -1}, ValueError, "batch_size is a whole number from 1; got -1"),
-        ({"patience": float("nan")}, TypeError, "patience is a whole number from 1; got nan"),
-        ({"seed": -1}, ValueError, "seed is a whole number from 0; got -1"),
+        ({"steps": 0}, ValueError, "steps must be a whole number from 1; got 0"),
+        ({"steps": 2.5}, TypeError, r"steps must be a whole number from 1; got 2\.5"),
+        ({"batch_size": -1}, ValueError, "batch_size must be a whole number from 1; got -1"),
+        ({"patience": float("nan")}, TypeError, "patience must be a whole number from 1; got nan"),
+        ({"seed": -1}, ValueError, "seed must be a whole number from 0; got -1"),
         ({"learning_rate": float("nan")}, ValueError, "learning_rate is a finite number above 0; got nan"),
         ({"learning_rate": float("inf")}, ValueError, "learning_rate is a finite number above 0; got inf"),
         ({"learning_rate": 0}, ValueError, "learning_rate is a finite number above 0; got 0"),

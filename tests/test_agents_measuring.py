@@ -156,11 +156,11 @@ def test_training_goes_on_from_a_reset_after_a_measurement_in_its_own_environmen
 def test_what_makes_no_sense_is_refused_before_any_step() -> None:
     agent = _agent("ppo", gym.make("CartPole-v1"))
     for n_states in (0, -3):
-        with pytest.raises(ValueError, match=f"n_states is a whole number from 1; got {n_states}"):
+        with pytest.raises(ValueError, match=f"n_states must be a whole number from 1; got {n_states}"):
             rollout_observations(agent, gym.make("CartPole-v1"), n_states)
-    with pytest.raises(TypeError, match=r"n_states is a whole number from 1; got 2\.5"):
+    with pytest.raises(TypeError, match=r"n_states must be a whole number from 1; got 2\.5"):
         rollout_observations(agent, gym.make("CartPole-v1"), 2.5)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="seed is a whole number from 0; got -1"):
+    with pytest.raises(ValueError, match="seed must be a whole number from 0; got -1"):
         rollout_observations(agent, gym.make("CartPole-v1"), 5, seed=-1)
     with pytest.raises(ValueError, match=r"the agent sees Box.*\(4,\).*but the environment gives Box.*\(6,\)"):
         rollout_observations(agent, gym.make("Acrobot-v1"), 5)

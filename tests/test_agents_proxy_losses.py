@@ -11,7 +11,7 @@ from specialist import specialist
 from stable_baselines3 import DQN
 from torch import nn
 
-from equirl import Orbit, cyclic_group, trivial_representation
+from equirl import cyclic_group, trivial_representation
 from equirl.agents import (
     BellmanResidual,
     Disagreement,
@@ -20,11 +20,12 @@ from equirl.agents import (
     replay_observations,
     symmetrize_agent,
 )
+from equirl.orbit import Orbit
 
 
 def _orbit(inputs: torch.Tensor, outputs: torch.Tensor) -> Orbit:
     representation = trivial_representation(cyclic_group(outputs.shape[1]), outputs.shape[2:])
-    return Orbit(inputs, outputs, outputs, representation)
+    return Orbit(inputs, outputs, representation)
 
 
 def test_novelty_is_the_distance_to_the_nearest_visited_state() -> None:
@@ -82,8 +83,8 @@ def test_agents_keep_their_proxy_loss_in_the_file(name: str, tmp_path: Path) -> 
     observations = torch.as_tensor(model.replay_buffer.observations[:50, 0])
     with torch.no_grad():
         assert torch.equal(symmetrized.q_net(observations), loaded.q_net(observations))
-        turned = symmetrized.q_net.input_rep.apply("rs", observations)
-        expected = symmetrized.q_net.output_rep.apply("rs", symmetrized.q_net(observations))
+        turned = symmetrized.q_net.input_rep.transform("rs", observations)
+        expected = symmetrized.q_net.output_rep.transform("rs", symmetrized.q_net(observations))
         assert torch.allclose(symmetrized.q_net(turned), expected, atol=1e-5)
     assert set(loaded.q_net.state_dict()) == set(model.q_net.state_dict())  # no weights but the agent's own
 
@@ -95,7 +96,7 @@ def test_all_kinds_of_observations_are_judged(kind: str, name: str, tmp_path: Pa
     model = DQN(policy_name(kind), World(kind), policy_kwargs={"net_arch": [8]}, **settings).learn(60)
     symmetrized = symmetrize_agent(model, mirror(kind), "equizero", {"proxy_loss": name})
     states = replay_observations(model, 20)
-    images = mirror(kind).observation.apply(1, states)
+    images = mirror(kind).observation.transform(1, states)
     with torch.no_grad():
         values = symmetrized.q_net(states)
         assert torch.allclose(symmetrized.q_net(images), values.flip(1), atol=1e-5)
@@ -121,7 +122,7 @@ def test_arrays_are_taken_and_nonsense_is_refused() -> None:
     states = np.random.default_rng(0).normal(size=(6, 2))
     assert Novelty(states)._visited.shape == (6, 2)
     for n_states in (0, -1):
-        with pytest.raises(ValueError, match=f"n_states is a whole number from 1; got {n_states}"):
+        with pytest.raises(ValueError, match=f"n_states must be a whole number from 1; got {n_states}"):
             Novelty(states, n_states=n_states)
     for wrong, message in (
         (states[:0], "visited states .* are needed; got none"),
@@ -149,7 +150,7 @@ def test_arrays_are_taken_and_nonsense_is_refused() -> None:
 
     residual(actions=np.zeros((6, 1)))
     for changes, message in (
-        ({"neighbors": 0}, "neighbors is a whole number from 1; got 0"),
+        ({"neighbors": 0}, "neighbors must be a whole number from 1; got 0"),
         ({"actions": np.full(6, 3)}, r"actions must be finite and in 0 \.\. 2; got 3"),
         ({"actions": np.full(6, -1)}, r"actions must be finite and in 0 \.\. 2; got -1"),
         ({"actions": np.full(6, 0.5)}, r"actions must be whole numbers; got 0\.5"),

@@ -94,7 +94,7 @@ def test_all_kinds_of_observations_are_moved(kind: str, copies: str) -> None:
     states = as_observations(
         buffer_rows(buffer, *np.divmod(np.arange(2 * buffer.size()), 2)), buffer.observation_space, "cpu"
     )
-    images = flatten_rows(mirror(kind).observation.apply(1, states))
+    images = flatten_rows(mirror(kind).observation.transform(1, states))
     known = {
         (*row, action)
         for rows, swapped in ((flatten_rows(states), 0), (images, 1))
@@ -168,7 +168,7 @@ def test_replayed_states_are_those_of_the_space() -> None:
     states: Any = replay_observations(model, 15)
     assert (states["x"].shape, states["place"].shape) == ((15, 2), (15,))
     for n_states in (0, -1):
-        with pytest.raises(ValueError, match=f"n_states is a whole number from 1; got {n_states}"):
+        with pytest.raises(ValueError, match=f"n_states must be a whole number from 1; got {n_states}"):
             replay_observations(model, n_states)
     other = DQN("MlpPolicy", World("box"), buffer_size=20, learning_starts=5, device="cpu").learn(10)
     model.replay_buffer = other.replay_buffer
@@ -186,7 +186,7 @@ def test_mistakes_are_named() -> None:
         with pytest.raises(ValueError, match=message):
             SymmetryReplayBuffer(10, dict_space, spaces.Discrete(2), symmetry=mirror("dict"), **wrong)
     for wrong, message in (
-        ({"n_steps": 0}, "n_steps is a whole number from 1; got 0"),
+        ({"n_steps": 0}, "n_steps must be a whole number from 1; got 0"),
         ({"n_steps": 2, "gamma": float("nan")}, "gamma is a finite number"),
         ({"n_steps": 2, "optimize_memory_usage": True}, "no optimize_memory_usage with n_steps"),
     ):

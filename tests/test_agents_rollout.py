@@ -40,7 +40,7 @@ def test_samples_are_transforms_of_what_was_stored_and_cover_the_group() -> None
             found = [
                 (k, g)
                 for g in range(8)
-                for k in (stored == symmetry.observation.apply(int(symmetry.group.inverses[g]), observation[None]))
+                for k in (stored == symmetry.observation.transform(int(symmetry.group.inverses[g]), observation[None]))
                 .all(-1)
                 .all(-1)
                 .all(-1)
@@ -79,7 +79,7 @@ def test_all_kinds_of_observations_are_moved(kind: str, algorithm: Any) -> None:
     buffer, representation = model.rollout_buffer, mirror(kind).observation
     assert isinstance(buffer, SymmetryRolloutBuffer)
     states = as_observations(buffer.observations, buffer.observation_space, "cpu")
-    rows = ((flatten_rows(representation.apply(g, states)), g) for g in (0, 1))
+    rows = ((flatten_rows(representation.transform(g, states)), g) for g in (0, 1))
     known = {
         (*row, action)
         for moved, g in rows

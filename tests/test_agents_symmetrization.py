@@ -21,7 +21,6 @@ from equirl import (
     equivariance_error,
     permutation_representation,
     signed_permutation_representation,
-    stack_frames,
 )
 from equirl.agents import (
     METHODS,
@@ -41,6 +40,7 @@ from equirl.agents import (
 )
 from equirl.agents.scores import action_scores
 from equirl.agents.symmetrization import agent_symmetry
+from equirl.symmetry import stack_frames
 
 OFF = {"learning_starts": 20, "buffer_size": 400, "train_freq": 1, "policy_kwargs": {"net_arch": [32]}}
 ON = {"n_steps": 16, "policy_kwargs": {"net_arch": [32]}}
@@ -105,7 +105,7 @@ def test_the_value_of_an_actor_critic_is_invariant(name: str) -> None:
         values = policy.predict_values(observations)
         _, log_probabilities, entropy = policy.evaluate_actions(observations, torch.zeros(len(observations)))
         for g in range(8):
-            turned = representation.apply(g, observations)
+            turned = representation.transform(g, observations)
             assert torch.allclose(policy.predict_values(turned), values, atol=1e-5)
             image = policy.symmetry.action.index[g].argsort()[0].expand(len(observations))
             _, turned_log_probabilities, turned_entropy = policy.evaluate_actions(turned, image)
@@ -294,7 +294,7 @@ def test_frames_of_a_stack_move_alike() -> None:
         permutation_representation(mirror, [[0, 1], [1, 0]]),
     )
     frames = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
-    assert stack_frames(one, 3).observation.apply(1, frames).tolist() == [[2, 1, 4, 3, 6, 5]]
+    assert stack_frames(one, 3).observation.transform(1, frames).tolist() == [[2, 1, 4, 3, 6, 5]]
 
 
 def test_normalised_observations_only_with_symmetric_statistics() -> None:
@@ -375,8 +375,8 @@ def test_frames_of_images_stack_where_sb3_stacks_them() -> None:
     first, second = torch.rand(2, 5, 3, 4, 4)
     stacked = torch.cat([first, second], dim=3)
     for g in range(8):
-        expected = torch.cat([one.observation.apply(g, first), one.observation.apply(g, second)], dim=3)
-        assert torch.equal(symmetry.observation.apply(g, stacked), expected)
+        expected = torch.cat([one.observation.transform(g, first), one.observation.transform(g, second)], dim=3)
+        assert torch.equal(symmetry.observation.transform(g, stacked), expected)
     with pytest.raises(ValueError, match="have no axis 3"):
         stack_frames(one, 2, axis=3)
 

@@ -11,7 +11,6 @@ from equirl import (
     Canonical,
     Equitune,
     MappingRepresentation,
-    MinimalFrame,
     Representation,
     Symmetrized,
     TokenRepresentation,
@@ -21,11 +20,12 @@ from equirl import (
     equivariance_error,
     image_representation,
     permutation_representation,
-    regular_representation,
     signed_permutation_representation,
     symmetric_group,
     trivial_representation,
 )
+from equirl.canonical import MinimalFrame
+from equirl.constructions import regular_representation
 
 
 class _CountsRows(nn.Module):
@@ -61,7 +61,9 @@ def test_all_views_of_an_input_become_one(seed: int) -> None:
     module = Canonical(nn.Identity(), rho, rho)
     states = _grid_states(16, seed=seed)
     frame = MinimalFrame(rho)
-    chosen = [rho.apply(frame.choose(rho.apply(g, states)).elements, rho.apply(g, states)) for g in range(8)]
+    chosen = [
+        rho.transform(frame.choose(rho.transform(g, states)).elements, rho.transform(g, states)) for g in range(8)
+    ]
     for view in chosen[1:]:
         assert torch.equal(view, chosen[0])
     # The identity, symmetrized, is the identity.
@@ -156,8 +158,8 @@ def test_a_representation_of_another_kind_is_projected_view_by_view() -> None:
         def pull_back(self, y):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
             return self.inner.pull_back(y)
 
-        def _apply_element(self, g, x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-            return self.inner.apply(g, x)
+        def transform(self, g, x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+            return self.inner.transform(g, x)
 
         def same_as(self, other: Representation) -> bool:
             return self is other
@@ -242,9 +244,9 @@ def test_gradients_on_symmetric_inputs_are_those_of_the_average(recorded: bool) 
 
     assert torch.allclose(gradient(canonical, x[:1]), gradient(equitune, x[:1]), atol=1e-12)
     for g in range(group.order):  # f(gx) = g f(x) and an invariant loss make the gradient equivariant
-        moved = images.apply(g, x)
+        moved = images.transform(g, x)
         assert isinstance(moved, torch.Tensor)
-        expected = images.apply(g, gradient(canonical, x))
+        expected = images.transform(g, gradient(canonical, x))
         assert isinstance(expected, torch.Tensor)
         assert torch.allclose(gradient(canonical, moved), expected, atol=1e-10)
 

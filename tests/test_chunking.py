@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from equirl import (
     Canonical,
-    Chunking,
     Equitune,
     Equizero,
     LambdaEquitune,
@@ -14,9 +13,10 @@ from equirl import (
     dihedral_group,
     image_representation,
     permutation_representation,
-    regular_representation,
 )
 from equirl import chunking as chunking_module
+from equirl.chunking import Chunking
+from equirl.constructions import regular_representation
 
 GROUP = dihedral_group(4)
 IMAGES, OUTPUTS = image_representation(GROUP, (2, 6, 6)), regular_representation(GROUP)
@@ -120,7 +120,7 @@ def test_integers_are_split_too() -> None:
 
 
 def test_a_negative_number_of_rows_is_refused() -> None:
-    with pytest.raises(ValueError, match="chunk_rows is a whole number from 0; got -1"):
+    with pytest.raises(ValueError, match="chunk_rows must be a whole number from 0; got -1"):
         Symmetrized(_backbone(), IMAGES, OUTPUTS, Equitune(_backbone(), IMAGES, OUTPUTS).aggregator, chunk_rows=-1)
 
 

@@ -190,7 +190,7 @@ def test_a_small_significance_still_sees_a_gross_difference_or_is_refused() -> N
     assert not check_symmetry(biased, "grid-d4", n_transitions=5, significance=0.0002).ok
     with pytest.raises(ValueError, match="Choose a larger significance"):
         check_symmetry(biased, "grid-d4", n_transitions=5, significance=1e-6)
-    with pytest.raises(ValueError, match="n_resets is a whole number from 20; got 1"):
+    with pytest.raises(ValueError, match="n_resets must be a whole number from 20; got 1"):
         check_symmetry(biased, "grid-d4", n_resets=1)
 
 

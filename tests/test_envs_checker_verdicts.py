@@ -388,10 +388,10 @@ def test_what_is_no_number_is_named() -> None:
         ({"tolerance": float("inf")}, "tolerance is a finite number .*; got inf"),
         ({"significance": float("nan")}, "significance is a finite number .*; got nan"),
         ({"significance": 1.0}, "significance is a probability between .* and 1; got 1"),
-        ({"n_transitions": 0}, "n_transitions is a whole number from 1; got 0"),
-        ({"n_transitions": 2.5}, "n_transitions is a whole number from 1; got 2.5"),
-        ({"n_resets": True}, "n_resets is a whole number from 20; got True"),
-        ({"seed": -1}, "seed is a whole number from 0; got -1"),
+        ({"n_transitions": 0}, "n_transitions must be a whole number from 1; got 0"),
+        ({"n_transitions": 2.5}, "n_transitions must be a whole number from 1; got 2.5"),
+        ({"n_resets": True}, "n_resets must be a whole number from 20; got True"),
+        ({"seed": -1}, "seed must be a whole number from 0; got -1"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings: dict, message: str) -> None:

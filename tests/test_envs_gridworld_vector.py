@@ -120,7 +120,7 @@ def test_pictures_show_each_environment() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(ValueError, match="num_envs is a whole number from 1; got 0"):
+    with pytest.raises(ValueError, match="num_envs must be a whole number from 1; got 0"):
         GridWorldVectorEnv(0)
     with pytest.raises(ValueError, match="render_mode 'human' is unknown"):
         GridWorldVectorEnv(2, render_mode="human")
@@ -139,7 +139,7 @@ def test_mistakes_are_named() -> None:
     vector.step(np.array([0, 0]))
     with pytest.raises(ValueError, match="are over; reset them"):
         vector.step(np.array([0, 0]))
-    with pytest.raises(ValueError, match="n_envs is a whole number from 1; got 0"):
+    with pytest.raises(ValueError, match="n_envs must be a whole number from 1; got 0"):
         GridWorldVecEnv(0)
     with pytest.raises(TypeError, match="no single environments"):
         GridWorldVecEnv(1).env_method("seed")

@@ -308,7 +308,7 @@ def test_other_mistakes_are_named_before_anything_changes() -> None:
     assert set(options) == {"reset_mask", "goal"}  # the caller's own
     with pytest.raises(ValueError, match="autoreset_mode 'never' is unknown; known: 'NextStep', 'SameStep'"):
         GridWorldVectorEnv(2, "never")
-    with pytest.raises(ValueError, match="max_episode_steps is a whole number from 1; got 0"):
+    with pytest.raises(ValueError, match="max_episode_steps must be a whole number from 1; got 0"):
         GridWorldVectorEnv(2, max_episode_steps=0)
     with pytest.raises(ValueError, match="render_mode 'human' is unknown"):
         GridWorldVecEnv(2, render_mode="human")

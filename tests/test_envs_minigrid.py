@@ -220,7 +220,7 @@ def test_a_transformed_frame_is_the_same_world_turned() -> None:
         seen, _ = plain.reset(seed=3)
         shown, _ = turned.reset(seed=3)
         for action in (0, 1, 2, 3, 1, 1):
-            expected = symmetry.observation.apply(name, torch.from_numpy(seen)[None])[0].numpy()
+            expected = symmetry.observation.transform(name, torch.from_numpy(seen)[None])[0].numpy()
             assert np.array_equal(shown, expected)
             image = int((symmetry.action.index[symmetry.group.index(name)] == action).nonzero())
             seen, reward, terminated, *_ = plain.step(action)
@@ -235,7 +235,7 @@ def test_mistakes_are_told() -> None:
         FullGridView(EmptyRoomEnv(), n_actions=2)
     with pytest.raises(ValueError, match="FullGridView has no plane 'unseen'; it offers wall, floor"):
         FullGridView(EmptyRoomEnv(), planes=["unseen"])
-    with pytest.raises(ValueError, match="size must be at least 4"):
+    with pytest.raises(ValueError, match="size must be a whole number from 4"):
         EmptyRoomEnv(size=3)
     with pytest.raises(ValueError, match=r"Wrap the environment: FullGridView\(gymnasium.make"):
         build_symmetry("minigrid-d4", (2, 5, 5), 3)

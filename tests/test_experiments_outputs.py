@@ -27,9 +27,9 @@ from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.seeded import seeded
 from equirl.experiments.subcommands import run_command
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
-from equirl.experiments.weights import load_weights
 from equirl.experiments.zero_shot.control import ControlConfig
 from equirl.experiments.zero_shot.grid import ZeroShotConfig as GridConfig
+from equirl.files import load_weights
 from equirl.testing import evaluation_mode
 
 
@@ -130,7 +130,7 @@ def test_the_bench_keeps_figures_of_other_settings(tmp_path: Path, monkeypatch: 
 
 
 MISTAKES = [
-    ("benchmark rl --n-seeds 0", "n_seeds must be at least 1; got 0"),
+    ("benchmark rl --n-seeds 0", "n_seeds must be a whole number from 1; got 0"),
     ("benchmark rl --n-seeds -3", "got -3"),
     ("benchmark rl --agents", "no agent is named"),
     ("benchmark rl --agents plain plain", "agent 'plain' is there twice"),
@@ -141,7 +141,7 @@ MISTAKES = [
     ("benchmark rl --agents plain+batch_size=[1", "no value of YAML"),
     ("benchmark rl --agents grid-d4/augmentation+hidden=3", "setting of augmentation: 'hidden' is unknown"),
     ("benchmark rl --threshold nan", "threshold must be a share above 0 to 1; got nan"),
-    ("benchmark rl --size 1", "size must be at least 2; got 1"),
+    ("benchmark rl --size 1", "size must be a whole number from 2; got 1"),
     ("benchmark rl --eval-freq 100000", "eval_freq must not be above total_timesteps"),
     ("benchmark rl --out FILE", "is a file, not a folder"),
     ("benchmark rl --out FILE/x", "is a file, not a folder"),
@@ -151,7 +151,7 @@ MISTAKES = [
     ("benchmark rl --report-only --out WORDS", "'x' in the column success_rate is no number"),
     ("benchmark rl --report-only --out RECORD", "RECORD/record.json is no record of a study"),
     ("benchmark rl --cluster here", "named by its address"),
-    ("benchmark rl --n-jobs 0", "n_jobs must be at least 1; got 0"),
+    ("benchmark rl --n-jobs 0", "n_jobs must be a whole number from 1; got 0"),
     ("benchmark rl --seed 3", "unrecognized options: --seed, 3. Did you mean '--n-seeds'?"),
     ("benchmark rl --n-seeds 1.5", "'1.5'"),
     ("benchmark minigrid --tasks room", "task 'room' is unknown"),
@@ -161,12 +161,12 @@ MISTAKES = [
     ("benchmark minigrid --report-only --out OTHER", "has no column environment"),
     ("benchmark zero-shot --groups cartpole-z2", "cartpole-z2"),
     ("benchmark zero-shot --groups", "no group is named"),
-    ("benchmark zero-shot --total-timesteps 100", "total_timesteps must be at least 500; got 100"),
+    ("benchmark zero-shot --total-timesteps 100", "total_timesteps must be a whole number from 500; got 100"),
     ("benchmark zero-shot --pretrain-threshold 2", "got 2.0"),
     ("benchmark zero-shot --n-seeds 1 --variants 'equizero, ensemble of the seeds'", "n_seeds of at least 2"),
     ("benchmark zero-shot --report-only --out OTHER", "has no column group"),
     ("benchmark control --environments Pendulum-v1", "task 'Pendulum-v1' is unknown"),
-    ("benchmark control --n-episodes 0", "n_episodes must be at least 1; got 0"),
+    ("benchmark control --n-episodes 0", "n_episodes must be a whole number from 1; got 0"),
     ("benchmark control --report-only --out nowhere", "nowhere/study.csv is not there"),
     ("benchmark nothing", "study 'nothing' is unknown"),
     ("bench --sections", "no section is named"),
@@ -308,7 +308,7 @@ def test_settings_that_mean_nothing_are_refused_in_python() -> None:
     assert StudyConfig(n_seeds=np.int64(2)).n_seeds == 2  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="learning_rate must be a number above 0; got nan"):
         FinetuneConfig(learning_rate=float("nan"))
-    with pytest.raises(ValueError, match="size must be at least 2; got 1"):
+    with pytest.raises(ValueError, match="size must be a whole number from 2; got 1"):
         GridWorldStates(1)
     with pytest.raises(ValueError, match="device 'meta'"):
         check_device("meta")

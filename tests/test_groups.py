@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equirl import FiniteGroup, cyclic_group, dihedral_group, direct_product, group_from_generators, symmetric_group
+from equirl import FiniteGroup, cyclic_group, dihedral_group, symmetric_group
+from equirl.groups import direct_product, group_from_generators
 
 GROUPS = [
     cyclic_group(1),

@@ -15,9 +15,10 @@ from equirl.experiments.nlg.language_models import load_language_model  # noqa: 
 from equirl.experiments.nlg.measures import encode, generate_texts, perplexity, prompt_length, unfairness  # noqa: E402
 from equirl.experiments.nlg.methods import make_method  # noqa: E402
 from equirl.experiments.nlg.prompts import make_prompts  # noqa: E402
-from equirl.experiments.nlg.symmetrized import METHODS, SymmetrizedLM, make_lm_aggregator  # noqa: E402
-from equirl.experiments.nlg.token_actions import TokenAction, token_action  # noqa: E402
-from equirl.experiments.nlg.word_groups import WordGroup, load_word_group  # noqa: E402
+from equirl.models.causal_lm import SymmetrizedLM, make_lm_aggregator  # noqa: E402
+from equirl.models.token_actions import TokenAction, token_action  # noqa: E402
+from equirl.models.word_groups import WordGroup, load_word_group  # noqa: E402
+from equirl.names import ORBIT_METHODS  # noqa: E402
 
 TOKENIZER = tiny_tokenizer()
 BACKBONE = tiny_lm(len(TOKENIZER))
@@ -45,11 +46,11 @@ def _model(method: str, action: TokenAction, loss: Any = None) -> SymmetrizedLM:
 
 
 def _moved(action: TokenAction, element: int, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {**batch, "input_ids": action.tokens.apply(element, batch["input_ids"])}  # type: ignore[dict-item]
+    return {**batch, "input_ids": action.tokens.transform(element, batch["input_ids"])}  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("group", ACTIONS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ORBIT_METHODS)
 def test_a_symmetrized_model_is_fair_in_batches_of_unequal_length(group: str, method: str) -> None:
     batch = encode(TOKENIZER, PROMPTS[group])
     assert int(batch["attention_mask"].sum(dim=1).min()) < batch["input_ids"].shape[1]
@@ -64,7 +65,7 @@ def test_a_symmetrized_model_is_fair_in_batches_of_unequal_length(group: str, me
 
 
 @pytest.mark.parametrize("group", ACTIONS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ORBIT_METHODS)
 def test_fair_with_the_cache_too(group: str, method: str) -> None:
     action, model = ACTIONS[group], _model(method, ACTIONS[group])
     ends = [" said that he was kind", " was not a good king", " had her man in", " was Black of"]
@@ -74,7 +75,7 @@ def test_fair_with_the_cache_too(group: str, method: str) -> None:
 
 
 @pytest.mark.parametrize("group", ACTIONS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ORBIT_METHODS)
 @pytest.mark.parametrize(
     "settings",
     [{}, {"num_beams": 3, "num_return_sequences": 2}, {"use_cache": False}],
@@ -87,10 +88,10 @@ def test_generate_follows_the_group(group: str, method: str, settings: dict[str,
         common = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, **settings}
         answers = model.generate(**batch, **common)
         theirs = model.generate(**_moved(action, element, batch), **common)
-        assert torch.equal(theirs, action.tokens.apply(element, answers))  # type: ignore[arg-type]
+        assert torch.equal(theirs, action.tokens.transform(element, answers))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ORBIT_METHODS)
 @pytest.mark.parametrize("beams", [1, 3])
 def test_the_cache_changes_nothing(method: str, beams: int) -> None:
     batch = encode(TOKENIZER, PROMPTS["race-3"])
@@ -118,7 +119,7 @@ def test_equitune_is_the_mean_with_the_inverse_action() -> None:
     ids = torch.tensor(TOKENIZER(["The Black person said that the Asian man"])["input_ids"])
     total = 0
     for element in range(3):
-        there = BACKBONE(RACE.tokens.apply(element, ids)).logits.softmax(-1)
+        there = BACKBONE(RACE.tokens.transform(element, ids)).logits.softmax(-1)
         total = total + there[..., RACE.tokens.table[element]]  # (g^-1 p)[v] = p[g v]
     assert torch.allclose(model(ids).logits.exp(), total / 3, atol=1e-6)
 
@@ -127,12 +128,12 @@ def test_equitune_is_the_mean_with_the_inverse_action() -> None:
 def test_a_group_of_one_member_changes_nothing() -> None:
     alone = token_action(WordGroup("alone", ("man",), (("man",), ("king",))), TOKENIZER, len(TOKENIZER))
     ids = torch.tensor(TOKENIZER(["The man said that the king was kind"])["input_ids"])
-    for method in METHODS:
+    for method in ORBIT_METHODS:
         ours = _model(method, alone)(ids).logits
         assert torch.allclose(ours.exp(), BACKBONE(ids).logits.softmax(-1), atol=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ORBIT_METHODS)
 def test_texts_without_words_of_the_group_are_as_probable_as_before(method: str) -> None:
     texts = ["The nurse was known for a good doctor", " the kind doctor said that people", "Heavy doctor in the"]
     before, after = (perplexity(m, TOKENIZER, texts, 2) for m in (BACKBONE, _model(method, GENDER)))
@@ -221,7 +222,7 @@ def test_the_same_seed_gives_the_same_lambda() -> None:
     assert not torch.equal(found[0], found[2])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ORBIT_METHODS)
 def test_half_precision(method: str) -> None:
     backbone = tiny_lm(len(TOKENIZER)).to(torch.bfloat16)
     aggregator = make_lm_aggregator(method, backbone, lambda texts: [float(len(t)) for t in texts], _decode, 3)

@@ -13,15 +13,16 @@ pytest.importorskip("transformers", reason="the extra nlg is not installed: make
 import transformers
 from tiny_lm import tiny_lm, tiny_tokenizer
 
-from equirl import Weighted
+from equirl.aggregators import Weighted
 from equirl.experiments.nlg.lambda_fit import LambdaSettings, fit_lambda
 from equirl.experiments.nlg.measures import encode, generate_texts, perplexity, unfairness
 from equirl.experiments.nlg.methods import make_method
 from equirl.experiments.nlg.regard import RegardClassifier, load_regard, read_labelled
 from equirl.experiments.nlg.scores import sentiment
-from equirl.experiments.nlg.symmetrized import METHODS, LookAhead, SymmetrizedLM
-from equirl.experiments.nlg.token_actions import token_action
-from equirl.experiments.nlg.word_groups import WordGroup, load_word_group
+from equirl.models.causal_lm import LookAhead, SymmetrizedLM
+from equirl.models.token_actions import token_action
+from equirl.models.word_groups import WordGroup, load_word_group
+from equirl.names import ORBIT_METHODS
 
 TOKENIZER = tiny_tokenizer()
 WORDS = load_word_group("gender")
@@ -41,7 +42,7 @@ def _logits(model: SymmetrizedLM) -> torch.Tensor:
     return model(**BATCH).logits
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ORBIT_METHODS)
 def test_what_is_saved_opens_again(method: str, tmp_path: Path) -> None:
     pytest.importorskip("vaderSentiment", reason="the extra nlg is not installed: make nlg")
     model = _model(method)
@@ -85,7 +86,7 @@ def test_what_cannot_be_opened_again_is_not_saved(tmp_path: Path) -> None:
         SymmetrizedLM.from_pretrained(tmp_path / "model")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ORBIT_METHODS)
 def test_copies_are_their_own(method: str) -> None:
     pytest.importorskip("vaderSentiment", reason="the extra nlg is not installed: make nlg")
     model = _model(method)
@@ -139,9 +140,9 @@ def test_arguments_that_mean_nothing_are_refused() -> None:
         perplexity(model, TOKENIZER, ["The man"], "The man")
     with pytest.raises(ValueError, match="got 2 texts and 1 prompts"):
         perplexity(model, TOKENIZER, ["The man", "The"], ["The"])
-    with pytest.raises(ValueError, match="samples must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="samples must be a whole number from 1; got 0"):
         generate_texts(model, TOKENIZER, ["The man"], 0, 0)
-    with pytest.raises(ValueError, match="look ahead must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="look ahead must be a whole number from 1; got 0"):
         LookAhead(lambda texts: [], lambda tokens: [], 0)
     with pytest.raises(TypeError, match="decode must be a function"):
         LookAhead(lambda texts: [], None, 3)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equirl.experiments.nlg.prompts import make_prompts
-from equirl.experiments.nlg.word_groups import WordGroup, load_word_group, named_word_groups
+from equirl.models.word_groups import WordGroup, load_word_group, named_word_groups
 
 GROUPS = {name: load_word_group(name) for name in named_word_groups()}
 SPELLINGS = sorted({word for group in GROUPS.values() for word in group.forms()})

@@ -4,20 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from equirl import (
-    Orbit,
-    confidence,
-    cyclic_group,
-    entropy,
-    max_value,
-    resolve_proxy_loss,
-    trivial_representation,
-)
+from equirl import cyclic_group, trivial_representation
+from equirl.orbit import Orbit
+from equirl.proxy_losses import confidence, entropy, max_value, resolve_proxy_loss
 
 
 def _orbit(outputs: Tensor) -> Orbit:
     representation = trivial_representation(cyclic_group(outputs.shape[1]), outputs.shape[2:])
-    return Orbit(views=outputs, features=outputs, outputs=outputs, output_rep=representation)
+    return Orbit(views=outputs, outputs=outputs, output_rep=representation)
 
 
 def test_values_against_closed_forms() -> None:

@@ -12,19 +12,17 @@ from equirl import (
     MappingRepresentation,
     MonomialRepresentation,
     TokenRepresentation,
-    channel_representation,
     cyclic_group,
     dihedral_group,
-    direct_sum,
     image_representation,
     permutation_representation,
-    regular_representation,
     representation_from_generators,
     signed_permutation_representation,
     symmetric_group,
     tensor_product,
     trivial_representation,
 )
+from equirl.constructions import channel_representation, direct_sum, regular_representation
 
 C2, C4, D4, S3 = cyclic_group(2), cyclic_group(4), dihedral_group(4), symmetric_group(3)
 
@@ -53,7 +51,7 @@ def test_homomorphism(rho: MonomialRepresentation) -> None:
     x = torch.randn(3, *rho.shape, dtype=torch.float64)
     for g in range(group.order):
         for h in range(group.order):
-            assert torch.equal(rho.apply(g, rho.apply(h, x)), rho.apply(group.multiply(g, h), x))
+            assert torch.equal(rho.transform(g, rho.transform(h, x)), rho.transform(group.multiply(g, h), x))
 
 
 @each
@@ -63,7 +61,7 @@ def test_orbit_apply_matrices_and_pull_back_agree(rho: MonomialRepresentation) -
     assert orbit.shape == (3, rho.group.order, *rho.shape)
     matrices = rho.matrices()
     for g in range(rho.group.order):
-        assert torch.equal(orbit[:, g], rho.apply(g, x))
+        assert torch.equal(orbit[:, g], rho.transform(g, x))
         assert torch.allclose(orbit[:, g].flatten(1), x.flatten(1) @ matrices[g].T)
     assert torch.equal(rho.pull_back(orbit), x[:, None].expand_as(orbit))
     assert torch.allclose(rho.character(), torch.einsum("gii->g", matrices))
@@ -73,9 +71,9 @@ def test_orbit_apply_matrices_and_pull_back_agree(rho: MonomialRepresentation) -
 def test_an_element_for_each_sample(rho: MonomialRepresentation) -> None:
     x = torch.randn(9, *rho.shape)
     elements = torch.randint(rho.group.order, (9,))
-    assert torch.equal(rho.apply(elements, x), rho.orbit(x)[torch.arange(9), elements])
+    assert torch.equal(rho.transform(elements, x), rho.orbit(x)[torch.arange(9), elements])
     with pytest.raises(ValueError, match=r"elements per sample are integers \[9\]"):
-        rho.apply(elements + rho.group.order, x)
+        rho.transform(elements + rho.group.order, x)
 
 
 def test_image_representation_is_rot90_and_flip() -> None:
@@ -120,14 +118,14 @@ def test_tokens_act_on_values_and_their_logits_follow() -> None:
     for g in range(6):
         assert torch.equal(orbit[:, g], table[g][x])
         for h in range(6):
-            assert torch.equal(rho.apply(g, rho.apply(h, x)), rho.apply(group.multiply(g, h), x))
+            assert torch.equal(rho.transform(g, rho.transform(h, x)), rho.transform(group.multiply(g, h), x))
     assert torch.equal(rho.pull_back(orbit), x[:, None].expand_as(orbit))
     elements = torch.randint(6, (5,))
-    assert torch.equal(rho.apply(elements, x), orbit[torch.arange(5), elements])
+    assert torch.equal(rho.transform(elements, x), orbit[torch.arange(5), elements])
     one_hot = nn.functional.one_hot(x[:, 0], 4).float()
     logits = rho.on_logits()
     for g in range(6):
-        assert torch.equal(logits.apply(g, one_hot), nn.functional.one_hot(table[g][x[:, 0]], 4).float())
+        assert torch.equal(logits.transform(g, one_hot), nn.functional.one_hot(table[g][x[:, 0]], 4).float())
 
 
 def test_mapping_acts_on_each_entry() -> None:
@@ -138,7 +136,7 @@ def test_mapping_acts_on_each_entry() -> None:
     orbit = rho.orbit(x)
     assert torch.equal(orbit["image"], rho.part("image").orbit(x["image"]))
     assert torch.equal(rho.pull_back(orbit)["compass"][:, 5], x["compass"])
-    assert torch.equal(rho.apply("r", x)["compass"], x["compass"].roll(1, 1))
+    assert torch.equal(rho.transform("r", x)["compass"], x["compass"].roll(1, 1))
     with pytest.raises(ValueError, match=r"dict with the keys \['compass', 'image'\]; got the keys \['image'\]"):
         rho.orbit({"image": x["image"]})
 
@@ -213,7 +211,7 @@ def test_data_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"acts on integers"):
         TokenRepresentation(C2, [[0, 1], [1, 0]]).orbit(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="C4 has no element 'x'"):
-        permutation_representation(C4).apply("x", torch.zeros(1, 4))
+        permutation_representation(C4).transform("x", torch.zeros(1, 4))
 
 
 def test_a_pickle_has_the_tables_and_nothing_made_from_them() -> None:

@@ -79,7 +79,7 @@ def test_data_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["--symmetry", "cyclic:jump,jump"], "'jump' is there twice"),
         (["--symmetry", "cyclic:jump,skip"], "word 'skip' is unknown"),
         (["--lambda-data", "1.5"], "above 0 and up to 1"),
-        (["--seeds", "0"], "must be at least 1"),
+        (["--seeds", "0"], "must be a whole number from 1"),
         (["--device", "abacus"], "device 'abacus' cannot be used here"),
         (["--data", "nowhere"], "equirl scan data --out nowhere"),
         (["--report-only", "--out", "nowhere"], "nowhere"),

@@ -5,15 +5,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from equirl import Orbit, trivial_representation
+from equirl import trivial_representation
 from equirl.experiments.scan.batches import Examples
 from equirl.experiments.scan.g_lstm import GLSTM
 from equirl.experiments.scan.grammar import all_commands, interpret
-from equirl.experiments.scan.models import EncoderDecoder, SequenceModel, make_model
-from equirl.experiments.scan.proxy_losses import SEQUENCE_PROXY_LOSSES
+from equirl.experiments.scan.models import EncoderDecoder, make_model
 from equirl.experiments.scan.splits import Example
-from equirl.experiments.scan.symmetries import NAMED_SYMMETRIES, SequenceSymmetry, make_symmetry
-from equirl.experiments.scan.symmetrized import METHODS, SymmetrizedSequenceModel, ViewByView, make_sequence_aggregator
+from equirl.experiments.scan.symmetries import NAMED_SYMMETRIES, make_symmetry
 from equirl.experiments.scan.training import (
     FitConfig,
     accuracy,
@@ -23,7 +21,12 @@ from equirl.experiments.scan.training import (
     loss_of,
     save_checkpoint,
 )
-from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABULARY, END, PAD, Vocabulary
+from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABULARY, Vocabulary
+from equirl.models.sequence_aggregators import SEQUENCE_PROXY_LOSSES, make_sequence_aggregator
+from equirl.models.sequences import SequenceModel, SequenceSymmetry, SymmetrizedSequenceModel, ViewByView
+from equirl.models.special_tokens import END, PAD
+from equirl.names import ORBIT_METHODS
+from equirl.orbit import Orbit
 
 COMMANDS = random.Random(0).sample(list(all_commands()), 200)
 EXAMPLES = [Example(command, interpret(command)) for command in COMMANDS]
@@ -39,7 +42,9 @@ def _backbone(cell: str = "lstm", hidden: int = 12) -> EncoderDecoder:
 
 
 def _symmetrized(symmetry: SequenceSymmetry, method: str, proxy_loss: str = "entropy") -> SymmetrizedSequenceModel:
-    model = SymmetrizedSequenceModel(_backbone(), symmetry, make_sequence_aggregator(method, proxy_loss))
+    model = SymmetrizedSequenceModel(
+        _backbone(), symmetry, make_sequence_aggregator(method, len(COMMAND_VOCABULARY), proxy_loss)
+    )
     if method == "lambda_equitune":
         torch.nn.init.normal_(model.aggregator.network.last.weight)  # type: ignore[union-attr, arg-type]
     return model.eval()
@@ -65,16 +70,16 @@ def _check_equivariant(model: SequenceModel, symmetry: SequenceSymmetry) -> None
     probabilities, answers = model({"command": command, "prefix": prefix}), model.greedy(command, longest)
     assert torch.allclose(probabilities.sum(-1), torch.ones(prefix.shape), atol=1e-5)
     for g in _some_elements(symmetry):
-        moved = {"command": symmetry.command.apply(g, command), "prefix": symmetry.actions.apply(g, prefix)}
-        expected = on_scores.apply(g, probabilities.flatten(0, 1)).view_as(probabilities)  # type: ignore[union-attr]
+        moved = {"command": symmetry.command.transform(g, command), "prefix": symmetry.actions.transform(g, prefix)}
+        expected = on_scores.transform(g, probabilities.flatten(0, 1)).view_as(probabilities)  # type: ignore[union-attr]
         assert (model(moved) - expected).abs().max() < 1e-5
-        theirs, ours = model.greedy(moved["command"], longest), symmetry.actions.apply(g, answers)  # type: ignore[arg-type]
+        theirs, ours = model.greedy(moved["command"], longest), symmetry.actions.transform(g, answers)  # type: ignore[arg-type]
         assert isinstance(ours, Tensor)
         assert torch.equal(_aligned(theirs, 50), _aligned(ours, 50))
 
 
 @pytest.mark.parametrize("name", NAMED_SYMMETRIES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ORBIT_METHODS)
 def test_a_symmetrized_model_is_equivariant(name: str, method: str) -> None:
     symmetry = make_symmetry(name)
     _check_equivariant(_symmetrized(symmetry, method), symmetry)
@@ -83,7 +88,9 @@ def test_a_symmetrized_model_is_equivariant(name: str, method: str) -> None:
 @pytest.mark.parametrize("cell", ["gru", "rnn", "transformer"])
 def test_whatever_the_backbone(cell: str) -> None:
     symmetry = make_symmetry("verbs-c4")
-    model = SymmetrizedSequenceModel(_backbone(cell), symmetry, make_sequence_aggregator("equitune")).eval()
+    model = SymmetrizedSequenceModel(
+        _backbone(cell), symmetry, make_sequence_aggregator("equitune", len(COMMAND_VOCABULARY))
+    ).eval()
     _check_equivariant(model, symmetry)
 
 
@@ -105,8 +112,8 @@ def test_the_check_has_power() -> None:
 def test_the_meaning_of_commands_is_equivariant(name: str) -> None:
     symmetry = make_symmetry(name)
     for g in _some_elements(symmetry):
-        moved = COMMAND_VOCABULARY.decode(symmetry.command.apply(g, SEQUENCES.command))  # type: ignore[arg-type]
-        meant = ACTION_VOCABULARY.decode(symmetry.actions.apply(g, SEQUENCES.target))  # type: ignore[arg-type]
+        moved = COMMAND_VOCABULARY.decode(symmetry.command.transform(g, SEQUENCES.command))  # type: ignore[arg-type]
+        meant = ACTION_VOCABULARY.decode(symmetry.actions.transform(g, SEQUENCES.target))  # type: ignore[arg-type]
         assert [interpret(command) for command in moved] == meant
 
 
@@ -126,8 +133,8 @@ def test_equitune_is_the_mean_over_the_elements() -> None:
     sequences = SEQUENCES.batch(torch.arange(20)).sequences
     total = 0
     for g in range(symmetry.group.order):
-        moved = {"command": symmetry.command.apply(g, sequences["command"])}
-        moved["prefix"] = symmetry.actions.apply(g, sequences["prefix"])
+        moved = {"command": symmetry.command.transform(g, sequences["command"])}
+        moved["prefix"] = symmetry.actions.transform(g, sequences["prefix"])
         outputs = model.model(moved)
         # (g^-1 p)[v] = p[g v]
         total = total + outputs[..., symmetry.actions.table[g]]
@@ -144,7 +151,7 @@ def test_equizero_gives_the_surest_views_answer() -> None:
         for command in commands:
             best = (float("inf"), "")
             for g in range(4):
-                view = symmetry.command.apply(g, command[None])
+                view = symmetry.command.transform(g, command[None])
                 tokens, places = model.model.free_run(view, 50)  # type: ignore[arg-type]
                 there = tokens[0] != PAD
                 top = places[0, there].amax(dim=1)
@@ -153,7 +160,7 @@ def test_equizero_gives_the_surest_views_answer() -> None:
                     "confidence": -top.mean(),
                     "likelihood": -top.log().sum(),
                 }[name]
-                back = symmetry.actions.apply(symmetry.group.inverse(g), tokens)
+                back = symmetry.actions.transform(symmetry.group.inverse(g), tokens)
                 best = min(best, (float(loss), ACTION_VOCABULARY.decode(back)[0]))  # type: ignore[arg-type]
             answers.append(best[1])
         assert ACTION_VOCABULARY.decode(model.greedy(commands)) == answers
@@ -168,8 +175,8 @@ def test_view_by_view_every_view_learns_from_its_own_likelihood() -> None:
     backbone = _backbone()
     losses = []
     for g in range(4):
-        moved = [symmetry.actions.apply(g, tokens) for tokens in (batch.prefix, batch.target)]
-        command = symmetry.command.apply(g, batch.command)
+        moved = [symmetry.actions.transform(g, tokens) for tokens in (batch.prefix, batch.target)]
+        command = symmetry.command.transform(g, batch.command)
         losses.append(loss_of(backbone, type(batch)(command, *moved)))  # type: ignore[arg-type]
     mean = torch.stack(losses).mean()
     mean.backward()  # type: ignore[no-untyped-call]
@@ -191,7 +198,9 @@ def test_view_by_view_bounds_equitunes_loss_and_answers_as_it_does() -> None:
 
 def test_lambda_starts_as_equitune() -> None:
     symmetry = make_symmetry("verbs-c4")
-    ours = SymmetrizedSequenceModel(_backbone(), symmetry, make_sequence_aggregator("lambda_equitune")).eval()
+    ours = SymmetrizedSequenceModel(
+        _backbone(), symmetry, make_sequence_aggregator("lambda_equitune", len(COMMAND_VOCABULARY))
+    ).eval()
     sequences = SEQUENCES.batch(torch.arange(50)).sequences
     assert torch.allclose(ours(sequences), _symmetrized(symmetry, "equitune")(sequences), atol=1e-6)
 
@@ -223,7 +232,7 @@ def test_a_sequence_that_is_over_counts_for_nothing() -> None:
     over[..., PAD] = 1
     rep = trivial_representation(make_symmetry("jump-run").group, (1,))
     for proxy_loss in SEQUENCE_PROXY_LOSSES.values():
-        short, long = (proxy_loss(Orbit(p, p, p, rep)) for p in (places, torch.cat([places, over], dim=2)))
+        short, long = (proxy_loss(Orbit(p, p, rep)) for p in (places, torch.cat([places, over], dim=2)))
         assert short.shape == (2, 3)
         assert torch.allclose(short, long)
 
@@ -250,7 +259,7 @@ def test_a_product_moves_both() -> None:
     symmetry = make_symmetry("verbs-c4*directions")
     assert symmetry.group.order == 8
     g = symmetry.group.index("r,r")
-    moved = symmetry.command.apply(g, COMMAND_VOCABULARY.encode(["jump around left and look twice"]))
+    moved = symmetry.command.transform(g, COMMAND_VOCABULARY.encode(["jump around left and look twice"]))
     assert COMMAND_VOCABULARY.decode(moved) == ["run around right and jump twice"]  # type: ignore[arg-type]
 
 

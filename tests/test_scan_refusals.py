@@ -10,22 +10,26 @@ import torch
 from equirl.experiments.scan.batches import Examples
 from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.scan.g_lstm import GLSTM
-from equirl.experiments.scan.models import SequenceModel, Transformer, make_model
+from equirl.experiments.scan.models import Transformer, make_model
 from equirl.experiments.scan.splits import Example, read_split, write_splits
 from equirl.experiments.scan.symmetries import make_symmetry
-from equirl.experiments.scan.symmetrized import METHODS, SymmetrizedSequenceModel, make_sequence_aggregator
 from equirl.experiments.scan.training import FitConfig, accuracy, fit, hold_out
 from equirl.experiments.scan.vocabulary import COMMAND_VOCABULARY, Vocabulary
+from equirl.models.sequence_aggregators import make_sequence_aggregator
+from equirl.models.sequences import SequenceModel, SymmetrizedSequenceModel
+from equirl.names import ORBIT_METHODS
 
 SYMMETRY = make_symmetry("jump-run")
 EXAMPLES = Examples([Example("jump", "I_JUMP"), Example("run twice", "I_RUN I_RUN")])
 
 
-@pytest.mark.parametrize("method", [*METHODS, "g_lstm"])
+@pytest.mark.parametrize("method", [*ORBIT_METHODS, "g_lstm"])
 def test_copies_are_their_own(method: str) -> None:
     model: SequenceModel = GLSTM(SYMMETRY, 8)
     if method != "g_lstm":
-        model = SymmetrizedSequenceModel(make_model("lstm", 8), SYMMETRY, make_sequence_aggregator(method))
+        model = SymmetrizedSequenceModel(
+            make_model("lstm", 8), SYMMETRY, make_sequence_aggregator(method, len(COMMAND_VOCABULARY))
+        )
     model.eval()
     batch = EXAMPLES.batch(torch.arange(2))
     with torch.no_grad():
@@ -88,7 +92,7 @@ def test_models_that_cannot_be_made_are_refused() -> None:
             make_model("lstm", **wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="multiple of the 4 heads; got 10"):
         Transformer(10)
-    with pytest.raises(ValueError, match="length must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="length must be a whole number from 1; got 0"):
         make_model("lstm", 8).greedy(EXAMPLES.command, 0)
     with pytest.raises(ValueError, match="there are no commands"):
         make_model("lstm", 8).greedy(EXAMPLES.command[:0])
@@ -106,9 +110,9 @@ def test_models_that_cannot_be_made_are_refused() -> None:
         ({"method": ("equizro",)}, "method 'equizro' is unknown"),
         ({"lambda_data": ()}, "lambda_data"),
         ({"lambda_data": (float("nan"),)}, "got nan"),
-        ({"pretrain_steps": 0}, "pretrain_steps must be at least 1; got 0"),
-        ({"fine_tune_steps": -1}, "fine_tune_steps must be at least 1; got -1"),
-        ({"hidden": 0}, "hidden must be at least 1; got 0"),
+        ({"pretrain_steps": 0}, "pretrain_steps must be a whole number from 1; got 0"),
+        ({"fine_tune_steps": -1}, "fine_tune_steps must be a whole number from 1; got -1"),
+        ({"hidden": 0}, "hidden must be a whole number from 1; got 0"),
         ({"cell": ("transformer",), "hidden": 10}, "multiple of 4"),
     ],
 )

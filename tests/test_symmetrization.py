@@ -13,25 +13,22 @@ from equirl import (
     FiniteGroup,
     LambdaEquitune,
     MappingRepresentation,
-    Mean,
     MonomialRepresentation,
-    Orbit,
-    Select,
     Symmetrized,
     TokenRepresentation,
-    Weighted,
     cyclic_group,
     dihedral_group,
     equivariance_error,
     image_representation,
     permutation_representation,
-    regular_representation,
     signed_permutation_representation,
     symmetric_group,
     tensor_product,
     trivial_representation,
-    weight_network,
 )
+from equirl.aggregators import Mean, Select, Weighted, weight_network
+from equirl.constructions import regular_representation
+from equirl.orbit import Orbit
 
 METHODS: dict[str, Callable[..., Symmetrized]] = {
     "equitune": Equitune,
@@ -170,7 +167,7 @@ def test_the_mean_agrees_with_a_loop_over_group_elements() -> None:
     x = torch.randn(4, 3)
     expected = torch.zeros(4, 3)
     for g in range(6):
-        expected += rho.apply(group.inverse(g), backbone(rho.apply(g, x))) / 6
+        expected += rho.transform(group.inverse(g), backbone(rho.transform(g, x))) / 6
     assert torch.allclose(Equitune(backbone, rho, rho)(x), expected, atol=1e-6)
 
 
@@ -204,7 +201,7 @@ def test_weights_are_a_distribution_and_move_with_the_input(make: Callable[..., 
     assert torch.allclose(weights.sum(1), torch.ones(10, dtype=weights.dtype))
     # w_hx(g) = w_x(gh): the orbit of hx is that of x in another order
     h = group.index("r")
-    assert torch.allclose(module.orbit_weights(rho.apply(h, x)), weights[:, group.cayley[:, h]], atol=1e-5)
+    assert torch.allclose(module.orbit_weights(rho.transform(h, x)), weights[:, group.cayley[:, h]], atol=1e-5)
 
 
 def test_one_backbone_call_for_the_whole_orbit() -> None:
@@ -241,7 +238,10 @@ def test_gradients_of_equizero() -> None:
     chosen = pick.orbit_weights(x).argmax(dim=1)
     backbone.zero_grad()
     picked_alone = torch.stack(
-        [rho.apply(group.inverse(int(g)), backbone(rho.apply(int(g), x[i : i + 1])))[0] for i, g in enumerate(chosen)]
+        [
+            rho.transform(group.inverse(int(g)), backbone(rho.transform(int(g), x[i : i + 1])))[0]
+            for i, g in enumerate(chosen)
+        ]
     )
     picked_alone[:, 0].sum().backward()
     assert backbone.weight.grad is not None

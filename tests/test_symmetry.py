@@ -9,11 +9,11 @@ from equirl import (
     image_representation,
     permutation_representation,
     register_symmetry,
-    registered_symmetries,
     signed_permutation_representation,
     trivial_representation,
 )
 from equirl.envs import grid_symmetry
+from equirl.symmetry import registered_symmetries
 
 
 def _grid(size: int = 5) -> MDPSymmetry:
@@ -26,8 +26,8 @@ def test_moves_turn_with_the_image() -> None:
     up[0, 0, 0, 1] = 1  # the cell above the centre, where action 0 (up) leads
     cell_of_action = [(0, 1), (1, 0), (2, 1), (1, 2)]  # up, left, down, right
     for g in symmetry.group.element_names:
-        moved = symmetry.observation.apply(g, up)
-        action = symmetry.action.apply(g, torch.tensor([[1.0, 0, 0, 0]])).argmax()
+        moved = symmetry.observation.transform(g, up)
+        action = symmetry.action.transform(g, torch.tensor([[1.0, 0, 0, 0]])).argmax()
         assert moved[0, 0][cell_of_action[int(action)]] == 1
 
 

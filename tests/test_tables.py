@@ -23,16 +23,16 @@ from equirl import (
     build_symmetry,
     cyclic_group,
     dihedral_group,
-    group_from_generators,
     image_representation,
     permutation_representation,
     representation_from_generators,
     signed_permutation_representation,
-    stack_frames,
     symmetric_group,
-    weight_network,
 )
+from equirl.aggregators import weight_network
 from equirl.envs.symmetries import grid_symmetry
+from equirl.groups import group_from_generators
+from equirl.symmetry import stack_frames
 
 C2, D4 = cyclic_group(2), dihedral_group(4)
 REP = permutation_representation(C2)
@@ -154,10 +154,10 @@ def test_a_group_is_its_own_copy() -> None:
         (lambda: D4.is_subgroup("e"), TypeError, "got the one string 'e'"),
         (lambda: FiniteGroup("C2", "er", [[0, 1], [1, 0]]), TypeError, "element_names is a list of names"),
         (lambda: FiniteGroup("C2", ["e", "r"], [[0, 1], [1, 0]], generators="r"), TypeError, "generators is a list"),
-        (lambda: D4.index(1.7), TypeError, r"an element of D4 is a whole number from 0; got 1\.7"),
+        (lambda: D4.index(1.7), TypeError, r"an element of D4 must be a whole number from 0; got 1\.7"),
         (lambda: D4.index(True), TypeError, "whole number"),
         (lambda: D4.index(-1), ValueError, "whole number from 0; got -1"),
-        (lambda: cyclic_group(2.5), TypeError, r"n of cyclic_group is a whole number from 1; got 2\.5"),
+        (lambda: cyclic_group(2.5), TypeError, r"n of cyclic_group must be a whole number from 1; got 2\.5"),
         (lambda: symmetric_group(True), TypeError, "n of symmetric_group"),
         (lambda: group_from_generators({"a": [0.2, 1.9]}), ValueError, "generator 'a' holds whole numbers; got 0.2"),
         (lambda: image_representation(D4, (1, 2.0, 2.0)), TypeError, "a side of the shape"),
@@ -171,7 +171,7 @@ def test_a_group_is_its_own_copy() -> None:
         (
             lambda: stack_frames(grid_symmetry("g", D4, (3, 4, 4), 4), 0),
             ValueError,
-            "n_frames is a whole number from 1",
+            "n_frames must be a whole number from 1",
         ),
         (lambda: MonomialRepresentation(C2, (0,), [[], []]), ValueError, "a side of the shape"),
         (lambda: permutation_representation(C2, [[], []]), ValueError, "acts on nothing"),
@@ -189,9 +189,9 @@ def test_a_group_is_its_own_copy() -> None:
         (lambda: Equitune(nn.Identity(), REP, REP)(None), ValueError, "expected a tensor"),
         (lambda: Equizero(nn.Identity(), REP, REP)(np.zeros((2, 2))), ValueError, "expected a tensor"),
         (lambda: Canonical(nn.Identity(), REP, REP)(torch.tensor(1.0)), ValueError, "acts on"),
-        (lambda: build_symmetry("cartpole-z2", (4,), 0), ValueError, "n_actions is a whole number from 1"),
-        (lambda: weight_network(0), ValueError, "inputs of the λ-network is a whole number from 1; got 0"),
-        (lambda: weight_network(4, [8, -1]), ValueError, "a width in hidden is a whole number from 1; got -1"),
+        (lambda: build_symmetry("cartpole-z2", (4,), 0), ValueError, "n_actions must be a whole number from 1"),
+        (lambda: weight_network(0), ValueError, "inputs of the λ-network must be a whole number from 1; got 0"),
+        (lambda: weight_network(4, [8, -1]), ValueError, "a width in hidden must be a whole number from 1; got -1"),
     ],
 )
 def test_what_means_nothing_is_refused(call: Callable[[], Any], error: type[Exception], message: str) -> None:

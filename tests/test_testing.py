@@ -9,11 +9,11 @@ from equirl import (
     cyclic_group,
     dihedral_group,
     equivariance_error,
-    equivariance_errors,
     image_representation,
     permutation_representation,
     signed_permutation_representation,
 )
+from equirl.testing import equivariance_errors
 
 RHO = permutation_representation(cyclic_group(3))
 

@@ -266,9 +266,9 @@ def test_costs(tmp_path: Path) -> None:
         (["finetune", "--method", "lambda"], "method 'lambda' is unknown"),
         (["finetune", "--proxy-loss", "no_module:loss"], "proxy loss 'no_module:loss': No module named 'no_module'"),
         (["finetune", "--proxy-loss", "certainty"], "proxy loss 'certainty' is unknown"),
-        (["finetune", "--test-images", "-5"], "test_images must be at least 0; got -5"),
-        (["finetune", "--threads", "0"], "threads must be at least 1; got 0"),
-        (["finetune", "--labels", "0"], "labels must be at least 1; got 0"),
+        (["finetune", "--test-images", "-5"], "test_images must be a whole number from 0; got -5"),
+        (["finetune", "--threads", "0"], "threads must be a whole number from 1; got 0"),
+        (["finetune", "--labels", "0"], "labels must be a whole number from 1; got 0"),
         (["finetune", "--mixed-precision", "fp8"], "mixed precision 'fp8' is unknown"),
         (["finetune", "--device", "tpu"], "device 'tpu' cannot be used here"),
         (["finetune", "--on-corrupt", "ignore"], "way with corrupt images 'ignore' is unknown; known: refuse, skip"),
@@ -277,7 +277,7 @@ def test_costs(tmp_path: Path) -> None:
         (["zero-shot", "--data", "digits", "--templates", "a photo"], "has no {} for the class name"),
         (["zero-shot", "--data", "digits", "--class-names", "missing.txt"], "no file of class names missing.txt"),
         (["plot", "--folder", "missing"], "missing has no study.csv"),
-        (["speed", "--rounds", "0"], "rounds must be at least 1; got 0"),
+        (["speed", "--rounds", "0"], "rounds must be a whole number from 1; got 0"),
     ],
 )
 def test_mistakes_are_named(

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from equirl import Mean
-from equirl.experiments.vision.classifiers import Classifier, load_backbone, preprocess
+from equirl.aggregators import Mean
+from equirl.experiments.vision.classifiers import load_backbone, preprocess
 from equirl.experiments.vision.image_sets import load_images
 from equirl.experiments.vision.orbit_features import Source, ViewFeatures, compute_missing, read_images
-from equirl.experiments.vision.rotations import make_view, view_names
-from equirl.experiments.vision.symmetrized import LEVELS, METHODS, SymmetrizedClassifier, make_image_aggregator
 from equirl.experiments.vision.zero_shot import Bridge, load_zero_shot
+from equirl.models.image_classifier import Classifier
+from equirl.models.images import LEVELS, SymmetrizedClassifier, make_image_aggregator
+from equirl.names import ORBIT_METHODS
+from equirl.rotations import make_view, view_names
 
 _NEEDED = "the image network of `make vision` is not installed"
 pytest.importorskip("efficientnet_lite_pytorch", reason=_NEEDED)
@@ -55,7 +57,7 @@ def test_it_is_the_network_that_was_trained_on_imagenet(photos: torch.Tensor) ->
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ORBIT_METHODS)
 def test_every_orientation_gets_the_same_answer(
     method: str, level: str, network: Classifier, photos: torch.Tensor
 ) -> None:

@@ -14,23 +14,20 @@ from scipy import ndimage, stats
 from tiny_images import tiny_classifier
 from torch import Tensor, nn
 
-from equirl import Mean, Orbit, Select
-from equirl.experiments.vision.classifiers import Classifier, LinearHead, inverted, load_backbone
-from equirl.experiments.vision.lambda_networks import LAMBDA_NETWORKS, make_lambda, shrink
-from equirl.experiments.vision.rotations import (
+from equirl.aggregators import Mean, Select
+from equirl.experiments.vision.classifiers import LinearHead, inverted, load_backbone
+from equirl.models.image_classifier import Classifier
+from equirl.models.image_lambda import LAMBDA_NETWORKS, make_lambda, shrink
+from equirl.models.images import LEVELS, PROXY_LOSSES, SymmetrizedClassifier, make_image_aggregator
+from equirl.names import ORBIT_METHODS
+from equirl.orbit import Orbit
+from equirl.rotations import (
     IMAGE_GROUPS,
     InterpolatedRotations,
     image_action,
     make_view,
     rotate,
     view_names,
-)
-from equirl.experiments.vision.symmetrized import (
-    LEVELS,
-    METHODS,
-    PROXY_LOSSES,
-    SymmetrizedClassifier,
-    make_image_aggregator,
 )
 
 EXACT = ("c4", "d4", "flip")
@@ -82,7 +79,7 @@ def test_all_orientations_of_an_image_get_the_same_answer(
 @given(
     seed=st.integers(0, 2**31 - 1),
     group=st.sampled_from(EXACT),
-    method=st.sampled_from(METHODS),
+    method=st.sampled_from(ORBIT_METHODS),
     level=st.sampled_from(LEVELS),
     size=st.sampled_from([4, 6, 7, 9]),
 )
@@ -101,14 +98,14 @@ def _maps_gap(model: SymmetrizedClassifier, images: Tensor) -> float:
     with torch.no_grad():
         maps = model.equivariant_maps(images)
         gaps = [
-            (model.equivariant_maps(model.images.apply(g, images)) - model.on_maps.apply(g, maps)).abs().max()
+            (model.equivariant_maps(model.images.transform(g, images)) - model.on_maps.transform(g, maps)).abs().max()
             for g in range(model.images.group.order)
         ]
     return float(max(gaps))
 
 
 @pytest.mark.parametrize("group", EXACT)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ORBIT_METHODS)
 def test_turned_images_have_turned_maps(method: str, group: str) -> None:
     assert _maps_gap(_model(method, group, "maps"), _images()) < 1e-5
 
@@ -121,14 +118,14 @@ class _NotInverse(nn.Module):
         self.action, self.group, self.shape = action, action.group, action.shape
         self.moves_forward = forward
 
-    def apply(self, g: Any, maps: Tensor) -> Tensor:
-        moved: Tensor = self.action.apply(g, maps)
+    def transform(self, g: Any, maps: Tensor) -> Tensor:
+        moved: Tensor = self.action.transform(g, maps)
         return moved
 
     def combine(self, outputs: Tensor, weights: Tensor | None) -> Tensor:
         order = outputs.shape[1]
         weights = torch.full(outputs.shape[:2], 1 / order) if weights is None else weights
-        views = [self.action.apply(g, outputs[:, g]) if self.moves_forward else outputs[:, g] for g in range(order)]
+        views = [self.action.transform(g, outputs[:, g]) if self.moves_forward else outputs[:, g] for g in range(order)]
         combined: Tensor = (torch.stack(views, dim=1) * weights[:, :, None, None, None]).sum(dim=1)
         return combined
 
@@ -148,11 +145,11 @@ def test_lambda_is_positive_sums_to_one_and_moves_along(kind: str) -> None:
         nn.init.normal_(parameter, std=0.3)
     action = image_action("d4", (3, 8, 8))
     features = torch.randn(6, 8, 5, generator=torch.Generator().manual_seed(2))
-    orbit = Orbit(features, features, features, action)
+    orbit = Orbit(features, features, action)
     with torch.no_grad():
         weights = aggregator.weights(orbit)
         moved = features[:, action.group.cayley[:, 3]]  # of images moved by element 3
-        of_moved = aggregator.weights(Orbit(moved, moved, moved, action))
+        of_moved = aggregator.weights(Orbit(moved, moved, action))
     assert (weights > 0).all()
     assert torch.allclose(weights.sum(dim=1), torch.ones(6))
     assert weights.std() > 0.02
@@ -164,7 +161,7 @@ def test_proxy_losses_take_logits_as_logits(name: str) -> None:
     logits = torch.randn(4, 4, 7, generator=torch.Generator().manual_seed(0)) * 3
     aggregator = make_image_aggregator("equizero", 5, name)
     assert isinstance(aggregator, Select)
-    found = aggregator.proxy_loss(Orbit(logits, logits, logits, image_action("c4", (3, 8, 8))))
+    found = aggregator.proxy_loss(Orbit(logits, logits, image_action("c4", (3, 8, 8))))
     probabilities = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(axis=2, keepdims=True)
     expected = {
         "similarity": -logits.numpy().max(axis=2),

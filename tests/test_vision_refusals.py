@@ -12,17 +12,19 @@ import torch
 from tiny_images import made_images, tiny_classifier
 from torch import nn
 
-from equirl.experiments.vision.classifiers import Classifier, LinearHead, preprocess
+from equirl.experiments.vision.classifiers import LinearHead, preprocess, trunk_digest
 from equirl.experiments.vision.config import FinetuneConfig, SpeedConfig, ZeroShotConfig
 from equirl.experiments.vision.image_sets import load_images
 from equirl.experiments.vision.labelled_images import ImageSet
 from equirl.experiments.vision.orbit_features import Source, ViewFeatures, compute_missing
 from equirl.experiments.vision.readable import readable
 from equirl.experiments.vision.report import report_study
-from equirl.experiments.vision.rotations import InterpolatedRotations, rotate
-from equirl.experiments.vision.symmetrized import METHODS, SymmetrizedClassifier, make_image_aggregator
 from equirl.experiments.vision.training import fit_lambda, train_images
 from equirl.experiments.vision.zero_shot import load_zero_shot
+from equirl.models.image_classifier import Classifier
+from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
+from equirl.names import ORBIT_METHODS
+from equirl.rotations import InterpolatedRotations, rotate
 
 
 def _model(method: str = "lambda_equitune", level: str = "output") -> SymmetrizedClassifier:
@@ -30,7 +32,7 @@ def _model(method: str = "lambda_equitune", level: str = "output") -> Symmetrize
 
 
 @pytest.mark.parametrize("level", ["output", "maps"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ORBIT_METHODS)
 def test_copies_are_their_own(method: str, level: str) -> None:
     model, images = _model(method, level), torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -95,7 +97,7 @@ def test_numbers_that_mean_nothing_are_refused() -> None:
     for wrong in ({"epochs": 0}, {"batch_size": 0}, {"patience": -1}, {"learning_rate": float("nan")}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             fit_lambda(model, views, labels, 0, **wrong)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="steps must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="steps must be a whole number from 1; got 0"):
         train_images(model, lambda rows: rows, labels, 0, 0, 1e-3)
     with pytest.raises(ValueError, match="angles must be finite"):
         rotate(torch.zeros(1, 3, 4, 4), float("nan"))
@@ -103,7 +105,7 @@ def test_numbers_that_mean_nothing_are_refused() -> None:
         rotate(torch.zeros(2, 3, 4, 4), torch.zeros(3))
     with pytest.raises(ValueError, match="images to turn are square"):
         rotate(torch.zeros(1, 3, 4, 5), 45)
-    with pytest.raises(ValueError, match="order must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="order must be a whole number from 1; got 0"):
         InterpolatedRotations(0, (3, 4, 4))
     with pytest.raises(ValueError, match=r"an image is bytes \[H, W, 3\]; got float64"):
         preprocess(np.zeros((2, 2, 3)), 4)
@@ -164,7 +166,7 @@ def test_files_that_are_damaged_are_named(tmp_path: Path) -> None:
 def test_caches_know_what_matters_and_are_looked_at(tmp_path: Path) -> None:
     tanh, relu = tiny_classifier(), tiny_classifier()
     relu.feature_maps[1] = nn.ReLU()  # a layer without weights
-    assert tanh.trunk_digest() != relu.trunk_digest()
+    assert trunk_digest(tanh) != trunk_digest(relu)
     features = ViewFeatures(tanh, Source(made_images(3)), ("0",), "pooled", tmp_path)
     compute_missing([features], 1, progress=False)
     (file,) = tmp_path.rglob("*.npy")

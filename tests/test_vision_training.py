@@ -14,11 +14,12 @@ import torch
 from tiny_images import made_images, tiny_classifier
 from torch import Tensor, nn
 
-from equirl.experiments.vision.classifiers import Classifier, inverted
+from equirl.experiments.vision.classifiers import inverted
 from equirl.experiments.vision.orbit_features import PIECE, Source, ViewFeatures, compute_missing, read_images
-from equirl.experiments.vision.rotations import make_view, rotate, view_names
-from equirl.experiments.vision.symmetrized import SymmetrizedClassifier, make_image_aggregator
 from equirl.experiments.vision.training import fit_lambda, take_views, train_images
+from equirl.models.image_classifier import Classifier
+from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
+from equirl.rotations import make_view, rotate, view_names
 
 pytest.importorskip("accelerate", reason="the extra vision is not installed")
 
@@ -223,7 +224,7 @@ def test_a_turned_image_has_the_turned_orbit() -> None:
         upright = classifier(model.images.orbit_rows(images)).view(6, 8, -1)
         turns = torch.tensor([0, 1, 3, 4, 6, 7])
         elements = model.images.group.cayley[:, turns].T
-        turned = classifier(model.images.orbit_rows(model.images.apply(turns, images))).view(6, 8, -1)
+        turned = classifier(model.images.orbit_rows(model.images.transform(turns, images))).view(6, 8, -1)
     assert torch.allclose(take_views(upright, elements), turned, atol=1e-5)
 
 
@@ -333,7 +334,7 @@ def test_the_whole_network_learns_through_the_method() -> None:
         action = model.images
 
         def turned(some: Tensor, generator: torch.Generator, action: Any = action) -> Tensor:
-            return action.apply(torch.randint(4, (len(some),), generator=generator), some)  # type: ignore[no-any-return]
+            return action.transform(torch.randint(4, (len(some),), generator=generator), some)  # type: ignore[no-any-return]
 
         train_images(model, images.__getitem__, labels, 0, 60, 1e-2, batch_size=16, turned=turned)
         with torch.no_grad():

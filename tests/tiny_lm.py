@@ -66,10 +66,10 @@ def gap_with_cache(model: Any, action: Any, starts: dict[str, torch.Tensor], end
     """Return the largest gap over the group while texts are read token by token, prompts first, with the cache."""
     here, worst = _read_with_cache(model, starts, ends["input_ids"]), 0.0
     for element in range(1, action.words.group.order):
-        moved = {**starts, "input_ids": action.tokens.apply(element, starts["input_ids"])}
-        there = _read_with_cache(model, moved, action.tokens.apply(element, ends["input_ids"]))
+        moved = {**starts, "input_ids": action.tokens.transform(element, starts["input_ids"])}
+        there = _read_with_cache(model, moved, action.tokens.transform(element, ends["input_ids"]))
         for ours, theirs in zip(here, there, strict=True):
-            back = action.on_scores.apply(action.words.group.inverse(element), theirs)
+            back = action.on_scores.transform(action.words.group.inverse(element), theirs)
             worst = max(worst, float((ours - back).abs().sum(dim=1).max()) / 2)
     return worst
 

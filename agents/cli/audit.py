@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from equirl.agents.audit import AUDIT_COLUMNS, AuditRow, audit_agent, draw_audit
 from equirl.agents.cli.agent_options import add_agent_options, load, make_environments, parse_agent_options
 from equirl.agents.cli.arguments import CommandParser, check_output, new_file, whole
-from equirl.agents.files import written_whole
+from equirl.files import written_whole
 
 __all__ = ["main"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from equirl.agents.cli.arguments import CommandParser, new_file, whole
 from equirl.agents.cli.zoo import DEFAULT_ENVIRONMENT, folder_name, handed_over
-from equirl.agents.files import written_whole
+from equirl.files import written_whole
 
 __all__ = ["main"]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from equirl.agents.files import written_whole
 from equirl.arguments import real_number
 from equirl.experiments.bench.learning import read_learning
 from equirl.experiments.bench.passes import measure_passes
@@ -28,6 +27,7 @@ from equirl.experiments.devices import check_device
 from equirl.experiments.outputs import check_output_file, check_output_folder, keep_earlier, other_settings
 from equirl.experiments.records import write_record
 from equirl.experiments.subcommands import run_command
+from equirl.files import written_whole
 
 __all__ = ["BenchConfig", "main"]
 

@@ -15,10 +15,10 @@ from equirl import (
     LambdaEquitune,
     MDPSymmetry,
     build_symmetry,
-    channel_representation,
     permutation_representation,
     symmetric_group,
 )
+from equirl.constructions import channel_representation
 from equirl.representations import Representation
 
 __all__ = ["METHODS", "Loop", "backbone", "group_symmetry"]
@@ -45,7 +45,7 @@ class Loop(nn.Module):
         group = self.input_rep.group
         total: Tensor | None = None
         for g in range(group.order):
-            term = self.output_rep.apply(int(group.inverses[g]), self.backbone(self.input_rep.apply(g, x)))
+            term = self.output_rep.transform(int(group.inverses[g]), self.backbone(self.input_rep.transform(g, x)))
             assert isinstance(term, Tensor)
             total = term if total is None else total + term
         assert total is not None

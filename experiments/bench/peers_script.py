@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equirl import Canonical, Equitune, cyclic_group, image_representation, regular_representation
+from equirl import Canonical, Equitune, cyclic_group, image_representation
+from equirl.constructions import regular_representation
 
 CHANNELS, SIZE = 32, 8
 

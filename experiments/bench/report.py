@@ -8,10 +8,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from equirl.agents.files import written_whole
 from equirl.experiments.bench.passes import FORWARD, TRAIN
 from equirl.experiments.bench.scaling import SCALING, fitted_exponents
 from equirl.experiments.bench.timing import Measurement
+from equirl.files import written_whole
 
 __all__ = ["draw_passes", "draw_scaling", "markdown"]
 

@@ -16,15 +16,15 @@ from equirl import (
     FiniteGroup,
     cyclic_group,
     dihedral_group,
-    direct_product,
-    regular_representation,
     symmetric_group,
     tensor_product,
     trivial_representation,
 )
+from equirl.constructions import regular_representation
 from equirl.experiments.bench.memory import peak_of_arrays, peak_of_tensors
 from equirl.experiments.bench.networks import METHODS, backbone, group_symmetry
 from equirl.experiments.bench.timing import Measurement, Settings, in_turns
+from equirl.groups import direct_product
 
 __all__ = ["SCALING", "fitted_exponents", "measure_scaling"]
 

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from equirl.experiments.bench.timing import Measurement, Settings, compare
 from equirl.experiments.scan.batches import Batch, Examples
-from equirl.experiments.scan.models import SequenceModel, make_model
+from equirl.experiments.scan.models import make_model
 from equirl.experiments.scan.splits import make_split
 from equirl.experiments.scan.symmetries import make_symmetry
-from equirl.experiments.scan.symmetrized import SymmetrizedSequenceModel, make_sequence_aggregator
 from equirl.experiments.scan.training import loss_of
+from equirl.experiments.scan.vocabulary import COMMAND_VOCABULARY
+from equirl.models.sequence_aggregators import make_sequence_aggregator
+from equirl.models.sequences import SequenceModel, SymmetrizedSequenceModel
 
 __all__ = ["SEQUENCES", "measure_sequences"]
 
@@ -35,7 +37,7 @@ def measure_sequences(settings: Settings) -> Iterator[Measurement]:
         return make_model("lstm").to(settings.device)
 
     def equitune() -> SequenceModel:
-        aggregator = make_sequence_aggregator("equitune")
+        aggregator = make_sequence_aggregator("equitune", len(COMMAND_VOCABULARY))
         return SymmetrizedSequenceModel(make_model("lstm"), symmetry, aggregator).to(settings.device)
 
     together = [batches[0]] if settings.quick else batches[:: len(batches) // 4]

@@ -15,7 +15,6 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from equirl.agents import METHODS, SymmetryReplayBuffer, SymmetryRolloutBuffer
-from equirl.agents.files import written_whole
 from equirl.agents.loading import ALGORITHMS
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.experiments.benchmark.report import draw_learning_curves, summary_table
@@ -24,6 +23,7 @@ from equirl.experiments.hyperparameters import settings_for, view_of
 from equirl.experiments.outputs import check_output_folder, write_tables
 from equirl.experiments.runs import Rows, run_file, run_missing
 from equirl.experiments.study_files import read_study
+from equirl.files import written_whole
 from equirl.names import unknown_name_message
 
 __all__ = ["TASKS", "MinigridConfig", "Task", "report_minigrid", "run_minigrid"]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rliable import library
 from scipy.stats import trim_mean
 
-from equirl.agents.files import written_whole
 from equirl.experiments.benchmark.statistics import draw_performance_profile, score_table
 from equirl.experiments.study_files import read_settings, read_study
+from equirl.files import written_whole
 
 __all__ = ["draw_learning_curves", "report", "steps_to_threshold", "summary_table"]
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rliable import library, metrics
 
-from equirl.agents.files import written_whole
+from equirl.files import written_whole
 
 __all__ = ["draw_performance_profile", "run_scores", "score_table"]
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from equirl.experiments.nlg.data_files import DATA
 from equirl.experiments.nlg.measures import encode, generate_texts, perplexity, unfairness
 from equirl.experiments.nlg.prompts import Prompt
-from equirl.experiments.nlg.word_groups import DATA
 from equirl.experiments.nlg.workbench import Workbench
 
 __all__ = ["AUDIT_COLUMNS", "TEXTS", "audit_rows", "read_texts"]

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from equirl.agents.files import written_whole
 from equirl.experiments.nlg.config import (
     AuditConfig,
     CompareConfig,
@@ -21,6 +20,7 @@ from equirl.experiments.nlg.config import (
 from equirl.experiments.nlg.readiness import check_ready
 from equirl.experiments.outputs import check_output_file
 from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
+from equirl.files import written_whole
 
 __all__ = ["main"]
 

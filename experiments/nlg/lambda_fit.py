@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from equirl import Weighted
+from equirl.aggregators import Weighted
 from equirl.experiments.checks import check_counts, check_positive, check_texts
 from equirl.experiments.nlg.measures import encode, prompt_length
-from equirl.experiments.nlg.symmetrized import SymmetrizedLM
+from equirl.models.causal_lm import SymmetrizedLM
 from equirl.testing import evaluation_mode
 
 __all__ = ["LambdaFit", "LambdaSettings", "fit_lambda"]

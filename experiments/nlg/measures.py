@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from equirl.experiments.checks import check_texts, whole_number
-from equirl.experiments.nlg.token_actions import TokenAction
+from equirl.arguments import whole_number
+from equirl.experiments.checks import check_texts
 from equirl.experiments.seeded import seeded
+from equirl.models.token_actions import TokenAction
 from equirl.testing import evaluation_mode
 
 __all__ = ["Unfairness", "encode", "generate_texts", "perplexity", "prompt_length", "unfairness"]
@@ -64,8 +65,8 @@ def _unfairness(model: Any, action: TokenAction, batch: dict[str, Tensor]) -> Un
     gaps.append(torch.zeros(len(here), device=here.device))
     divergences.append(gaps[0])
     for element in range(1, action.words.group.order):
-        moved = {**batch, "input_ids": action.tokens.apply(element, batch["input_ids"])}
-        there = action.on_scores.apply(action.words.group.inverse(element), _next_probabilities(model, moved))  # type: ignore[arg-type]
+        moved = {**batch, "input_ids": action.tokens.transform(element, batch["input_ids"])}
+        there = action.on_scores.transform(action.words.group.inverse(element), _next_probabilities(model, moved))  # type: ignore[arg-type]
         assert isinstance(there, Tensor)
         gaps.append(0.5 * (here - there).abs().sum(dim=1))
         ratio = here.clamp_min(1e-30).log() - there.clamp_min(1e-30).log()
@@ -91,7 +92,7 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], prompts: Sequen
     """
     check_texts("texts", texts)
     if isinstance(prompts, int):
-        whole_number("the number of tokens of a prompt", prompts)
+        whole_number(prompts, "the number of tokens of a prompt", 1)
     else:
         check_texts("prompts", prompts)
         if len(prompts) != len(texts):
@@ -115,7 +116,7 @@ def _perplexity(model: Any, tokenizer: Any, texts: Sequence[str], prompts: Seque
             known = [prompt_length(tokenizer, prompt, row) for prompt, row in pairs]
         lengths = [length or 1 for length in known]
         extra = {}
-        if hasattr(getattr(model, "aggregator", None), "of_views"):
+        if getattr(model, "looks_ahead", False):
             beginnings = [ids[row][mask[row] == 1][:length].tolist() for row, length in enumerate(lengths)]
             starts = tokenizer.pad({"input_ids": beginnings}, padding_side="left", return_tensors="pt").to(device)
             extra["view_weights"] = model.view_weights(starts["input_ids"], starts["attention_mask"])
@@ -151,8 +152,8 @@ def generate_texts(
         ValueError: No prompts, no samples, or no tokens to add.
         TypeError: One prompt in place of a list.
     """
-    whole_number("samples", samples)
-    whole_number("max_new_tokens", max_new_tokens)
+    whole_number(samples, "samples", 1)
+    whole_number(max_new_tokens, "max_new_tokens", 1)
     batch = encode(tokenizer, prompts, next(model.parameters()).device)
     settings = {"do_sample": True, "top_k": 40, **settings}
     with evaluation_mode(model), seeded(seed):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from equirl.experiments.checks import check_text
-from equirl.names import unknown_name_message
+from equirl.names import ORBIT_METHODS, unknown_name_message
 
-__all__ = ["ALL_METHODS", "METHODS", "split_method"]
+__all__ = ["ALL_METHODS", "split_method"]
 
-METHODS = ("equitune", "lambda_equitune", "equizero")
-"""Methods that symmetrize."""
-
-ALL_METHODS = ("plain", *METHODS)
+ALL_METHODS = ("plain", *ORBIT_METHODS)
 """All methods, the plain model among them."""
 
 _RELAXED = "relaxed_"
@@ -25,6 +22,6 @@ def split_method(method: str) -> tuple[str, bool]:
     check_text("a method", method)
     base = method.removeprefix(_RELAXED)
     if base not in ALL_METHODS or method == _RELAXED + "plain":
-        known = [*ALL_METHODS, *(_RELAXED + name for name in METHODS)]
+        known = [*ALL_METHODS, *(_RELAXED + name for name in ORBIT_METHODS)]
         raise ValueError(unknown_name_message("method", method, known))
     return base, base != method

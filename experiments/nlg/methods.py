@@ -11,9 +11,9 @@ from equirl.experiments.nlg.measures import generate_texts
 from equirl.experiments.nlg.method_names import ALL_METHODS, split_method
 from equirl.experiments.nlg.prompts import Prompt
 from equirl.experiments.nlg.scores import Score
-from equirl.experiments.nlg.symmetrized import SymmetrizedLM, make_lm_aggregator
-from equirl.experiments.nlg.token_actions import TokenAction
 from equirl.experiments.seeded import seeded
+from equirl.models.causal_lm import SymmetrizedLM, make_lm_aggregator
+from equirl.models.token_actions import TokenAction
 
 __all__ = ["ALL_METHODS", "make_method", "split_method"]
 

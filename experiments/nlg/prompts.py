@@ -6,7 +6,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from equirl.experiments.nlg.word_groups import DATA, WordGroup
+from equirl.experiments.nlg.data_files import DATA
+from equirl.models.word_groups import WordGroup
 
 __all__ = ["Prompt", "make_prompts"]
 

@@ -9,8 +9,8 @@ from equirl.experiments.nlg.method_names import split_method
 from equirl.experiments.nlg.prompts import make_prompts
 from equirl.experiments.nlg.regard import load_regard
 from equirl.experiments.nlg.scores import make_score, own_score, sentiment
-from equirl.experiments.nlg.word_groups import load_word_group
 from equirl.experiments.outputs import check_output_file, check_output_folder
+from equirl.models.word_groups import load_word_group
 
 __all__ = ["check_ready"]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from equirl.agents.files import written_whole
 from equirl.experiments.checks import check_texts
 from equirl.experiments.extras import NLG, needed
-from equirl.experiments.nlg.word_groups import DATA
+from equirl.experiments.nlg.data_files import DATA
 from equirl.experiments.sentence_encoder import SentenceEncoder
+from equirl.files import written_whole
 
 __all__ = ["LABELS", "OWN_SENTENCES", "RegardClassifier", "load_regard", "read_labelled", "train_regard"]
 

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
-from equirl.agents.files import written_whole
 from equirl.experiments.nlg.regard import LABELS
 from equirl.experiments.study_files import read_study
+from equirl.files import written_whole
 
 __all__ = ["report_compare", "summarise_audit"]
 

@@ -14,8 +14,8 @@ from equirl.experiments.nlg.method_names import split_method
 from equirl.experiments.nlg.methods import make_method
 from equirl.experiments.nlg.prompts import Prompt, make_prompts
 from equirl.experiments.nlg.scores import make_score
-from equirl.experiments.nlg.token_actions import TokenAction, token_action
-from equirl.experiments.nlg.word_groups import WordGroup, load_word_group
+from equirl.models.token_actions import TokenAction, token_action
+from equirl.models.word_groups import WordGroup, load_word_group
 
 __all__ = ["Workbench"]
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equirl.experiments.checks import whole_number
+from equirl.arguments import whole_number
 from equirl.experiments.scan.splits import Example
-from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, BEGIN, COMMAND_VOCABULARY, END, PAD
+from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABULARY
+from equirl.models.special_tokens import BEGIN, END, PAD
 
 __all__ = ["Batch", "Examples"]
 
@@ -69,14 +70,14 @@ class Examples:
 
     def in_order(self, size: int) -> Iterator[tuple[Tensor, Batch]]:
         """Yield all examples once, the longest answers first, with the rows they stand in."""
-        whole_number("size", size)
+        whole_number(size, "size", 1)
         order = self._lengths.argsort(descending=True, stable=True)
         for rows in torch.split(order, size):
             yield rows, self.batch(rows)
 
     def at_random(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
         """Yield all examples once in batches drawn anew, of like length, so that little of a batch is padding."""
-        whole_number("size", size)
+        whole_number(size, "size", 1)
         order = torch.randperm(len(self), generator=generator)
         batches: list[Tensor] = []
         for pool in torch.split(order, size * _BATCHES_SORTED_TOGETHER):

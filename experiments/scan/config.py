@@ -10,14 +10,14 @@ from equirl.experiments.devices import check_device
 from equirl.experiments.outputs import check_output_folder
 from equirl.experiments.runs import check_cluster
 from equirl.experiments.scan.models import CELLS, HEADS
-from equirl.experiments.scan.proxy_losses import SEQUENCE_PROXY_LOSSES
 from equirl.experiments.scan.splits import SPLITS
 from equirl.experiments.scan.symmetries import make_symmetry
-from equirl.experiments.scan.symmetrized import METHODS
+from equirl.models.sequence_aggregators import SEQUENCE_PROXY_LOSSES
+from equirl.names import ORBIT_METHODS
 
 __all__ = ["LOSSES", "STUDY_METHODS", "ScanConfig", "Variant", "check_config", "variants_of"]
 
-STUDY_METHODS = ("plain", *METHODS, "g_lstm")
+STUDY_METHODS = ("plain", *ORBIT_METHODS, "g_lstm")
 
 LOSSES = ("views", "aggregate")
 
@@ -116,7 +116,7 @@ def variants_of(config: ScanConfig, split: str) -> list[Variant]:
     found: list[Variant] = []
     for symmetry in config.symmetry or (_SYMMETRY_OF.get(split, "directions"),):
         for method in config.method:
-            if method not in METHODS:
+            if method not in ORBIT_METHODS:
                 found.append(Variant(method, "-" if method == "plain" else symmetry))
                 continue
             published = "views" if method == "equizero" else "aggregate"

@@ -18,8 +18,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from equirl import FiniteGroup
 from equirl.experiments.scan.models import Encoded, EncoderDecoder
-from equirl.experiments.scan.symmetries import SequenceSymmetry
-from equirl.experiments.scan.vocabulary import PAD
+from equirl.models.sequences import SequenceSymmetry
+from equirl.models.special_tokens import PAD
 
 __all__ = ["GLSTM"]
 

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from equirl.experiments.checks import whole_number
-from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, BEGIN, COMMAND_VOCABULARY, END, PAD
+from equirl.arguments import whole_number
+from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABULARY
+from equirl.models.sequences import SequenceModel, mask_after_end
+from equirl.models.special_tokens import PAD
 from equirl.names import unknown_name_message
 from equirl.representations import Tree
 
-__all__ = ["CELLS", "HEADS", "Encoded", "Seq2Seq", "SequenceModel", "Transformer", "make_model", "mask_after_end"]
+__all__ = ["CELLS", "HEADS", "Encoded", "Seq2Seq", "Transformer", "make_model"]
 
 
 CELLS = ("lstm", "gru", "rnn", "transformer", "g_lstm")
@@ -29,7 +31,6 @@ HEADS = 4
 
 _RECURRENT: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 _PLACES = 64
-_LONGEST_ANSWER = 50  # 48 actions are the most that a command stands for
 
 
 @dataclass(frozen=True)
@@ -45,73 +46,6 @@ class Encoded:
     memory: Tensor
     padding: Tensor
     state: Any
-
-
-class SequenceModel(nn.Module):
-    """Base of all models from commands to actions: what follows given actions, and what it would answer itself."""
-
-    @abstractmethod
-    def forward(self, sequences: Tree) -> Tensor:
-        """Return the probabilities of the next action at each place, teacher-forced, ``[N, T, V]``.
-
-        Args:
-            sequences: ``"command"``, integers ``[N, S]``, and ``"prefix"``, integers ``[N, T]``: ``BEGIN`` and the
-                actions so far. Where the prefix is over, the probability of ``PAD`` is 1.
-        """
-
-    @abstractmethod
-    def start(self, commands: Tensor, length: int) -> Any:
-        """Return what ``advance`` needs to answer commands ``[N, S]`` in at most ``length`` actions."""
-
-    @abstractmethod
-    def advance(self, state: Any, token: Tensor) -> tuple[Tensor, Any]:
-        """Return the probabilities ``[N, 1, V]`` of what follows the last token, ``[N, 1]``, and the new state."""
-
-    def allowed(self, commands: Tensor) -> Tensor | None:
-        """Return which actions may be in an answer, ``[N, V]``; ``None``: all. ``PAD`` and ``BEGIN`` never are."""
-        return None
-
-    def free_run(self, commands: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """Return the most probable actions one after another, and the probabilities at each place.
-
-        Args:
-            commands: Integers ``[N, S]``.
-            length: The longest answer.
-
-        Returns:
-            Integers ``[N, T]`` with ``PAD`` after ``END``, and probabilities ``[N, T, V]``; ``T`` is at most
-            ``length``.
-
-        Raises:
-            ValueError: A length below 1, or no commands.
-        """
-        whole_number("length", length)
-        if not len(commands):
-            raise ValueError("there are no commands to answer; got an empty batch")
-        state = self.start(commands, length)
-        allowed = self.allowed(commands)
-        token = commands.new_full((len(commands), 1), BEGIN)
-        over = torch.zeros_like(token, dtype=torch.bool)
-        never = torch.tensor([PAD, BEGIN], device=commands.device)
-        tokens, places = [], []
-        for _ in range(length):
-            probabilities, state = self.advance(state, token)
-            probabilities = mask_after_end(probabilities, over)
-            likely = probabilities.index_fill(2, never, -1)
-            if allowed is not None:
-                likely = likely.masked_fill(~allowed.unsqueeze(1), -1)
-            token = likely.argmax(dim=-1).masked_fill(over, PAD)
-            tokens.append(token)
-            places.append(probabilities)
-            over = over | (token == END)
-            if bool(over.all()):
-                break
-        return torch.cat(tokens, dim=1), torch.cat(places, dim=1)
-
-    @torch.no_grad()
-    def greedy(self, commands: Tensor, length: int = _LONGEST_ANSWER) -> Tensor:
-        """Return the most probable actions one after another, integers ``[N, T]``."""
-        return self.free_run(commands, length)[0]
 
 
 class EncoderDecoder(SequenceModel):
@@ -142,16 +76,9 @@ class EncoderDecoder(SequenceModel):
 
 
 def _check_size(hidden: int, dropout: float) -> None:
-    whole_number("hidden", hidden)
+    whole_number(hidden, "hidden", 1)
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be a share from 0 to below 1; got {dropout}")
-
-
-def mask_after_end(probabilities: Tensor, over: Tensor) -> Tensor:
-    """Return probabilities ``[N, T, V]`` with 1 for ``PAD`` at the places ``[N, T]`` where the sequence is over."""
-    certain = torch.zeros(probabilities.shape[-1], device=probabilities.device)
-    certain[PAD] = 1
-    return torch.where(over.unsqueeze(-1), certain, probabilities)
 
 
 class Seq2Seq(EncoderDecoder):
@@ -228,8 +155,8 @@ class Transformer(EncoderDecoder):
     def __init__(self, hidden: int = 64, layers: int = 2, heads: int = HEADS, dropout: float = 0.1) -> None:
         super().__init__()
         _check_size(hidden, dropout)
-        whole_number("layers", layers)
-        if hidden % whole_number("heads", heads):
+        whole_number(layers, "layers", 1)
+        if hidden % whole_number(heads, "heads", 1):
             raise ValueError(f"hidden must be a multiple of the {heads} heads; got {hidden}")
         self.words = nn.Embedding(len(COMMAND_VOCABULARY), hidden, padding_idx=PAD)
         self.actions = nn.Embedding(len(ACTION_VOCABULARY), hidden, padding_idx=PAD)
@@ -274,5 +201,5 @@ def make_model(cell: str, hidden: int = 64, dropout: float = 0.1) -> EncoderDeco
     known = (*_RECURRENT, "transformer")
     if cell not in known:
         raise ValueError(unknown_name_message("cell", cell, known))
-    hidden = whole_number("hidden", hidden)
+    hidden = whole_number(hidden, "hidden", 1)
     return Transformer(hidden, dropout=dropout) if cell == "transformer" else Seq2Seq(cell, hidden, dropout)

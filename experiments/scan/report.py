@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from equirl.agents.files import written_whole
 from equirl.experiments.study_files import read_study
+from equirl.files import written_whole
 
 __all__ = ["PUBLISHED", "report_scan"]
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from equirl.agents.files import written_whole
 from equirl.experiments.scan.grammar import all_commands, interpret
+from equirl.files import written_whole
 from equirl.names import unknown_name_message
 
 __all__ = ["SPLITS", "Example", "Split", "differences", "file_names", "make_split", "read_split", "write_splits"]

@@ -19,15 +19,13 @@ from equirl.experiments.runs import Rows, run_file, run_missing
 from equirl.experiments.scan.batches import Examples
 from equirl.experiments.scan.config import ScanConfig, Variant, check_config, variants_of
 from equirl.experiments.scan.g_lstm import GLSTM
-from equirl.experiments.scan.models import EncoderDecoder, SequenceModel, make_model
+from equirl.experiments.scan.models import EncoderDecoder, make_model
 from equirl.experiments.scan.splits import Example, Split, differences, file_names, make_split, read_split
 from equirl.experiments.scan.symmetries import make_symmetry
-from equirl.experiments.scan.symmetrized import (
-    SymmetrizedSequenceModel,
-    ViewByView,
-    make_sequence_aggregator,
-)
 from equirl.experiments.scan.training import Fit, FitConfig, accuracy, fit, hold_out, load_checkpoint, save_checkpoint
+from equirl.experiments.scan.vocabulary import COMMAND_VOCABULARY
+from equirl.models.sequence_aggregators import make_sequence_aggregator
+from equirl.models.sequences import SequenceModel, SymmetrizedSequenceModel, ViewByView
 
 __all__ = ["COLUMNS", "fit_configs", "run_scan"]
 
@@ -239,7 +237,7 @@ def _symmetrized(
     """Return the symmetrized model, with its λ fitted where it has one, and the seconds that took."""
     config, _, _, seed, variant = job
     torch.manual_seed(seed)
-    aggregator = make_sequence_aggregator(variant.method, variant.proxy_loss or "entropy")
+    aggregator = make_sequence_aggregator(variant.method, len(COMMAND_VOCABULARY), variant.proxy_loss or "entropy")
     model = SymmetrizedSequenceModel(backbone, make_symmetry(variant.symmetry), aggregator).to(config.device)
     if variant.method != "lambda_equitune":
         return model, 0.0
@@ -252,7 +250,9 @@ def _symmetrized(
 
 def _mean_of_views(model: SymmetrizedSequenceModel) -> SymmetrizedSequenceModel:
     """Return what tells how all views do; what equizero picks is good from the start."""
-    return SymmetrizedSequenceModel(model.model, model.symmetry, make_sequence_aggregator("equitune"))
+    return SymmetrizedSequenceModel(
+        model.model, model.symmetry, make_sequence_aggregator("equitune", len(COMMAND_VOCABULARY))
+    )
 
 
 def _title(job: _Job) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from equirl import FiniteGroup, TokenRepresentation, cyclic_group, direct_product, symmetric_group
+from equirl import FiniteGroup, TokenRepresentation, cyclic_group, symmetric_group
 from equirl.experiments.checks import check_text
 from equirl.experiments.scan.grammar import TURNS, VERBS
 from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABULARY, Vocabulary
+from equirl.groups import direct_product
+from equirl.models.sequences import SequenceSymmetry
 from equirl.names import unknown_name_message
 
-__all__ = ["NAMED_SYMMETRIES", "SequenceSymmetry", "make_symmetry"]
+__all__ = ["NAMED_SYMMETRIES", "make_symmetry"]
 
 NAMED_SYMMETRIES = {
     "jump-run": "cyclic:jump,run",
@@ -28,40 +29,6 @@ NAMED_SYMMETRIES = {
 
 _KINDS = ("cyclic", "symmetric")
 _ACTION_OF = VERBS | TURNS
-
-
-@dataclass(frozen=True, eq=False)
-class SequenceSymmetry:
-    """How a group moves the words of a command and the actions it stands for: ``meaning(gx) = g meaning(x)``.
-
-    Attributes:
-        name: What it was asked for by.
-        command: On numbers of words.
-        actions: On numbers of actions.
-    """
-
-    name: str
-    command: TokenRepresentation
-    actions: TokenRepresentation
-
-    @property
-    def group(self) -> FiniteGroup:
-        """The group."""
-        return self.command.group
-
-    def fixed_actions(self, commands: Tensor) -> Tensor:
-        """Return which actions are left alone by all elements that leave a command alone, ``[N, V]``.
-
-        What a command stands for is made of these: ``hx = x`` gives ``h meaning(x) = meaning(x)``. An equivariant model
-        finds ``v`` and ``hv`` equally probable then, and choosing one of them would break the symmetry.
-
-        Args:
-            commands: Integers ``[N, S]``.
-        """
-        leaves_alone = (self.command.orbit(commands) == commands.unsqueeze(1)).all(dim=2)
-        table = self.actions.table
-        moves = table != torch.arange(table.shape[1], device=table.device)
-        return ~(leaves_alone.unsqueeze(2) & moves).any(dim=1)
 
 
 def make_symmetry(name: str) -> SequenceSymmetry:

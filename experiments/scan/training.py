@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from equirl.agents.files import written_whole
 from equirl.experiments.checks import check_counts, check_shares
 from equirl.experiments.scan.batches import Batch, Examples
-from equirl.experiments.scan.models import SequenceModel
 from equirl.experiments.scan.splits import Example
-from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABULARY, PAD
-from equirl.experiments.weights import DAMAGED
+from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABULARY
+from equirl.files import DAMAGED, written_whole
+from equirl.models.sequences import SequenceModel
+from equirl.models.special_tokens import PAD
 from equirl.testing import evaluation_mode
 
 __all__ = ["Fit", "FitConfig", "accuracy", "fit", "hold_out", "load_checkpoint", "loss_of", "save_checkpoint"]

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from equirl.experiments.checks import check_texts
 from equirl.experiments.scan.grammar import ACTIONS, WORDS
+from equirl.models.special_tokens import END, PAD
 from equirl.names import unknown_name_message
 
-__all__ = ["ACTION_VOCABULARY", "BEGIN", "COMMAND_VOCABULARY", "END", "PAD", "Vocabulary"]
+__all__ = ["ACTION_VOCABULARY", "COMMAND_VOCABULARY", "Vocabulary"]
 
-PAD, END, BEGIN = 0, 1, 2
 _SPECIAL = ("<pad>", "<end>", "<begin>")
 
 

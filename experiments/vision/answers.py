@@ -9,14 +9,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from equirl import Orbit
 from equirl.experiments.vision.jobs import Job
 from equirl.experiments.vision.models import fitted_model, trained_network
 from equirl.experiments.vision.orbit_features import PIECE, Source, read_images
-from equirl.experiments.vision.rotations import InterpolatedRotations, image_action, make_view, rotate, view_names
-from equirl.experiments.vision.symmetrized import SymmetrizedClassifier
 from equirl.experiments.vision.training import take_views
 from equirl.experiments.vision.workbench import Workbench
+from equirl.models.images import SymmetrizedClassifier
+from equirl.orbit import Orbit
+from equirl.rotations import InterpolatedRotations, image_action, make_view, rotate, view_names
 
 __all__ = ["answers", "orbits"]
 
@@ -101,7 +101,7 @@ def _of_trained(job: Job) -> Iterator[tuple[str, Tensor]]:
     for view in view_names(variant.group) if each else ("0",):
         yield view, _from_images(bench, model, partial(_viewed, view))
     turns = bench.turns(variant.group)
-    yield "uniform", _from_images(bench, model, lambda some, rows: cast(Tensor, action.apply(turns[rows], some)))
+    yield "uniform", _from_images(bench, model, lambda some, rows: cast(Tensor, action.transform(turns[rows], some)))
     if bench.config.any_angle:
         degrees = torch.from_numpy(bench.any_degrees())
         yield "any", _from_images(bench, model, lambda some, rows: rotate(some, degrees[rows]))

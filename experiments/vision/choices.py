@@ -8,15 +8,15 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from equirl import Select
+from equirl.aggregators import Select
 from equirl.experiments.runs import Rows
 from equirl.experiments.vision.answers import orbits
 from equirl.experiments.vision.config import Variant
 from equirl.experiments.vision.jobs import Job
 from equirl.experiments.vision.models import fitted_model
 from equirl.experiments.vision.orbit_features import read_images
-from equirl.experiments.vision.rotations import InterpolatedRotations, image_action, view_names
 from equirl.experiments.vision.workbench import Workbench
+from equirl.rotations import InterpolatedRotations, image_action, view_names
 
 __all__ = [
     "ERROR_COLUMNS",

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from equirl.experiments.checks import whole_number
+from equirl.arguments import whole_number
 from equirl.experiments.extras import VISION, needed
 from equirl.experiments.seeded import seeded
 from equirl.experiments.vision import efficientnet
 from equirl.experiments.vision.labelled_images import check_labels
+from equirl.models.image_classifier import Classifier
 from equirl.names import unknown_name_message
-from equirl.testing import evaluation_mode
 
-__all__ = ["MODELS", "Classifier", "LinearHead", "SmallCNN", "inverted", "load_backbone", "preprocess"]
+__all__ = ["MODELS", "LinearHead", "SmallCNN", "inverted", "load_backbone", "preprocess", "trunk_digest"]
 
 MODELS = ("small-cnn", "efficientnet-lite0", "timm:NAME", "torchvision:NAME")
 
@@ -27,76 +27,17 @@ _HALF = [0.5] * 3
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
-class Classifier(nn.Module):
-    """A network ``images -> maps -> logits``.
-
-    Args:
-        features: ``[N, 3, S, S] -> [N, C, h, h]``; images have values from 0 to 1.
-        head: ``[N, C, h, h] -> [N, F]``: what is pooled of the maps, by a mean over places: blind to turns.
-        classifier: ``[N, F] -> [N, K]``.
-        size: Rows and columns of an image.
-        mean: Of each channel, subtracted from the images first.
-        std: Of each channel, divided by then.
-
-    Raises:
-        ValueError: Not a mean and a deviation for each channel, a deviation of 0, or a size below 1.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        features: nn.Module,
-        head: nn.Module,
-        classifier: nn.Module,
-        size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-    ) -> None:
-        super().__init__()
-        whole_number("size", size)
-        if len(mean) != len(std) or not np.isfinite([*mean, *std]).all() or 0 in std:
-            raise ValueError(f"each channel needs a mean and a deviation other than 0; got {list(mean)}, {list(std)}")
-        self.feature_maps = features
-        self.head = head
-        self.classifier = classifier
-        self.size = size
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
-
-    def maps(self, images: Tensor) -> Tensor:
-        """Return feature maps, ``[N, C, h, h]``."""
-        return cast(Tensor, self.feature_maps((images - self.mean) / self.std))
-
-    def pooled(self, maps: Tensor) -> Tensor:
-        """Return what the classifier reads, ``[N, F]``."""
-        return cast(Tensor, self.head(maps).flatten(1))
-
-    def logits_of_maps(self, maps: Tensor) -> Tensor:
-        """Return logits of feature maps, ``[N, K]``."""
-        return cast(Tensor, self.classifier(self.pooled(maps)))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits of images, ``[N, K]``."""
-        return self.logits_of_maps(self.maps(images))
-
-    @torch.no_grad()
-    def pooled_length(self) -> int:
-        """Return ``F``, the length of the pooled features."""
-        blank = torch.zeros(1, 3, self.size, self.size, device=self.mean.device)
-        with evaluation_mode(self):
-            return self.pooled(self.maps(blank)).shape[1]
-
-    def trunk_digest(self) -> str:
-        """Return a digest of all layers and weights but the last layer's, and of the preprocessing."""
-        total = hashlib.sha256(f"{self.size} {self.mean.flatten().tolist()} {self.std.flatten().tolist()}".encode())
-        for part in (self.feature_maps, self.head):
-            total.update(re.sub(r" at 0x\w+", "", repr(part)).encode())  # layers without weights, too
-            for name, value in part.state_dict().items():
-                total.update(name.encode())
-                total.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return total.hexdigest()[:16]
+def trunk_digest(classifier: Classifier) -> str:
+    """Return a digest of all layers and weights but the last layer's, and of the preprocessing."""
+    total = hashlib.sha256(
+        f"{classifier.size} {classifier.mean.flatten().tolist()} {classifier.std.flatten().tolist()}".encode()
+    )
+    for part in (classifier.feature_maps, classifier.head):
+        total.update(re.sub(r" at 0x\w+", "", repr(part)).encode())  # layers without weights, too
+        for name, value in part.state_dict().items():
+            total.update(name.encode())
+            total.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()[:16]
 
 
 class LinearHead(nn.Linear):
@@ -159,7 +100,7 @@ def load_backbone(name: str, classes: int, seed: int = 0) -> Classifier:
         ValueError: An unknown name, or no classes.
         ModuleNotFoundError: A package is not installed; the message says what to type.
     """
-    whole_number("classes", classes)
+    whole_number(classes, "classes", 1)
     with seeded(seed):
         return _backbone(name, classes)
 
@@ -234,7 +175,7 @@ def preprocess(pixels: np.ndarray, size: int) -> Tensor:
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise ValueError(f"an image is bytes [H, W, 3]; got {pixels.dtype} {list(pixels.shape)}")
-    whole_number("size", size)
+    whole_number(size, "size", 1)
     image_module = needed("PIL.Image", "pillow")
     height, width = pixels.shape[:2]
     scale = size / min(height, width)

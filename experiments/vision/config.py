@@ -11,10 +11,11 @@ from equirl.experiments.checks import check_counts, check_names, check_positive
 from equirl.experiments.devices import check_device
 from equirl.experiments.outputs import check_output_file, check_output_folder
 from equirl.experiments.own_functions import own_function
-from equirl.experiments.vision.lambda_networks import LAMBDA_NETWORKS
-from equirl.experiments.vision.rotations import IMAGE_GROUPS
-from equirl.experiments.vision.symmetrized import LEVELS, METHODS, PROXY_LOSSES, READS, parts_of
 from equirl.experiments.vision.zero_shot import TEMPLATES
+from equirl.models.image_lambda import LAMBDA_NETWORKS
+from equirl.models.images import LEVELS, PROXY_LOSSES, READS, parts_of
+from equirl.names import ORBIT_METHODS
+from equirl.rotations import IMAGE_GROUPS
 
 __all__ = [
     "DataConfig",
@@ -76,7 +77,7 @@ class VisionConfig:
     """Torch threads of each run."""
 
     def __post_init__(self) -> None:
-        check_names("method", self.method, ("plain", *METHODS), may_repeat=True)
+        check_names("method", self.method, ("plain", *ORBIT_METHODS), may_repeat=True)
         check_names("group of images", self.group, IMAGE_GROUPS, may_repeat=True, plural="groups of images")
         check_names("level", self.level, LEVELS, may_repeat=True)
         check_names("proxy loss", self.proxy_loss, may_repeat=True, plural="proxy losses")
@@ -192,7 +193,7 @@ class SpeedConfig:
     """Torch threads."""
 
     def __post_init__(self) -> None:
-        check_names("method", self.method, METHODS, may_repeat=True)
+        check_names("method", self.method, ORBIT_METHODS, may_repeat=True)
         check_names("group of images", self.group, IMAGE_GROUPS, may_repeat=True, plural="groups of images")
         check_names("level", self.level, LEVELS, may_repeat=True)
         check_counts(self, "rounds", "batch", "threads")
@@ -203,7 +204,7 @@ class Variant:
     """One way to make a classifier symmetric, and what of it is trained.
 
     Attributes:
-        method: ``"plain"`` or one of ``METHODS``.
+        method: ``"plain"`` or one of ``ORBIT_METHODS``.
         group: Under which the images move.
         level: ``"output"`` or ``"maps"``; ``"-"`` for the plain one.
         kind: Proxy loss or λ-network; ``"-"`` for the others.

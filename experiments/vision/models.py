@@ -10,18 +10,17 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from equirl import Aggregator
-from equirl.agents.files import written_whole
+from equirl.aggregators import Aggregator
 from equirl.experiments.runs import run_file
 from equirl.experiments.seeded import seeded
 from equirl.experiments.vision.board import board
 from equirl.experiments.vision.config import FinetuneConfig, Variant, proxy_loss_of
 from equirl.experiments.vision.jobs import Job
 from equirl.experiments.vision.orbit_features import read_images
-from equirl.experiments.vision.rotations import image_action
-from equirl.experiments.vision.symmetrized import SymmetrizedClassifier, make_image_aggregator
 from equirl.experiments.vision.training import fit_lambda, train_images
-from equirl.experiments.weights import load_weights
+from equirl.files import load_weights, written_whole
+from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
+from equirl.rotations import image_action
 
 __all__ = ["fitted_model", "trained_network"]
 
@@ -77,7 +76,8 @@ def trained_network(job: Job) -> nn.Module:
     action = image_action(variant.group, (3, network.size, network.size))
 
     def turned(some: Tensor, generator: torch.Generator) -> Tensor:
-        return cast(Tensor, action.apply(torch.randint(action.group.order, (len(some),), generator=generator), some))
+        elements = torch.randint(action.group.order, (len(some),), generator=generator)
+        return cast(Tensor, action.transform(elements, some))
 
     state = path.with_suffix(".part")
     with board(config.out / "tb" / f"{variant.name}-{seed}") as note:

@@ -14,11 +14,12 @@ from joblib import Parallel, delayed
 from torch import Tensor
 from tqdm import tqdm
 
-from equirl.agents.files import written_whole
-from equirl.experiments.vision.classifiers import Classifier, preprocess
+from equirl.experiments.vision.classifiers import preprocess, trunk_digest
 from equirl.experiments.vision.labelled_images import ImageSet
-from equirl.experiments.vision.lambda_networks import shrink
-from equirl.experiments.vision.rotations import make_view, rotate
+from equirl.files import written_whole
+from equirl.models.image_classifier import Classifier
+from equirl.models.image_lambda import shrink
+from equirl.rotations import make_view, rotate
 from equirl.testing import evaluation_mode
 
 __all__ = ["PARTS", "PIECE", "Source", "ViewFeatures", "compute_missing", "read_images"]
@@ -136,7 +137,7 @@ class ViewFeatures:
         """A digest of all that changes the features of a view."""
         about = f"{self.part} {self.classifier.size} {self.source.key}"
         if self.part != "inputs":
-            about += f" {self.digest or self.classifier.trunk_digest()}"
+            about += f" {self.digest or trunk_digest(self.classifier)}"
         return hashlib.sha256(about.encode()).hexdigest()[:16]
 
     def _file(self, piece: int, view: str) -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from equirl.agents.files import written_whole
 from equirl.experiments.vision.labelled_images import CorruptImageError, ImageSet
+from equirl.files import written_whole
 
 __all__ = ["readable"]
 

@@ -12,10 +12,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from equirl.agents.files import written_whole
 from equirl.experiments.study_files import read_study
-from equirl.experiments.vision.rotations import IMAGE_GROUPS, view_names
+from equirl.files import written_whole
 from equirl.names import unknown_name_message
+from equirl.rotations import IMAGE_GROUPS, view_names
 
 __all__ = ["report_study"]
 

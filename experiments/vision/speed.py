@@ -15,7 +15,7 @@ from equirl.experiments.bench.timing import Settings, in_turns
 from equirl.experiments.devices import check_device
 from equirl.experiments.vision.classifiers import load_backbone
 from equirl.experiments.vision.config import SpeedConfig
-from equirl.experiments.vision.symmetrized import SymmetrizedClassifier, make_image_aggregator
+from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 
 __all__ = ["SPEED_COLUMNS", "speed_rows"]
 

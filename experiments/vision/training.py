@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from equirl.agents.files import written_whole
-from equirl.experiments.checks import whole_number
+from equirl.arguments import whole_number
 from equirl.experiments.extras import VISION, needed
 from equirl.experiments.vision.labelled_images import check_labels
 from equirl.experiments.vision.processes import is_main_process
-from equirl.experiments.vision.symmetrized import SymmetrizedClassifier
-from equirl.experiments.weights import read_saved
+from equirl.files import read_saved, written_whole
+from equirl.models.images import SymmetrizedClassifier
 
 __all__ = ["fit_lambda", "take_views", "train_images"]
 
@@ -68,7 +67,7 @@ def fit_lambda(
         TypeError: A model without λ.
     """
     for name, number in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
-        whole_number(name, number)
+        whole_number(number, name, 1)
     _check_rate(learning_rate)
     if not list(model.aggregator.parameters()):
         raise TypeError(f"λ is fitted of a model with λ-equitune; this one has {type(model.aggregator).__name__}")
@@ -159,7 +158,7 @@ def train_images(
         ValueError: No labels, negative ones, or a setting that means nothing.
     """
     for name, number in (("steps", steps), ("batch_size", batch_size), ("accumulate", accumulate)):
-        whole_number(name, number)
+        whole_number(number, name, 1)
     _check_rate(learning_rate)
     if not len(labels):
         raise ValueError("a network is trained on at least one labelled image; there are none")

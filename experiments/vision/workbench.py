@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equirl.agents.files import written_whole
 from equirl.experiments.model_cache import cache_folder
 from equirl.experiments.vision.board import board
-from equirl.experiments.vision.classifiers import Classifier, LinearHead, inverted, load_backbone
+from equirl.experiments.vision.classifiers import LinearHead, inverted, load_backbone, trunk_digest
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig, variants_of
 from equirl.experiments.vision.image_sets import load_images
 from equirl.experiments.vision.labelled_images import ImageSet
 from equirl.experiments.vision.orbit_features import Source, ViewFeatures, compute_missing, read_images
 from equirl.experiments.vision.processes import main_process_first, n_processes
 from equirl.experiments.vision.readable import readable
-from equirl.experiments.vision.rotations import InterpolatedRotations, image_action, view_names
 from equirl.experiments.vision.training import train_images
 from equirl.experiments.vision.zero_shot import Bridge, load_zero_shot, read_class_names
-from equirl.experiments.weights import load_weights
+from equirl.files import load_weights, written_whole
+from equirl.models.image_classifier import Classifier
+from equirl.rotations import InterpolatedRotations, image_action, view_names
 
 __all__ = ["Workbench"]
 
@@ -68,7 +68,7 @@ class Workbench:
         n_test = min(config.test_images or len(test), len(test))
         self.test = test.subset(np.random.default_rng(0).permutation(len(test))[:n_test])
         self.classifier = self._made()
-        self._digest = self.classifier.trunk_digest()
+        self._digest = trunk_digest(self.classifier)
 
     def _read(self, part: str) -> ImageSet:
         images, left_out = readable(load_images(self.config.data, part), self.config.on_corrupt, self._folder)

@@ -14,7 +14,7 @@ from equirl.experiments.checks import check_names
 from equirl.experiments.extras import VISION, needed
 from equirl.experiments.sentence_encoder import SentenceEncoder
 from equirl.experiments.vision import efficientnet
-from equirl.experiments.vision.classifiers import Classifier
+from equirl.models.image_classifier import Classifier
 from equirl.names import unknown_name_message
 
 __all__ = ["TEMPLATES", "ZERO_SHOT_MODELS", "Bridge", "Similarity", "load_zero_shot", "read_class_names"]

@@ -16,13 +16,13 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 
 from equirl.agents import Disagreement, EquivariantQNetwork, LambdaFit, replay_observations, symmetrize_agent
-from equirl.agents.files import written_whole
 from equirl.envs import region_cells
 from equirl.experiments.checks import check_counts, check_names, check_shares
 from equirl.experiments.exact_evaluation import GridWorldStates
 from equirl.experiments.hyperparameters import settings_for
 from equirl.experiments.outputs import check_output_folder, write_tables
 from equirl.experiments.runs import Rows, run_file, run_missing
+from equirl.files import written_whole
 from equirl.symmetry import build_symmetry, registered_symmetries
 
 __all__ = ["COLUMNS", "QUADRANT", "VARIANTS", "Variant", "ZeroShotConfig", "run_zero_shot"]

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rliable import library, metrics
 
-from equirl.agents.files import written_whole
 from equirl.experiments.study_files import read_study
+from equirl.files import written_whole
 
 __all__ = ["report_control", "report_grid"]
 

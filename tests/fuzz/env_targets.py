@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from equirl import build_symmetry, cyclic_group, envs, registered_symmetries
+from equirl import build_symmetry, cyclic_group, envs
 from equirl.agents.vector_env import GridWorldVecEnv
 from equirl.envs import (
     EgocentricView,
@@ -19,6 +19,7 @@ from equirl.envs import (
     SymmetricStarts,
     TransformedFrame,
 )
+from equirl.symmetry import registered_symmetries
 from fuzz.nonsense import Argument, Draw, count, flag, instance, name, one_of, real, settings, shape, vector
 from fuzz.oracle import Expect, Nonsense
 from fuzz.target import Target, target

@@ -11,29 +11,29 @@ import torch
 
 from equirl import agents
 from equirl.agents.audit import wilson_interval
-from equirl.experiments import checks, devices, own_functions
+from equirl.experiments import devices, own_functions
 from equirl.experiments.bench.command import BenchConfig
 from equirl.experiments.benchmark.minigrid import MinigridConfig
 from equirl.experiments.benchmark.study import StudyConfig, parse_agent
 from equirl.experiments.nlg.config import AuditConfig, CompareConfig, GenerateConfig, ModelConfig
 from equirl.experiments.nlg.method_names import split_method
-from equirl.experiments.nlg.word_groups import WordGroup, load_word_group, named_word_groups
 from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.scan.grammar import interpret
 from equirl.experiments.scan.models import CELLS, make_model
 from equirl.experiments.scan.splits import SPLITS, make_split
 from equirl.experiments.scan.symmetries import NAMED_SYMMETRIES, make_symmetry
-from equirl.experiments.scan.symmetrized import make_sequence_aggregator
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
 from equirl.experiments.vision.config import SpeedConfig as ImageSpeedConfig
 from equirl.experiments.vision.image_sets import load_images
 from equirl.experiments.vision.labelled_images import check_labels
-from equirl.experiments.vision.lambda_networks import LAMBDA_NETWORKS, make_lambda
-from equirl.experiments.vision.rotations import IMAGE_GROUPS, InterpolatedRotations, image_action, rotate
-from equirl.experiments.vision.symmetrized import METHODS as IMAGE_METHODS
-from equirl.experiments.vision.symmetrized import make_image_aggregator
 from equirl.experiments.zero_shot.control import ControlConfig
 from equirl.experiments.zero_shot.grid import ZeroShotConfig as GridZeroShotConfig
+from equirl.models.image_lambda import LAMBDA_NETWORKS, make_lambda
+from equirl.models.images import make_image_aggregator
+from equirl.models.sequence_aggregators import make_sequence_aggregator
+from equirl.models.word_groups import WordGroup, load_word_group, named_word_groups
+from equirl.names import ORBIT_METHODS as IMAGE_METHODS
+from equirl.rotations import IMAGE_GROUPS, InterpolatedRotations, image_action, rotate
 from fuzz.nonsense import Argument, batch, count, name, one_of, real, shape, vector
 from fuzz.oracle import Expect, Nonsense
 from fuzz.target import Target, target
@@ -283,12 +283,6 @@ def _names() -> list[Target]:
             {"kind": "score", "name": "math:sqrt"},
             {"name": name(["math:sqrt", "math:nothing", "os.path:join"], "score")},
             lambda found, _: None if callable(found) else "what was found cannot be called",
-        ),
-        target(
-            "whole_number of the experiments",
-            checks.whole_number,
-            {"name": "seeds", "value": 3, "least": 1},
-            {"value": count(1, "seeds")},
         ),
         target(
             "wilson_interval",

@@ -24,7 +24,6 @@ from equirl.experiments.benchmark.report import summary_table
 from equirl.experiments.nlg.prompts import make_prompts
 from equirl.experiments.nlg.regard import load_regard, read_labelled
 from equirl.experiments.nlg.report import report_compare
-from equirl.experiments.nlg.word_groups import load_word_group
 from equirl.experiments.runs import read_rows
 from equirl.experiments.scan.report import report_scan
 from equirl.experiments.scan.splits import read_split
@@ -32,6 +31,7 @@ from equirl.experiments.study_files import read_settings, read_study
 from equirl.experiments.vision.image_sets import load_images
 from equirl.experiments.vision.labelled_images import CorruptImageError
 from equirl.experiments.zero_shot.report import report_grid
+from equirl.models.word_groups import load_word_group
 from fuzz.agents_at_hand import agent, environments
 from fuzz.damage import DAMAGES, damaged, replaced_in_zip
 from fuzz.oracle import Expect, Finding, Nonsense, complaint_of_error, shown

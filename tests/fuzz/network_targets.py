@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 import equirl
-from equirl import Canonical, Equitune, Equizero, LambdaEquitune, Mean, MinimalFrame, Select, Symmetrized, Weighted
+from equirl import Canonical, Equitune, Equizero, LambdaEquitune, Symmetrized
+from equirl.aggregators import Mean, Select, Weighted
+from equirl.canonical import MinimalFrame
 from fuzz.core_targets import CORNERS
 from fuzz.nonsense import batch, count, instance, name, real, vector
 from fuzz.target import Target, target

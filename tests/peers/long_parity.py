@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tolerance", type=float, default=1e-6, help="default: 1e-6")
     options = parser.parse_args(arguments)
     if options.steps < 1 or not options.tolerance >= 0:
-        parser.error("--steps must be at least 1 and --tolerance at least 0")
+        parser.error("--steps must be a whole number from 1 and --tolerance at least 0")
     worst = 0.0
     for environment_id in options.environments:
         for name in options.algorithms:

@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if options.workers < 0 or not options.timeout > 0:
-        parser.error("--workers must be at least 0 and --timeout positive")
+        parser.error("--workers must be a whole number from 0 and --timeout positive")
     try:
         refusals = read_refusals(options.expected)
     except (OSError, ValueError) as error:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
 
-from equirl import Aggregator, Orbit, Weighted
-from equirl.experiments.nlg.lm_aggregators import METHODS, LookAhead, make_lm_aggregator
-from equirl.experiments.nlg.saved_models import load_symmetrized, save_symmetrized
-from equirl.experiments.nlg.token_actions import TokenAction
+from equirl.aggregators import Aggregator, Weighted
+from equirl.models.lm_aggregators import LookAhead, make_lm_aggregator
+from equirl.models.saved_lm import load_symmetrized, save_symmetrized
+from equirl.models.token_actions import TokenAction
 
-__all__ = ["METHODS", "LookAhead", "SymmetrizedLM", "make_lm_aggregator"]
+__all__ = ["LookAhead", "SymmetrizedLM", "make_lm_aggregator"]
 
 _LEAST_PROBABILITY = 1e-30
 
@@ -62,6 +62,11 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         """Number of views."""
         return self.action.words.group.order
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether the views of a prompt are chosen before it is continued (equizero)."""
+        return isinstance(self.aggregator, LookAhead)
+
     def forward(
         self,
         input_ids: Tensor,
@@ -85,14 +90,14 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             **kwargs: Handed through, the cache among them: it holds ``|G|`` rows for each sequence (one where a
                 view is chosen).
         """
-        if view_weights is None and isinstance(self.aggregator, LookAhead):
+        if view_weights is None and self.looks_ahead:
             view_weights = self.view_weights(input_ids, attention_mask)
-        read = view_weights is None and isinstance(self.aggregator, Weighted)
+        read = view_weights is None and self.aggregator.scores_rows
         chosen = None
         if view_weights is not None and bool(((view_weights > 0).sum(dim=1) == 1).all()):
             chosen = view_weights.argmax(dim=1)
         self._cached_rows = self.order if chosen is None else 1
-        views = self.views(input_ids) if chosen is None else cast(Tensor, self.tokens.apply_each(chosen, input_ids))
+        views = self.views(input_ids) if chosen is None else cast(Tensor, self.tokens.transform_each(chosen, input_ids))
         kwargs.pop("return_dict", None)
         kwargs.pop("output_hidden_states", None)
         outputs = self.backbone(
@@ -132,7 +137,7 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """Generate as ``transformers`` does; equizero looks ahead of the prompts first."""
         prompts = cast(Tensor, kwargs.get("input_ids") if inputs is None else inputs)
-        if isinstance(self.aggregator, LookAhead) and kwargs.get("view_weights") is None:
+        if self.looks_ahead and kwargs.get("view_weights") is None:
             kwargs["view_weights"] = self.view_weights(prompts, kwargs.get("attention_mask"))
         return super().generate(inputs, *args, **kwargs)
 
@@ -189,15 +194,15 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         Raises:
             TypeError: The method is another one.
         """
-        if not isinstance(self.aggregator, LookAhead):
+        if not self.looks_ahead:
             raise TypeError(f"{type(self.aggregator).__name__} has no weights of whole sequences; LookAhead has")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rows = mask.repeat_interleave(self.order, dim=0)
-        return self.aggregator.of_views(self.backbone, self.views(input_ids), rows, self.order)
+        return cast(LookAhead, self.aggregator).of_views(self.backbone, self.views(input_ids), rows, self.order)
 
     def place_weights(self, hidden: Tensor) -> Tensor:
         """Return λ's weights from hidden states ``[N, |G|, H]``, ``[N, |G|]``; ``N`` counts places of sequences."""
-        return self.aggregator.weights(Orbit(hidden, hidden, hidden, self.on_scores))
+        return cast(Weighted, self.aggregator).weights_of(hidden)
 
     def _each_view(self, rows: Tensor | None) -> Tensor | None:
         return None if rows is None else rows.repeat_interleave(self._cached_rows, dim=0)

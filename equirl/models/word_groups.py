@@ -10,20 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from equirl import FiniteGroup, cyclic_group
 from equirl.arguments import whole_number
+from equirl.groups import FiniteGroup, cyclic_group
 from equirl.names import unknown_name_message
 
-__all__ = ["DATA", "Row", "WordGroup", "load_word_group", "named_word_groups"]
+__all__ = ["Row", "WordGroup", "load_word_group", "named_word_groups"]
 
-DATA = Path(__file__).parent / "data"
-"""Folder of the shipped word lists, prompts and texts."""
+_DATA = Path(__file__).parent / "data"
 
 Row = tuple[str, ...]
 """Words that the group takes into each other: the generator takes each to the next, the last to the first."""
 
 _WORD = re.compile(r"\w+")
-_NO_LISTS = ("prompts",)
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ class WordGroup:
 
 def named_word_groups() -> list[str]:
     """Return the names of the shipped lists."""
-    return sorted(path.stem for path in DATA.glob("*.toml") if path.stem not in _NO_LISTS)
+    return sorted(path.stem for path in _DATA.glob("*.toml"))
 
 
 def load_word_group(name: str | Path) -> WordGroup:
@@ -150,7 +148,7 @@ def load_word_group(name: str | Path) -> WordGroup:
         ValueError: An unknown name, a file of another form, or a list that is no permutation.
         FileNotFoundError: The file is not there.
     """
-    path = Path(name) if str(name).endswith(".toml") else DATA / f"{name}.toml"
+    path = Path(name) if str(name).endswith(".toml") else _DATA / f"{name}.toml"
     if not str(name).endswith(".toml") and str(name) not in named_word_groups():
         raise ValueError(unknown_name_message("word group", str(name), named_word_groups()) + "; or name a .toml file")
     if not path.is_file():

@@ -8,18 +8,20 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from equirl import Aggregator, Chunking, Mean, Orbit, Select, trivial_representation
-from equirl.experiments.vision.classifiers import Classifier
-from equirl.experiments.vision.lambda_networks import SHRUNK, make_lambda, shrink
-from equirl.experiments.vision.rotations import image_action
-from equirl.names import unknown_name_message
+from equirl.aggregators import Aggregator, Mean, Select
+from equirl.chunking import Chunking
+from equirl.constructions import trivial_representation
+from equirl.models.image_classifier import Classifier
+from equirl.models.image_lambda import SHRUNK, make_lambda, shrink
+from equirl.names import ORBIT_METHODS, unknown_name_message
+from equirl.orbit import Orbit
+from equirl.orbit_map import OrbitMap
 from equirl.proxy_losses import ProxyLoss
-from equirl.symmetrization import symmetrize
+from equirl.rotations import image_action
 from equirl.testing import evaluation_mode
 
-__all__ = ["LEVELS", "METHODS", "PROXY_LOSSES", "READS", "SymmetrizedClassifier", "make_image_aggregator", "parts_of"]
+__all__ = ["LEVELS", "PROXY_LOSSES", "READS", "SymmetrizedClassifier", "make_image_aggregator", "parts_of"]
 
-METHODS = ("equitune", "equizero", "lambda_equitune")
 LEVELS = ("output", "maps")
 READS = ("features", "inputs")
 PROXY_LOSSES = {"similarity": "max_value", "confidence": "confidence", "entropy": "entropy"}
@@ -78,9 +80,9 @@ class SymmetrizedClassifier(nn.Module):
         """Return logits of images ``[N, 3, S, S]``, ``[N, K]``."""
         if self.on_maps is not None:
             return self.classifier.logits_of_maps(self.equivariant_maps(images))
-        last, pooled = self.classifier.classifier, self._pooled
+        orbit_map = OrbitMap(self.images, self.logits, self.aggregator, self._chunking)
         shown = self._shown if self.reads == "inputs" else None
-        return symmetrize(last, images, self.images, self.logits, self.aggregator, pooled, self._chunking, shown)  # type: ignore[arg-type]
+        return orbit_map(self.classifier.classifier, images, self._pooled, shown)
 
     def equivariant_maps(self, images: Tensor) -> Tensor:
         """Return ``sum_g w(gx) g^-1 maps(gx)``, ``[N, C, h, h]``: turned images have turned maps.
@@ -90,10 +92,8 @@ class SymmetrizedClassifier(nn.Module):
         """
         if self.on_maps is None:
             raise ValueError('at level "output" the group does not act on feature maps; give level="maps"')
-        maps = self.classifier.maps
-        return symmetrize(
-            maps, images, self.images, self.on_maps, self.aggregator, chunking=self._chunking, shown=self._shown
-        )
+        orbit_map = OrbitMap(self.images, self.on_maps, self.aggregator, self._chunking)
+        return orbit_map(self.classifier.maps, images, shown=self._shown)
 
     def orbit(self, pooled: Tensor, maps: Tensor | None = None, inputs: Tensor | None = None) -> Orbit:
         """Return what the aggregator sees, of what has been computed of all views before.
@@ -105,7 +105,7 @@ class SymmetrizedClassifier(nn.Module):
         """
         logits = cast(Tensor, self.classifier.classifier(pooled))
         output_rep = self.logits if self.on_maps is None else self.on_maps
-        return Orbit(_no_images, pooled if inputs is None else inputs, logits, output_rep, combined=maps)
+        return Orbit(_no_images, logits, output_rep, pooled if inputs is None else inputs, maps)
 
     def logits_of_orbit(self, orbit: Orbit) -> Tensor:
         """Return logits ``[N, K]`` from what ``orbit`` returned."""
@@ -120,10 +120,10 @@ class SymmetrizedClassifier(nn.Module):
         if self.on_maps is not None:
             pooled = self.classifier.pooled(orbit.outputs.flatten(0, 1)).view(*orbit.outputs.shape[:2], -1)
             logits = cast(Tensor, self.classifier.classifier(pooled))
-            orbit = dataclasses.replace(orbit, features=pooled, outputs=logits, combined=orbit.outputs)
+            orbit = dataclasses.replace(orbit, seen=pooled, outputs=logits, combined=orbit.outputs)
         if self.reads == "inputs":
             views = cast(Tensor, orbit.inputs)
-            orbit = dataclasses.replace(orbit, features=shrink(views.flatten(0, 1)).view(*views.shape[:2], -1))
+            orbit = dataclasses.replace(orbit, seen=shrink(views.flatten(0, 1)).view(*views.shape[:2], -1))
         return orbit
 
 
@@ -137,7 +137,7 @@ def make_image_aggregator(
     """Return the aggregator of a method.
 
     Args:
-        method: One of ``METHODS``.
+        method: One of ``ORBIT_METHODS``.
         inputs: Length of the pooled features, which λ reads.
         proxy_loss: Of equizero: one of ``PROXY_LOSSES``, or a callable ``Orbit -> [B, |G|]``.
         lambda_network: Of λ-equitune; see ``make_lambda``.
@@ -155,7 +155,7 @@ def make_image_aggregator(
             proxy_loss = PROXY_LOSSES[proxy_loss]
         return Select(proxy_loss)
     if method != "lambda_equitune":
-        raise ValueError(unknown_name_message("method", method, METHODS))
+        raise ValueError(unknown_name_message("method", method, ORBIT_METHODS))
     return make_lambda(lambda_network, inputs if reads == "features" else SHRUNK**2)
 
 

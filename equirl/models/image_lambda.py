@@ -7,9 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from equirl import Aggregator, Orbit, Weighted, weight_network
-from equirl.experiments.checks import whole_number
+from equirl.aggregators import Aggregator, Weighted, weight_network
+from equirl.arguments import whole_number
 from equirl.names import unknown_name_message
+from equirl.orbit import Orbit
 
 __all__ = ["LAMBDA_NETWORKS", "SHRUNK", "AttentionWeighted", "FeatureWeighted", "make_lambda", "shrink"]
 
@@ -63,7 +64,7 @@ def make_lambda(name: str, inputs: int) -> Aggregator:
     Raises:
         ValueError: An unknown name, or nothing to read.
     """
-    whole_number("inputs", inputs)
+    whole_number(inputs, "inputs", 1)
     if name == "attention":
         return AttentionWeighted(inputs)
     if name not in LAMBDA_NETWORKS:

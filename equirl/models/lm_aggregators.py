@@ -8,18 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equirl import Aggregator, Mean, Orbit, Select, Weighted, weight_network
-from equirl.experiments.checks import whole_number
-from equirl.experiments.nlg.method_names import METHODS
-from equirl.names import unknown_name_message
+from equirl.aggregators import Aggregator, Mean, Weighted, weight_network
+from equirl.arguments import whole_number
+from equirl.names import ORBIT_METHODS, unknown_name_message
+from equirl.orbit import Orbit
 from equirl.testing import evaluation_mode
+from equirl.weights import pick_least
 
-__all__ = ["METHODS", "LookAhead", "make_lm_aggregator"]
+__all__ = ["LookAhead", "make_lm_aggregator"]
 
 _LAMBDA_WIDTHS = (32,)
 
 
-class LookAhead(Select):
+class LookAhead(Aggregator):
     """Equizero for text: each view is continued greedily for some tokens, and the one of the least loss is taken.
 
     Views with the same loss are averaged, so that the choice is equivariant on ties too.
@@ -42,8 +43,8 @@ class LookAhead(Select):
         tokens: int,
         pad_token_id: int = 0,
     ) -> None:
-        super().__init__(_outputs)
-        whole_number("the number of tokens to look ahead", tokens)
+        super().__init__()
+        whole_number(tokens, "the number of tokens to look ahead", 1)
         for name, function in (("loss", loss), ("decode", decode)):
             if not callable(function):
                 raise TypeError(f"{name} must be a function of texts or tokens; got {function!r}")
@@ -70,12 +71,15 @@ class LookAhead(Select):
                 f"the score of texts must give one finite number for each of {len(views)} texts; it gave "
                 f"{found.tolist()[:5]}{' ...' if len(found) > 5 else ''} ({len(found)} of them)"
             )
-        losses = found.view(-1, order)
-        return self.weights(Orbit(losses, losses, losses, None))  # type: ignore[arg-type]
+        return pick_least(found.view(-1, order))
 
+    def weights(self, orbit: Orbit) -> Tensor:
+        """Refuse: one output does not tell which view to continue; ``of_views`` looks ahead.
 
-def _outputs(orbit: Orbit) -> Any:
-    return orbit.outputs
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("LookAhead chooses views of prompts by their continuations: call of_views")
 
 
 def make_lm_aggregator(
@@ -89,7 +93,7 @@ def make_lm_aggregator(
     """Return the aggregator of a method for a language model.
 
     Args:
-        method: One of ``METHODS``.
+        method: One of ``ORBIT_METHODS``.
         backbone: The language model.
         loss: Of equizero; see ``LookAhead``.
         decode: Of equizero: the tokenizer's.
@@ -104,7 +108,7 @@ def make_lm_aggregator(
     if method == "lambda_equitune":
         return Weighted(weight_network(backbone.config.get_text_config().hidden_size, _LAMBDA_WIDTHS))
     if method != "equizero":
-        raise ValueError(unknown_name_message("method", method, METHODS))
+        raise ValueError(unknown_name_message("method", method, ORBIT_METHODS))
     if loss is None or decode is None:
         raise ValueError("equizero needs a loss of texts and the tokenizer's decode")
     return LookAhead(loss, decode, look_ahead, pad_token_id)

@@ -1,16 +1,19 @@
-"""Weights on disk: read back into a network, or an error that names the file."""
+"""Files: written whole or not at all, and weights read back, or an error that names the file."""
 
 from __future__ import annotations
 
+import os
 import pickle
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["DAMAGED", "load_weights", "read_saved"]
+__all__ = ["DAMAGED", "load_weights", "read_saved", "written_whole"]
 
 DAMAGED = (
     pickle.UnpicklingError,
@@ -22,7 +25,23 @@ DAMAGED = (
     EOFError,
     OSError,
 )
-"""Errors that torch raises on reading a file that is damaged, or holds something else."""
+"""Errors that torch raises on reading a file that is damaged or holds something else."""
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; on leaving without an error it takes the place of ``path``.
+
+    An interrupted write leaves the old file, or none, never half of one. Parent folders are made.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{os.getpid()}-{target.name}")
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_saved(path: Path) -> Any:

@@ -8,8 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from equirl import MonomialRepresentation, TokenRepresentation
-from equirl.experiments.nlg.word_groups import Row, WordGroup
+from equirl.models.word_groups import Row, WordGroup
+from equirl.representations import MonomialRepresentation
+from equirl.tokens import TokenRepresentation
 
 __all__ = ["TokenAction", "token_action"]
 
@@ -45,7 +46,7 @@ class TokenAction:
             return True
         tokens = torch.tensor([tokenizer.encode(text)], device=self.tokens.table.device)
         swapped = tokenizer.encode(self.words.swap(1, text, self.relaxed))
-        moved: list[int] = cast(Tensor, self.tokens.apply(1, tokens))[0].tolist()
+        moved: list[int] = cast(Tensor, self.tokens.transform(1, tokens))[0].tolist()
         return bool(moved == swapped)
 
     def report(self) -> str:

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equirl import Aggregator, Mean, TokenRepresentation, Weighted
-from equirl.agents.files import written_whole
-from equirl.experiments.nlg.lm_aggregators import LookAhead, make_lm_aggregator
-from equirl.experiments.nlg.token_actions import TokenAction
-from equirl.experiments.nlg.word_groups import WordGroup
-from equirl.experiments.weights import load_weights, read_saved
+from equirl.aggregators import Aggregator, Mean, Weighted
+from equirl.files import load_weights, read_saved, written_whole
+from equirl.models.lm_aggregators import LookAhead, make_lm_aggregator
+from equirl.models.token_actions import TokenAction
+from equirl.models.word_groups import WordGroup
+from equirl.tokens import TokenRepresentation
 
 __all__ = ["load_symmetrized", "save_symmetrized"]
 

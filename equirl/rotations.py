@@ -10,10 +10,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from equirl import Representation, cyclic_group, dihedral_group, image_representation
-from equirl.experiments.checks import whole_number
+from equirl.arguments import whole_number
+from equirl.constructions import image_representation
+from equirl.groups import cyclic_group, dihedral_group
 from equirl.names import unknown_name_message
-from equirl.representations import Tree
+from equirl.representations import Representation, Tree
 
 __all__ = ["IMAGE_GROUPS", "InterpolatedRotations", "image_action", "make_view", "rotate", "view_names"]
 
@@ -37,9 +38,9 @@ class InterpolatedRotations(Representation):
 
     def __init__(self, n: int, shape: Sequence[int]) -> None:
         super().__init__()
-        if whole_number("the order", n) % 4:
+        if whole_number(n, "the order of interpolated rotations", 1) % 4:
             raise ValueError(f"interpolated rotations come in multiples of 4, so that quarter turns are exact; got {n}")
-        sides = tuple(whole_number("a side of an image", side) for side in shape)
+        sides = tuple(whole_number(side, "a side of an image", 1) for side in shape)
         if len(sides) != 3 or sides[1] != sides[2]:
             raise ValueError(f"rotations need square images [channels, size, size], not {list(sides)}")
         self.group = cyclic_group(n)
@@ -54,7 +55,7 @@ class InterpolatedRotations(Representation):
         order = self.group.order
         return torch.stack([rotate(views[:, g], -360 * g / order) for g in range(order)], dim=1)
 
-    def _apply_element(self, g: int | str | Tensor, x: Tree) -> Tensor:
+    def transform(self, g: int | str | Tensor, x: Tree) -> Tensor:  # noqa: D102
         images = self._checked(x)
         if not isinstance(g, Tensor):
             return rotate(images, 360 * self.group.index(g) / self.group.order)
