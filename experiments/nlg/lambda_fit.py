@@ -2,72 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import math
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from equirl.aggregators import Weighted
-from equirl.experiments.checks import check_counts, check_positive, check_texts
+from equirl.experiments.checks import check_counts, check_texts
 from equirl.experiments.nlg.measures import encode, prompt_length
+from equirl.lambda_fit import FitSettings, LambdaFitReport, epochs_of_batches, fit_weights
 from equirl.models.causal_lm import SymmetrizedLM
 from equirl.testing import evaluation_mode
 
-__all__ = ["LambdaFit", "LambdaSettings", "fit_lambda"]
+__all__ = ["LambdaSettings", "fit_lambda"]
 
 _TOGETHER = 8
 
 
 @dataclass(frozen=True)
-class LambdaSettings:
-    """What λ is fitted on, the plain model's own continuations, and how.
+class LambdaSettings(FitSettings):
+    """How λ is fitted on the plain model's own continuations; samples are places of texts.
 
     Attributes:
         samples: Continuations of each prompt.
-        max_new_tokens: Their length.
-        seed: Of the sampling, of the network and of the fit.
-        held_out: Share of the texts for early stopping.
-        epochs: At most.
-        patience: Epochs without a lower held-out loss after which it ends.
-        batch: Places in a gradient step.
-        learning_rate: Of Adam.
+        max_new_tokens: Length of a continuation.
+        epochs: Passes over all places at most; ``steps`` bounds them too.
     """
 
+    steps: int = 1_000_000
+    holdout: float = 0.2
+    patience: int = 8
     samples: int = 8
     max_new_tokens: int = 15
-    seed: int = 0
-    held_out: float = 0.2
     epochs: int = 60
-    patience: int = 8
-    batch: int = 256
-    learning_rate: float = 3e-3
 
     def __post_init__(self) -> None:
-        check_counts(self, "samples", "max_new_tokens", "epochs", "patience", "batch")
-        check_counts(self, "seed", least=0)
-        check_positive(self, "learning_rate")
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must be a share between 0 and 1; got {self.held_out}")
-
-
-class LambdaFit(NamedTuple):
-    """What came of fitting λ.
-
-    Attributes:
-        places: Places of texts that it was fitted on and judged by.
-        before: Loss with constant weights (equitune) on the held-out places, in nats per token.
-        after: Loss with the fitted λ there.
-    """
-
-    places: int
-    before: float
-    after: float
+        super().__post_init__()
+        check_counts(self, "samples", "max_new_tokens", "epochs")
 
 
 def fit_lambda(
     model: SymmetrizedLM, tokenizer: Any, texts: list[str], prompts: list[str], settings: LambdaSettings
-) -> LambdaFit:
+) -> LambdaFitReport:
     """Fit λ so that texts become probable: ``max_λ sum log sum_g w_λ(g x_t) P(g x_{t+1} | g x_<=t)``.
 
     Some texts are held out for early stopping. Texts whose prompt and continuation share a token are left out.
@@ -93,30 +71,20 @@ def fit_lambda(
         raise ValueError(f"λ is fitted on at least 2 texts, one of them held out; got {len(texts)}")
     generator = torch.Generator().manual_seed(settings.seed)
     order = torch.randperm(len(texts), generator=generator).tolist()
-    held_out = set(order[: min(len(texts) - 1, max(1, round(settings.held_out * len(texts))))])
+    held_out = set(order[: min(len(texts) - 1, max(1, round(settings.holdout * len(texts))))])
     with evaluation_mode(model):
         hidden, probabilities = _places(model, tokenizer, texts, prompts, lambda row: row not in held_out)
         judged = _places(model, tokenizer, texts, prompts, lambda row: row in held_out)
-    network = model.aggregator
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-    before = best = _loss(model, *judged)
-    weights = {name: value.clone() for name, value in network.state_dict().items()}
-    since = 0
-    for _ in range(settings.epochs):
-        for rows in torch.randperm(len(hidden), generator=generator).split(settings.batch):  # type: ignore[no-untyped-call]
-            loss = _nll(model, hidden[rows], probabilities[rows])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        value = _loss(model, *judged)
-        since += 1
-        if value < best:
-            best, since = value, 0
-            weights = {name: value.clone() for name, value in network.state_dict().items()}
-        if since >= settings.patience:
-            break
-    network.load_state_dict(weights)
-    return LambdaFit(len(hidden) + len(judged[0]), before, best)
+    per_epoch = math.ceil(len(hidden) / settings.batch_size)
+    return fit_weights(
+        model.aggregator,
+        lambda rows: _nll(model, hidden[rows], probabilities[rows]),
+        lambda: _loss(model, *judged),
+        epochs_of_batches(torch.arange(len(hidden)), settings.batch_size, generator),
+        replace(settings, steps=min(settings.steps, settings.epochs * per_epoch)),
+        look_every=per_epoch,
+        n_samples=len(hidden) + len(judged[0]),
+    )
 
 
 @torch.no_grad()
