@@ -10,6 +10,7 @@ VISION := .venv/.vision
 WHEEL_BIN := .venv-wheel/bin
 PIP := -m pip --disable-pip-version-check -q
 STRICT := --config-settings editable_mode=strict
+LIST_FILES := find equirl agents envs experiments -type f -not -name '*.pyc' -not -path 'experiments/results/*' | sort
 
 .DEFAULT_GOAL := help
 .PHONY: help install nlg vision train lint types unit wheel test clean FORCE
@@ -31,12 +32,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo 'Installing into .venv (a few minutes the first time) ...'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) install -c constraints.txt -e '.[dev]' $(STRICT)
-	@rm -f $(FILES)
+	@$(LIST_FILES) > $(FILES)
 	@touch $@
 
-# Editors and mypy see the files of a strict editable install, and it does not see files that are new.
+# Editors and mypy see the files of a strict editable install; new files need another.
 $(FILES): $(INSTALLED) FORCE
-	@find equirl agents envs experiments -name '*.py*' -not -name '*.pyc' -o -path '*/data/*' | sort > $@.now
+	@$(LIST_FILES) > $@.now
 	@cmp -s $@.now $@ || $(BIN)/python $(PIP) install --no-deps --no-build-isolation -e . $(STRICT)
 	@mv $@.now $@
 

@@ -233,7 +233,7 @@ def disagreement_share(scores: Callable[[Tree], Tensor], symmetry: MDPSymmetry, 
     disagree = torch.zeros(len(here), dtype=torch.bool, device=here.device)
     for g in range(symmetry.group.order):
         there = _greedy(scores(symmetry.observation.transform(g, observations)))
-        expected = cast(Tensor, symmetry.action.transform(g, here.float())) > 0
+        expected = symmetry.action.transform(g, here.float()) > 0
         disagree |= (there != expected).any(dim=1)
     return float(disagree.float().mean())
 

@@ -23,7 +23,7 @@ __all__ = ["LookAhead", "SymmetrizedLM", "make_lm_aggregator"]
 _LEAST_PROBABILITY = 1e-30
 
 
-class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc, no-untyped-call, unused-ignore]
     """``P_G(v | x) = sum_g w(gx) P(gv | gx)``, mixed over the whole orbit in one batched call, key-value cache and all.
 
     Equitune weighs all views alike; λ-equitune by a network that reads the last hidden state of each place of each

@@ -66,8 +66,7 @@ def _unfairness(model: Any, action: TokenAction, batch: dict[str, Tensor]) -> Un
     divergences.append(gaps[0])
     for element in range(1, action.words.group.order):
         moved = {**batch, "input_ids": action.tokens.transform(element, batch["input_ids"])}
-        there = action.on_scores.transform(action.words.group.inverse(element), _next_probabilities(model, moved))  # type: ignore[arg-type]
-        assert isinstance(there, Tensor)
+        there = action.on_scores.transform(action.words.group.inverse(element), _next_probabilities(model, moved))
         gaps.append(0.5 * (here - there).abs().sum(dim=1))
         ratio = here.clamp_min(1e-30).log() - there.clamp_min(1e-30).log()
         divergences.append((here * ratio).sum(dim=1))
