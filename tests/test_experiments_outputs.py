@@ -24,12 +24,12 @@ from equirl.experiments.outputs import check_output_file, check_output_folder, o
 from equirl.experiments.own_functions import own_function
 from equirl.experiments.runs import read_rows, run_missing, write_rows
 from equirl.experiments.scan.config import ScanConfig
-from equirl.experiments.seeded import seeded
 from equirl.experiments.subcommands import run_command
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
 from equirl.experiments.zero_shot.control import ControlConfig
 from equirl.experiments.zero_shot.grid import ZeroShotConfig as GridConfig
 from equirl.files import load_weights
+from equirl.seeded import seeded
 from equirl.testing import evaluation_mode
 
 

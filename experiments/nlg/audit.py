@@ -10,9 +10,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from equirl.experiments.nlg.data_files import DATA
-from equirl.experiments.nlg.measures import encode, generate_texts, perplexity, unfairness
+from equirl.experiments.nlg.measures import perplexity, unfairness
 from equirl.experiments.nlg.prompts import Prompt
 from equirl.experiments.nlg.workbench import Workbench
+from equirl.models.lm_texts import encode, generate_texts
 
 __all__ = ["AUDIT_COLUMNS", "TEXTS", "audit_rows", "read_texts"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from equirl.experiments.checks import check_counts, check_names, check_texts
+from equirl.arguments import check_texts
+from equirl.experiments.checks import check_counts, check_names
 from equirl.experiments.nlg.language_models import EMBEDDED
 from equirl.experiments.nlg.method_names import split_method
 
@@ -69,7 +70,7 @@ class GenerateConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_counts(self, "samples", "max_new_tokens", "top_k", "num_beams")
-        check_texts("texts to continue", self.text)
+        check_texts(self.text, "texts to continue")
         if not all(text.strip() for text in self.text):
             raise ValueError("a text to continue is empty; give it at least one word")
         if self.num_beams > 1 and self.samples > self.num_beams:

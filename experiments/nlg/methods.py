@@ -6,14 +6,14 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-from equirl.experiments.nlg.lambda_fit import LambdaSettings, fit_lambda
-from equirl.experiments.nlg.measures import generate_texts
 from equirl.experiments.nlg.method_names import ALL_METHODS, split_method
 from equirl.experiments.nlg.prompts import Prompt
 from equirl.experiments.nlg.scores import Score
-from equirl.experiments.seeded import seeded
 from equirl.models.causal_lm import SymmetrizedLM, make_lm_aggregator
+from equirl.models.lm_lambda_fit import LambdaSettings, fit_lambda
+from equirl.models.lm_texts import generate_texts
 from equirl.models.token_actions import TokenAction
+from equirl.seeded import seeded
 
 __all__ = ["ALL_METHODS", "make_method", "split_method"]
 

@@ -16,8 +16,6 @@ from tqdm import tqdm
 from equirl.experiments.nlg.audit import AUDIT_COLUMNS, TEXTS, audit_rows
 from equirl.experiments.nlg.config import CompareConfig
 from equirl.experiments.nlg.data_files import DATA
-from equirl.experiments.nlg.lambda_fit import LambdaSettings
-from equirl.experiments.nlg.measures import encode, generate_texts
 from equirl.experiments.nlg.method_names import split_method
 from equirl.experiments.nlg.readiness import check_ready
 from equirl.experiments.nlg.regard import LABELS, load_regard
@@ -26,6 +24,8 @@ from equirl.experiments.nlg.workbench import Workbench
 from equirl.experiments.outputs import write_tables
 from equirl.experiments.runs import Rows, run_file, run_missing
 from equirl.files import written_whole
+from equirl.models.lm_lambda_fit import LambdaSettings
+from equirl.models.lm_texts import encode, generate_texts
 from equirl.models.word_groups import load_word_group
 
 __all__ = ["SAMPLE_COLUMNS", "run_compare", "sample_rows"]

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from equirl.experiments.nlg.config import ModelConfig
-from equirl.experiments.nlg.lambda_fit import LambdaSettings
 from equirl.experiments.nlg.language_models import load_language_model
 from equirl.experiments.nlg.method_names import split_method
 from equirl.experiments.nlg.methods import make_method
 from equirl.experiments.nlg.prompts import Prompt, make_prompts
 from equirl.experiments.nlg.scores import make_score
+from equirl.models.lm_lambda_fit import LambdaSettings
 from equirl.models.token_actions import TokenAction, token_action
 from equirl.models.word_groups import WordGroup, load_word_group
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from equirl.arguments import whole_number
 from equirl.experiments.extras import VISION, needed
-from equirl.experiments.seeded import seeded
 from equirl.experiments.vision import efficientnet
 from equirl.experiments.vision.labelled_images import check_labels
 from equirl.models.image_classifier import Classifier
 from equirl.names import unknown_name_message
+from equirl.seeded import seeded
 
 __all__ = ["MODELS", "LinearHead", "SmallCNN", "inverted", "load_backbone", "preprocess", "trunk_digest"]
 

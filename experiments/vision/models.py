@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from equirl.aggregators import Aggregator
 from equirl.experiments.runs import run_file
-from equirl.experiments.seeded import seeded
 from equirl.experiments.vision.board import board
 from equirl.experiments.vision.config import FinetuneConfig, Variant, proxy_loss_of
 from equirl.experiments.vision.jobs import Job
@@ -21,6 +20,7 @@ from equirl.experiments.vision.training import fit_lambda, train_images
 from equirl.files import load_weights, written_whole
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 from equirl.rotations import image_action
+from equirl.seeded import seeded
 
 __all__ = ["fitted_model", "trained_network"]
 

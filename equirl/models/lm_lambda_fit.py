@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from equirl.aggregators import Weighted
-from equirl.experiments.checks import check_counts, check_texts
-from equirl.experiments.nlg.measures import encode, prompt_length
+from equirl.arguments import check_texts, whole_number
 from equirl.lambda_fit import FitSettings, LambdaFitReport, epochs_of_batches, fit_weights
 from equirl.models.causal_lm import SymmetrizedLM
+from equirl.models.lm_texts import encode, prompt_length
 from equirl.testing import evaluation_mode
 
 __all__ = ["LambdaSettings", "fit_lambda"]
@@ -40,7 +40,8 @@ class LambdaSettings(FitSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, "samples", "max_new_tokens", "epochs")
+        for name in ("samples", "max_new_tokens", "epochs"):
+            whole_number(getattr(self, name), name, 1)
 
 
 def fit_lambda(
@@ -61,8 +62,8 @@ def fit_lambda(
         ValueError: Too few texts to hold any out, another number of prompts, or no text with anything after its prompt.
         TypeError: A model without λ, or one text in place of a list.
     """
-    check_texts("texts", texts)
-    check_texts("prompts", prompts)
+    check_texts(texts, "texts")
+    check_texts(prompts, "prompts")
     if not isinstance(model.aggregator, Weighted):
         raise TypeError(f"λ is fitted of a model with λ-equitune; this one has {type(model.aggregator).__name__}")
     if len(texts) != len(prompts):
