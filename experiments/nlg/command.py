@@ -74,8 +74,8 @@ def _with_models(run: Callable[[Any], int]) -> Callable[[Any], int]:
 
 
 def _generate(config: GenerateConfig) -> int:
-    from equirl.experiments.nlg.prompts import Prompt
     from equirl.experiments.nlg.study import SAMPLE_COLUMNS, sample_rows
+    from equirl.experiments.nlg.texts import Prompt
     from equirl.experiments.nlg.workbench import Workbench
 
     settings: dict[str, Any] = {"top_k": config.top_k}
@@ -103,7 +103,7 @@ def _generate(config: GenerateConfig) -> int:
 
 
 def _audit(config: AuditConfig) -> int:
-    from equirl.experiments.nlg.audit import AUDIT_COLUMNS, audit_rows
+    from equirl.experiments.nlg.measures import AUDIT_COLUMNS, audit_rows
     from equirl.experiments.nlg.report import summarise_audit
     from equirl.experiments.nlg.workbench import Workbench
 

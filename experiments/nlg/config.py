@@ -6,11 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from equirl.arguments import check_texts
-from equirl.experiments.checks import check_counts, check_names
+from equirl.experiments.checks import check_counts, check_names, check_text
 from equirl.experiments.nlg.language_models import EMBEDDED
-from equirl.experiments.nlg.method_names import split_method
+from equirl.names import ORBIT_METHODS, unknown_name_message
 
-__all__ = ["AuditConfig", "CompareConfig", "GenerateConfig", "ModelConfig", "SpeedConfig", "TrainRegardConfig"]
+__all__ = [
+    "ALL_METHODS",
+    "AuditConfig",
+    "CompareConfig",
+    "GenerateConfig",
+    "ModelConfig",
+    "SpeedConfig",
+    "TrainRegardConfig",
+    "split_method",
+]
+
+ALL_METHODS = ("plain", *ORBIT_METHODS)
+"""All methods, the plain model among them."""
+
+_RELAXED = "relaxed_"
 
 
 @dataclass(frozen=True)
@@ -142,3 +156,17 @@ class TrainRegardConfig:
     """JSON file of the classifier."""
     data: Path | None = None
     """TSV with the columns label (negative, neutral, positive) and text; by default our own 120 sentences."""
+
+
+def split_method(method: str) -> tuple[str, bool]:
+    """Return a method without the word ``relaxed_``, and whether it had it.
+
+    Raises:
+        ValueError: Unknown method.
+    """
+    check_text("a method", method)
+    base = method.removeprefix(_RELAXED)
+    if base not in ALL_METHODS or method == _RELAXED + "plain":
+        known = [*ALL_METHODS, *(_RELAXED + name for name in ORBIT_METHODS)]
+        raise ValueError(unknown_name_message("method", method, known))
+    return base, base != method

@@ -13,7 +13,7 @@ import numpy as np
 
 from equirl.arguments import check_texts
 from equirl.experiments.extras import NLG, needed
-from equirl.experiments.nlg.data_files import DATA
+from equirl.experiments.nlg.texts import DATA
 from equirl.experiments.sentence_encoder import SentenceEncoder
 from equirl.files import written_whole
 

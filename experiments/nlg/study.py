@@ -13,13 +13,12 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from equirl.experiments.nlg.audit import AUDIT_COLUMNS, TEXTS, audit_rows
-from equirl.experiments.nlg.config import CompareConfig
-from equirl.experiments.nlg.data_files import DATA
-from equirl.experiments.nlg.method_names import split_method
+from equirl.experiments.nlg.config import CompareConfig, split_method
+from equirl.experiments.nlg.measures import AUDIT_COLUMNS, audit_rows
 from equirl.experiments.nlg.readiness import check_ready
 from equirl.experiments.nlg.regard import LABELS, load_regard
 from equirl.experiments.nlg.scores import own_score, sentiment
+from equirl.experiments.nlg.texts import DATA, TEXTS
 from equirl.experiments.nlg.workbench import Workbench
 from equirl.experiments.outputs import write_tables
 from equirl.experiments.runs import Rows, run_file, run_missing

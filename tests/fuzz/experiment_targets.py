@@ -15,8 +15,7 @@ from equirl.experiments import devices, own_functions
 from equirl.experiments.bench.command import BenchConfig
 from equirl.experiments.benchmark.minigrid import MinigridConfig
 from equirl.experiments.benchmark.study import StudyConfig, parse_agent
-from equirl.experiments.nlg.config import AuditConfig, CompareConfig, GenerateConfig, ModelConfig
-from equirl.experiments.nlg.method_names import split_method
+from equirl.experiments.nlg.config import AuditConfig, CompareConfig, GenerateConfig, ModelConfig, split_method
 from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.scan.grammar import interpret
 from equirl.experiments.scan.models import CELLS, make_model

@@ -21,9 +21,9 @@ from equirl.agents import load_agent
 from equirl.experiments.bench.learning import read_learning
 from equirl.experiments.bench.timing import Settings
 from equirl.experiments.benchmark.report import summary_table
-from equirl.experiments.nlg.prompts import make_prompts
 from equirl.experiments.nlg.regard import load_regard, read_labelled
 from equirl.experiments.nlg.report import report_compare
+from equirl.experiments.nlg.texts import make_prompts
 from equirl.experiments.runs import read_rows
 from equirl.experiments.scan.report import report_scan
 from equirl.experiments.scan.splits import read_split

@@ -1,4 +1,4 @@
-"""Prompts: contexts of respect and occupation for each member of a group, or a file of the user's own."""
+"""Texts that language models are measured on: prompts for each member of a group, and texts for perplexity."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from equirl.experiments.nlg.data_files import DATA
 from equirl.models.word_groups import WordGroup
 
-__all__ = ["Prompt", "make_prompts"]
+__all__ = ["DATA", "TEXTS", "Prompt", "make_prompts", "read_texts"]
+
+DATA = Path(__file__).parent / "data"
+"""Folder of the texts that ship with the experiments."""
+
+TEXTS = ("neutral", "mixed")
+"""Texts of our own: without and with words of the groups."""
 
 
 @dataclass(frozen=True)
@@ -56,3 +61,8 @@ def make_prompts(words: WordGroup, path: Path | None = None) -> list[Prompt]:
     if not found:
         raise ValueError(f"{source} has no prompts; write CONTEXT = ['The {{group}} was', ...]")
     return found
+
+
+def read_texts(name: str) -> list[str]:
+    """Return the lines of one of ``TEXTS``."""
+    return (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines()
