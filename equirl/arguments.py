@@ -97,7 +97,7 @@ def whole_numbers(given: Any, what: str) -> Tensor:
 
     Args:
         given: A tensor, an array or nested lists; floats pass where they hold whole numbers.
-        what: What the array is called in the message.
+        what: The array's name in the message.
 
     Raises:
         TypeError: It holds no numbers, or truth values.

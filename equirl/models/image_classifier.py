@@ -23,8 +23,8 @@ class Classifier(nn.Module):
         head: ``[N, C, h, h] -> [N, F]``: what is pooled of the maps, by a mean over places: blind to turns.
         classifier: ``[N, F] -> [N, K]``.
         size: Rows and columns of an image.
-        mean: Of each channel, subtracted from the images first.
-        std: Of each channel, divided by then.
+        mean: Mean of each channel, subtracted from the images first.
+        std: Deviation of each channel; the images are divided by it then.
 
     Raises:
         ValueError: Not a mean and a deviation for each channel, a deviation of 0, or a size below 1.

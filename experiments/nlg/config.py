@@ -49,7 +49,7 @@ class ModelConfig:
     look_ahead: int = 10
     """Tokens that equizero looks ahead."""
     seed: int = 0
-    """Of all sampling."""
+    """Seed of all sampling."""
     device: str = "cpu"
     """Torch device."""
     threads: int = 1
