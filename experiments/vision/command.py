@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from equirl.experiments.outputs import check_output_file, check_output_folder
 from equirl.experiments.records import write_record
 from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
-from equirl.experiments.vision.config import DataConfig, FinetuneConfig, PlotConfig, SpeedConfig, ZeroShotConfig
+from equirl.experiments.vision.config import (
+    DataConfig,
+    FinetuneConfig,
+    PlotConfig,
+    SpeedConfig,
+    StudyConfig,
+    ZeroShotConfig,
+)
 from equirl.experiments.vision.image_sets import image_sets
 
 __all__ = ["main"]
@@ -50,10 +57,10 @@ def main(arguments: Sequence[str]) -> int:
     return run_subcommand("equirl vision", _HELP, commands, arguments)
 
 
-def _study(config: ZeroShotConfig | FinetuneConfig) -> int:
-    from equirl.experiments.vision.processes import is_main_process
+def _study(config: StudyConfig) -> int:
     from equirl.experiments.vision.report import report_study
     from equirl.experiments.vision.study import run_study
+    from equirl.experiments.vision.training import is_main_process
 
     if not is_main_process():
         with contextlib.redirect_stdout(io.StringIO()):
@@ -81,7 +88,7 @@ def _plot(config: PlotConfig) -> int:
 
 
 def _speed(config: SpeedConfig) -> int:
-    from equirl.experiments.vision.speed import SPEED_COLUMNS, speed_rows
+    from equirl.experiments.vision.measures import SPEED_COLUMNS, speed_rows
 
     check_output_file(config.csv, "--csv")
     write_csv(table_as_it_comes(SPEED_COLUMNS, speed_rows(config)), config.csv)
@@ -91,5 +98,5 @@ def _speed(config: SpeedConfig) -> int:
 
 
 def _data(config: DataConfig) -> int:
-    print("\n".join(f"{known:22} {what}" for known, what in image_sets().items()))
+    print("\n".join(f"{name:22} {description}" for name, description in image_sets().items()))
     return 0
