@@ -7,6 +7,7 @@ import hashlib
 import pickle
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ from equirl.names import unknown_name_message
 
 __all__ = ["image_sets", "load_images"]
 
+_CIFAR = {
+    "cifar10": (("data_batch_*",), ("test_batch",), b"labels", "batches.meta", b"label_names"),
+    "cifar100": (("train",), ("test",), b"fine_labels", "meta", b"fine_label_names"),
+}
+"""Files to learn from, files to test on, the labels' key, the file of names, the names' key."""
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".gif")
 _FASHION = Path("/usr/share/datasets/fashion-mnist")
 _FASHION_NAMES = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -64,8 +70,8 @@ def load_images(name: str, split: str) -> ImageSet:
     }
     in_folders: dict[str, Callable[[Path, str], ImageSet]] = {
         "fashion-mnist": _fashion,
-        "cifar10": lambda path, part: _cifar(path, part, "cifar10", ["data_batch_*"], ["test_batch"], b"labels"),
-        "cifar100": lambda path, part: _cifar(path, part, "cifar100", ["train"], ["test"], b"fine_labels"),
+        "cifar10": partial(_cifar, "cifar10"),
+        "cifar100": partial(_cifar, "cifar100"),
         "folder": _folder_of_classes,
         "imagenetv2": _imagenetv2,
     }
@@ -82,9 +88,6 @@ def load_images(name: str, split: str) -> ImageSet:
     if name not in in_packages:
         raise ValueError(unknown_name_message("image set", name, list(image_sets())))
     return in_packages[name](split)
-
-
-# ---------------------------------------------------------------------------------------- grey images in one array
 
 
 def _gray(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> ImageSet:
@@ -137,24 +140,19 @@ def _idx(path: Path) -> np.ndarray:
     return data.reshape(shape)
 
 
-# -------------------------------------------------------------------------------------- CIFAR's pickles, kept harmless
-
-
-def _cifar(
-    folder: Path, split: str, name: str, train: Sequence[str], test: Sequence[str], label_key: bytes
-) -> ImageSet:
+def _cifar(name: str, folder: Path, split: str) -> ImageSet:
+    train, test, label_key, names_file, names_key = _CIFAR[name]
     patterns = train if split == "train" else test
     paths = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
-    meta = folder / ("batches.meta" if name == "cifar10" else "meta")
+    meta = folder / names_file
     if not paths or not meta.exists():
         raise FileNotFoundError(f"{folder} has no files of {name}: {', '.join(patterns)}, meta")
     parts = [_cifar_part(path, label_key) for path in paths]
     pixels, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    key = b"label_names" if name == "cifar10" else b"fine_label_names"
     try:
-        classes = tuple(word.decode().replace("_", " ") for word in _unpickled(meta)[key])
+        classes = tuple(word.decode().replace("_", " ") for word in _unpickled(meta)[names_key])
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{meta} has no {key.decode()}, the names of the classes") from error
+        raise ValueError(f"{meta} has no {names_key.decode()}, the names of the classes") from error
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
     return ImageSet(name, labels, classes, lambda row: pixels[row], digest)
 
@@ -192,9 +190,6 @@ def _unpickled(path: Path) -> dict[bytes, Any]:
             return _ArraysOnly(file, encoding="bytes").load()  # type: ignore[no-any-return]
         except (pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no file of the Python version of CIFAR: {error}") from error
-
-
-# ------------------------------------------------------------------------------------ files in folders, one a class
 
 
 def _folder_of_classes(folder: Path, split: str) -> ImageSet:
@@ -252,9 +247,6 @@ def _read_file(path: Path) -> np.ndarray:
             return as_pixels(image)
     except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
         raise CorruptImageError(f"{path} is no image that can be read: {error}") from error
-
-
-# ------------------------------------------------------------------------------------------- sets of other libraries
 
 
 def _of_the_hub(name: str, split: str) -> ImageSet:

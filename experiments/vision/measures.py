@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple
 from functools import partial
 from typing import Any, cast
 
@@ -16,29 +17,17 @@ from equirl.experiments.bench.timing import Settings, in_turns
 from equirl.experiments.devices import check_device
 from equirl.experiments.runs import Rows
 from equirl.experiments.vision.classifiers import load_backbone
-from equirl.experiments.vision.config import SpeedConfig, Variant
+from equirl.experiments.vision.config import SpeedConfig
 from equirl.experiments.vision.features import PIECE, Source, take_views
 from equirl.experiments.vision.images import read_images
-from equirl.experiments.vision.jobs import Job, fitted_model, trained_network
-from equirl.experiments.vision.workbench import Workbench, is_interpolated
+from equirl.experiments.vision.workbench import Job, Workbench, fitted_model, is_interpolated, trained_network
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 from equirl.orbit import Orbit
 from equirl.rotations import InterpolatedRotations, image_action, make_view, rotate, view_names
 
-__all__ = [
-    *("ACCURACY_COLUMNS", "ERROR_COLUMNS", "RELIABILITY_COLUMNS", "SPEED_COLUMNS", "WEIGHT_COLUMNS"),
-    *("accuracy_rows", "error_rows", "reliability_rows", "speed_rows", "weight_rows"),
-]
-
-ACCURACY_COLUMNS = (
-    *("method", "group", "angle", "accuracy", "n", "seed"),
-    *("level", "kind", "reads", "trained", "labels", "same"),
-)
-"""``same`` is the share of images that get the answer they get when upright."""
+__all__ = ["ERROR_COLUMNS", "MEASURES", "SPEED_COLUMNS", "error_rows", "speed_rows"]
 
 _ABOUT = ("method", "group", "level", "kind", "reads", "trained", "labels", "seed")
-WEIGHT_COLUMNS = (*_ABOUT, "view", "mean", "low", "median", "high", "largest", "n")
-RELIABILITY_COLUMNS = (*_ABOUT, "tenth", "margin_low", "margin_high", "upright", "accuracy", "n")
 ERROR_COLUMNS = ("group", "n", "mean", "largest")
 SPEED_COLUMNS = (
     *("model", "method", "group", "level", "order", "batch"),
@@ -48,42 +37,40 @@ SPEED_COLUMNS = (
 _BATCH_SIZE = 32
 _ERROR_IMAGES = 16
 
-OrbitOf = Callable[[Tensor | None], Orbit]
 
+def _accuracy(job: Job) -> Rows:
+    """Return the accuracy on the test images at each angle, upright first, and the share of unchanged answers.
 
-def accuracy_rows(job: Job) -> Rows:
-    """Return the accuracy on the test images at each angle, upright first.
-
-    At angle ``"uniform"`` each image is turned by a random element of the group, at ``"any"`` by a random angle.
+    At angle ``"uniform"`` each image is turned by a random element of the group, at ``"any"`` by a random angle. An
+    answer is unchanged (``same``) if it is the one that the upright image gets.
     """
-    variant, bench = job.variant, job.bench
-    about = (variant.level, variant.kind, variant.reads, variant.trained, variant.labels)
-    labels = torch.from_numpy(bench.test.labels)
+    method, group, *about = astuple(job.variant)
+    labels = torch.from_numpy(job.bench.test.labels)
     rows: list[Sequence[Any]] = []
     upright: Tensor | None = None
     for angle, found in _answers(job):
         upright = found if upright is None else upright
         accuracy, same = (round(float((found == others).double().mean()), 6) for others in (labels, upright))
-        rows.append((variant.method, variant.group, angle, accuracy, len(labels), job.seed, *about, same))
+        rows.append((method, group, angle, accuracy, len(labels), job.seed, *about, same))
     return rows
 
 
 @torch.no_grad()
-def weight_rows(job: Job) -> Rows:
+def _weights(job: Job) -> Rows:
     """Return how λ, or equizero's choice, weighs each view of all upright test images."""
     bench, model = job.bench, fitted_model(job)
-    weights = torch.cat([model.aggregator.weights(orbit_of(None)) for _, orbit_of in _orbits(bench, model, "0")])
+    weights = torch.cat([model.aggregator.weights(orbit) for _, orbit in _orbits(bench, model, "0")])
     largest = weights.argmax(dim=1)
     rows = []
     for g, view in enumerate(view_names(job.variant.group)):
         values = weights[:, g].double()
         spread = (values.mean(), *(values.quantile(q) for q in (0.05, 0.5, 0.95)), (largest == g).double().mean())
-        rows.append((*_about(job.variant, job.seed), view, *(round(float(value), 6) for value in spread), len(values)))
+        rows.append((*astuple(job.variant), job.seed, view, *(round(float(value), 6) for value in spread), len(values)))
     return rows
 
 
 @torch.no_grad()
-def reliability_rows(job: Job) -> Rows:
+def _reliability(job: Job) -> Rows:
     """Return how often equizero chooses the upright view, and is right, by tenths of the upright test images.
 
     The tenths are ordered by the margin, the difference of the two least proxy losses.
@@ -91,8 +78,7 @@ def reliability_rows(job: Job) -> Rows:
     bench, model = job.bench, fitted_model(job)
     labels = torch.from_numpy(bench.test.labels)
     margins, upright, right = [], [], []
-    for rows, orbit_of in _orbits(bench, model, "0"):
-        orbit = orbit_of(None)
+    for rows, orbit in _orbits(bench, model, "0"):
         least = cast(Select, model.aggregator).proxy_loss(orbit).sort(dim=1).values
         margins.append(least[:, 1] - least[:, 0])
         upright.append(model.aggregator.weights(orbit)[:, 0])  # a tie counts in part
@@ -103,8 +89,22 @@ def reliability_rows(job: Job) -> Rows:
         if len(some):
             bounds = round(float(margin[some].min()), 6), round(float(margin[some].max()), 6)
             shares = (round(float(value[some].double().mean()), 6) for value in (is_upright, is_right))
-            found.append((*_about(job.variant, job.seed), tenth + 1, *bounds, *shares, len(some)))
+            found.append((*astuple(job.variant), job.seed, tenth + 1, *bounds, *shares, len(some)))
     return found
+
+
+MEASURES: dict[str, tuple[Sequence[str], Callable[[Job], Rows]]] = {
+    "study": (
+        (
+            *("method", "group", "angle", "accuracy", "n", "seed"),
+            *("level", "kind", "reads", "trained", "labels", "same"),
+        ),
+        _accuracy,
+    ),
+    "weights": ((*_ABOUT, "view", "mean", "low", "median", "high", "largest", "n"), _weights),
+    "reliability": ((*_ABOUT, "tenth", "margin_low", "margin_high", "upright", "accuracy", "n"), _reliability),
+}
+"""Tables that have rows from each run, by name: their columns, and the function that measures the rows."""
 
 
 @torch.no_grad()
@@ -119,13 +119,6 @@ def error_rows(bench: Workbench, groups: Sequence[str]) -> Rows:
             errors = torch.cat([action.homomorphism_errors(image.unsqueeze(0)) for image in images])
             rows.append((group, len(images), round(float(errors.mean()), 4), round(float(errors.max()), 4)))
     return rows
-
-
-def _about(variant: Variant, seed: int) -> Sequence[Any]:
-    return (
-        *(variant.method, variant.group, variant.level, variant.kind),
-        *(variant.reads, variant.trained, variant.labels, seed),
-    )
 
 
 def _answers(job: Job) -> Iterator[tuple[str, Tensor]]:
@@ -169,27 +162,23 @@ def _of_symmetrized(bench: Workbench, model: SymmetrizedClassifier) -> Iterator[
 
 @torch.no_grad()
 def _from_orbits(bench: Workbench, model: SymmetrizedClassifier, angle: str, elements: Tensor | None = None) -> Tensor:
-    """Return answers from features on disk, whose views are put in the order ``elements [N, |G|]``."""
-    found = []
-    for rows, orbit_of in _orbits(bench, model, angle):
-        moved = orbit_of(None if elements is None else elements[rows])
-        found.append(model.logits_of_orbit(moved).argmax(dim=1))
-    return torch.cat(found)
+    return torch.cat(
+        [model.logits_of_orbit(orbit).argmax(dim=1) for _, orbit in _orbits(bench, model, angle, elements)]
+    )
 
 
-def _orbits(bench: Workbench, model: SymmetrizedClassifier, angle: str) -> Iterator[tuple[slice, OrbitOf]]:
-    """Yield rows of test images, and a function that makes their orbit with its views in a given order."""
+def _orbits(
+    bench: Workbench, model: SymmetrizedClassifier, angle: str, elements: Tensor | None = None
+) -> Iterator[tuple[slice, Orbit]]:
+    """Yield rows of test images and their orbits, from features on disk; ``elements [N, |G|]`` orders the views."""
     source = bench.test_source(model.group, angle)
     pieces = [bench.features(source, model.group, part).pieces() for part in model.parts]
     for found in zip(*pieces, strict=True):
+        rows = found[0][0]
         views = {part: features for part, (_, features) in zip(model.parts, found, strict=True)}
-        yield found[0][0], partial(_orbit_of, model, views)
-
-
-def _orbit_of(model: SymmetrizedClassifier, views: dict[str, Tensor], elements: Tensor | None) -> Orbit:
-    if elements is not None:
-        views = {part: take_views(features, elements) for part, features in views.items()}
-    return model.orbit(**views)
+        if elements is not None:
+            views = {part: take_views(features, elements[rows]) for part, features in views.items()}
+        yield rows, model.orbit(**views)
 
 
 def _of_trained(job: Job) -> Iterator[tuple[str, Tensor]]:

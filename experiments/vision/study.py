@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import pandas as pd
 from joblib import Parallel, delayed
 
 from equirl.experiments.outputs import Table, write_tables
-from equirl.experiments.runs import Rows, run_missing
+from equirl.experiments.runs import run_missing
 from equirl.experiments.vision.config import StudyConfig, check_config, variants_of
 from equirl.experiments.vision.features import compute_missing
-from equirl.experiments.vision.jobs import Job
-from equirl.experiments.vision.measures import (
-    ACCURACY_COLUMNS,
-    ERROR_COLUMNS,
-    RELIABILITY_COLUMNS,
-    WEIGHT_COLUMNS,
-    accuracy_rows,
-    error_rows,
-    reliability_rows,
-    weight_rows,
-)
+from equirl.experiments.vision.measures import ERROR_COLUMNS, MEASURES, error_rows
 from equirl.experiments.vision.training import is_main_process, join_processes, main_process_first, n_processes
-from equirl.experiments.vision.workbench import Workbench, workbench
+from equirl.experiments.vision.workbench import Job, Workbench, workbench
 
 __all__ = ["run_study"]
 
@@ -50,24 +40,22 @@ def run_study(config: StudyConfig) -> pd.DataFrame:
         trained = variant.trained != "nothing" or config.model == "small-cnn"
         for seed in range(config.seeds if trained else 1):
             jobs.append(Job(config, variant, seed, benches[min(seed, len(benches) - 1)].key))
-    frozen = [job for job in jobs if job.variant.trained != "whole"]
     whole = [job for job in jobs if job.variant.trained == "whole"]
+    frozen = [job for job in jobs if job.variant.trained != "whole"]
     weighed = [job for job in frozen if job.variant.method in ("equizero", "lambda_equitune")]
     picked = [job for job in weighed if job.variant.method == "equizero"]
     with main_process_first(config.device):
-        _run(config, frozen, "study", accuracy_rows, ACCURACY_COLUMNS)
-        _run(config, weighed, "weights", weight_rows, WEIGHT_COLUMNS)
-        _run(config, picked, "reliability", reliability_rows, RELIABILITY_COLUMNS)
+        for kind, some in (("study", frozen), ("weights", weighed), ("reliability", picked)):
+            _run(config, some, kind)
     if whole:
-        _run(config, whole, "study", accuracy_rows, ACCURACY_COLUMNS)
+        _run(config, whole, "study")
     with main_process_first(config.device):
         if is_main_process():
             tables: dict[str, Table] = {
-                "study.csv": (ACCURACY_COLUMNS, [job.file("study") for job in jobs]),
-                "weights.csv": (WEIGHT_COLUMNS, [job.file("weights") for job in weighed]),
-                "reliability.csv": (RELIABILITY_COLUMNS, [job.file("reliability") for job in picked]),
-                "errors.csv": (ERROR_COLUMNS, error_rows(benches[0], config.group)),
+                f"{kind}.csv": (MEASURES[kind][0], [job.file(kind) for job in some])
+                for kind, some in (("study", jobs), ("weights", weighed), ("reliability", picked))
             }
+            tables["errors.csv"] = (ERROR_COLUMNS, error_rows(benches[0], config.group))
             write_tables(config.out, tables, config)
     return pd.read_csv(config.out / "study.csv")
 
@@ -84,8 +72,7 @@ def _prepare(config: StudyConfig, seed: int) -> None:
     workbench(config, seed)  # its network is kept in a file; it is not sent between processes
 
 
-def _run(
-    config: StudyConfig, jobs: Sequence[Job], kind: str, rows_of: Callable[[Job], Rows], columns: Sequence[str]
-) -> None:
-    n_jobs = config.n_jobs if n_processes() == 1 else 1  # processes that train together must not start others
+def _run(config: StudyConfig, jobs: Sequence[Job], kind: str) -> None:
+    columns, rows_of = MEASURES[kind]
+    n_jobs = config.n_jobs if n_processes() == 1 else 1  # processes that train together start no others
     run_missing(jobs, rows_of, partial(Job.file, kind=kind), columns, n_jobs)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from tqdm import tqdm
 from equirl.arguments import whole_number
 from equirl.experiments.extras import VISION, needed
 from equirl.experiments.vision.images import check_labels
-from equirl.files import read_saved, written_whole
+from equirl.files import load_weights, read_saved, written_whole
 
 __all__ = [
     *("board", "check_rate", "is_main_process", "join_processes"),
-    *("main_process_first", "n_processes", "train_images"),
+    *("main_process_first", "n_processes", "train_images", "train_or_read"),
 ]
 
 _LONGEST_WAIT = timedelta(days=7)
@@ -114,6 +115,28 @@ def train_images(
             if report is not None:
                 report(step + 1, mean)
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False).eval()
+
+
+def train_or_read(model: nn.Module, path: Path, curves: Path, curve: str, **settings: Any) -> None:
+    """Read a network's weights from a file, or train it and write the file; a training that was stopped continues.
+
+    Args:
+        model: Network.
+        path: File of its weights. The training's state is beside it until the weights are written.
+        curves: Folder of TensorBoard's files.
+        curve: Name of the curve of the loss.
+        **settings: Arguments of ``train_images``.
+    """
+    if path.exists():
+        load_weights(model, path)
+        model.eval()
+        return
+    state = path.with_suffix(".part")
+    with board(curves) as note:
+        train_images(model, **settings, resume=state, report=partial(note, curve))
+    with written_whole(path) as temporary:
+        torch.save({name: value.cpu() for name, value in model.state_dict().items()}, temporary)
+    state.unlink(missing_ok=True)
 
 
 def check_rate(learning_rate: float) -> None:

@@ -1,28 +1,44 @@
-"""A network, its images and its features: all that the variants of one study share for one seed."""
+"""The workbench of a study, its network, images and features, and the symmetrized networks of its single runs."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
-from functools import cache, cached_property, partial
+from dataclasses import replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from equirl.aggregators import Aggregator
 from equirl.experiments.model_cache import cache_folder
+from equirl.experiments.runs import run_file
+from equirl.experiments.seeded import seeded
 from equirl.experiments.vision.classifiers import LinearHead, invert, load_backbone
-from equirl.experiments.vision.config import FinetuneConfig, StudyConfig, ZeroShotConfig, variants_of
+from equirl.experiments.vision.config import (
+    FinetuneConfig,
+    StudyConfig,
+    Variant,
+    ZeroShotConfig,
+    proxy_loss_of,
+    variants_of,
+)
 from equirl.experiments.vision.features import Source, ViewFeatures, compute_missing, trunk_digest
 from equirl.experiments.vision.image_sets import load_images
 from equirl.experiments.vision.images import ImageSet, read_images, readable
-from equirl.experiments.vision.training import board, main_process_first, n_processes, train_images
+from equirl.experiments.vision.lambda_fit import fit_lambda
+from equirl.experiments.vision.training import board, main_process_first, n_processes, train_or_read
 from equirl.experiments.vision.zero_shot import Bridge, load_zero_shot, read_class_names
 from equirl.files import load_weights, written_whole
 from equirl.models.image_classifier import Classifier
+from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 from equirl.rotations import InterpolatedRotations, image_action, view_names
 
-__all__ = ["Workbench", "is_interpolated", "workbench"]
+__all__ = ["Job", "Workbench", "fitted_model", "is_interpolated", "trained_network", "workbench"]
 
 _FEATURES = "features"  # give the folder another name when preprocessing or turning changes what it computes
 _PRETRAIN_RATE = 1e-3
@@ -89,8 +105,7 @@ class Workbench:
 
     def turns(self, group: str) -> Tensor:
         """Return the group element that turns each test image at angle ``"uniform"``, ``[N]``."""
-        order = len(view_names(group))
-        return torch.from_numpy(np.random.default_rng(1).integers(order, size=len(self.test)))
+        return torch.from_numpy(_random_elements(group, 1, self.test))
 
     def any_degrees(self) -> np.ndarray:
         """Return the angle, from 0 to 360 degrees, that turns each test image at angle ``"any"``, ``[N]``."""
@@ -98,19 +113,14 @@ class Workbench:
 
     def test_source(self, group: str, angle: str) -> Source:
         """Return the test images upright, or turned: ``"0"``, ``"uniform"`` (over a group of turns) or ``"any"``."""
-        if angle == "0":
-            return Source(self.test)
         if angle == "any":
             return Source(self.test, self.any_degrees())
-        return Source(self.test, 360 / len(view_names(group)) * self.turns(group).double().numpy())
+        return Source(self.test, None if angle == "0" else _degrees(group, _random_elements(group, 1, self.test)))
 
     def labelled_source(self, group: str) -> Source:
         """Return the labelled images: turned by random elements of an interpolated group, and upright otherwise."""
-        if not is_interpolated(group):
-            return Source(self.labelled)
-        order = len(view_names(group))
-        turns = np.random.default_rng(3).integers(order, size=len(self.labelled))
-        return Source(self.labelled, 360 / order * turns.astype(float))
+        turned = is_interpolated(group)
+        return Source(self.labelled, _degrees(group, _random_elements(group, 3, self.labelled)) if turned else None)
 
     def labelled_rows(self, n: int, seed: int) -> np.ndarray:
         """Return the ``n`` labelled images from which a seed learns."""
@@ -172,26 +182,139 @@ class Workbench:
         about = [self._preparing.key, config.pretrain_steps, config.batch_size, config.invert, config.mixed_precision]
         key = hashlib.sha256(f"{about} {n_processes()}".encode()).hexdigest()[:10]
         path = config.out / "models" / f"small-cnn-{self.seed}-{key}.pt"
-        if path.exists():
-            load_weights(classifier, path)
-            return
-        resume = path.with_suffix(".part")
-        with board(config.out / "tb" / path.stem) as note:
-            train_images(
-                classifier,
-                lambda rows: read_images(self._preparing, rows.tolist(), classifier.size),
-                torch.from_numpy(self._preparing.labels),
-                self.seed,
-                config.pretrain_steps,
-                _PRETRAIN_RATE,
-                config.batch_size,
-                progress=f"small CNN, seed {self.seed}",
-                mixed_precision=config.mixed_precision,
-                device=config.device,
-                resume=resume,
-                report=partial(note, "loss/train"),
-            )
-        classifier.cpu()
-        with written_whole(path) as temporary:
-            torch.save(classifier.state_dict(), temporary)
-        resume.unlink(missing_ok=True)
+        train_or_read(
+            classifier,
+            path,
+            config.out / "tb" / path.stem,
+            "loss/train",
+            read=lambda rows: read_images(self._preparing, rows.tolist(), classifier.size),
+            labels=torch.from_numpy(self._preparing.labels),
+            seed=self.seed,
+            steps=config.pretrain_steps,
+            learning_rate=_PRETRAIN_RATE,
+            batch_size=config.batch_size,
+            progress=f"small CNN, seed {self.seed}",
+            mixed_precision=config.mixed_precision,
+            device=config.device,
+        )
+
+
+def _random_elements(group: str, seed: int, images: ImageSet) -> np.ndarray:
+    return np.random.default_rng(seed).integers(len(view_names(group)), size=len(images))
+
+
+def _degrees(group: str, elements: np.ndarray) -> np.ndarray:
+    """Return the angles of the elements of a group of turns."""
+    return 360 / len(view_names(group)) * elements.astype(float)
+
+
+class Job(NamedTuple):
+    """One run.
+
+    Attributes:
+        config: The study.
+        variant: The method, and the part of it that is trained.
+        seed: Seed of all training.
+        key: Key of the workbench, which stands for the network and the images.
+    """
+
+    config: StudyConfig
+    variant: Variant
+    seed: int
+    key: str
+
+    @property
+    def bench(self) -> Workbench:
+        """The workbench, made once in each process."""
+        return workbench(self.config, self.seed if self.config.model == "small-cnn" else 0)
+
+    @property
+    def name(self) -> str:
+        """Name of the variant and the seed, for files and curves."""
+        return f"{self.variant.name}-{self.seed}"
+
+    def file(self, kind: str) -> Path:
+        """Return the file of one kind of its results; its name holds a digest of all settings that change them."""
+        decisive: list[Any] = [self.key, vars(self.variant), self.config.any_angle]
+        if self.variant.trained == "whole" and isinstance(self.config, FinetuneConfig):
+            config = self.config
+            decisive.append([config.whole_steps, config.learning_rate, config.batch_size, config.accumulate])
+            decisive.append([config.mixed_precision, n_processes()])
+        return run_file(self.config.out, f"{kind}-{self.name}", decisive)
+
+
+def fitted_model(job: Job) -> SymmetrizedClassifier:
+    """Return the symmetrized network; λ is fitted, or read if it has been fitted before."""
+    variant, bench = job.variant, job.bench
+    aggregator = _aggregator(variant, bench.classifier.pooled_length(), job.seed)
+    reads = variant.reads if variant.method == "lambda_equitune" else "features"
+    model = SymmetrizedClassifier(bench.classifier, variant.group, aggregator, variant.level, reads).eval()
+    if variant.method != "lambda_equitune":
+        return model
+    frozen = replace(variant, trained="lambda")
+    path = run_file(job.config.out, f"lambda-{frozen.name}-{job.seed}", [job.key, vars(frozen)]).with_suffix(".pt")
+    if path.exists():
+        load_weights(aggregator, path)
+        return model
+    rows, source = bench.labelled_rows(variant.labels, job.seed), bench.labelled_source(variant.group)
+    views = {part: bench.features(source, variant.group, part).load(rows) for part in model.parts}
+    labels = torch.from_numpy(bench.labelled.labels)[rows]
+    with board(job.config.out / "tb" / job.name) as note:
+
+        def report(epoch: int, train: float, held_out: float) -> None:
+            note("lambda/train", epoch, train)
+            note("lambda/held_out", epoch, held_out)
+
+        fit_lambda(model, views, labels, job.seed, report=report)
+    with written_whole(path) as temporary:
+        torch.save(aggregator.state_dict(), temporary)
+    return model
+
+
+def trained_network(job: Job) -> nn.Module:
+    """Return the whole network, trained through its method on images turned at random, λ along with it.
+
+    An earlier training's result is read, and a training that was stopped continues.
+    """
+    config, variant, bench = job.config, job.variant, job.bench
+    assert isinstance(config, FinetuneConfig)
+    network = copy.deepcopy(bench.classifier)
+    model: nn.Module = network
+    if variant.method != "plain":
+        fitted = fitted_model(job)
+        aggregator = copy.deepcopy(fitted.aggregator)
+        model = SymmetrizedClassifier(network, variant.group, aggregator, variant.level, fitted.reads)
+    images = bench.labelled.subset(bench.labelled_rows(variant.labels, job.seed))
+    action = image_action(variant.group, (3, network.size, network.size))
+
+    def turned(some: Tensor, generator: torch.Generator) -> Tensor:
+        elements = torch.randint(action.group.order, (len(some),), generator=generator)
+        return cast(Tensor, action.transform(elements, some))
+
+    train_or_read(
+        model,
+        job.file("network").with_suffix(".pt"),
+        config.out / "tb" / job.name,
+        "whole/train",
+        read=lambda rows: read_images(images, rows.tolist(), network.size),
+        labels=torch.from_numpy(images.labels),
+        seed=job.seed,
+        steps=config.whole_steps,
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+        accumulate=config.accumulate,
+        turned=turned,
+        progress=f"{variant.name}, seed {job.seed}",
+        mixed_precision=config.mixed_precision,
+        device=config.device,
+    )
+    return model
+
+
+def _aggregator(variant: Variant, inputs: int, seed: int) -> Aggregator:
+    if variant.method == "equizero":
+        return make_image_aggregator("equizero", inputs, proxy_loss_of(variant.kind))
+    if variant.method == "lambda_equitune":
+        with seeded(seed):
+            return make_image_aggregator("lambda_equitune", inputs, lambda_network=variant.kind, reads=variant.reads)
+    return make_image_aggregator(variant.method, inputs)
