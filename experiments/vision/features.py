@@ -108,12 +108,14 @@ class ViewFeatures:
             about += f" {self.digest or trunk_digest(self.classifier)}"
         return hashlib.sha256(about.encode()).hexdigest()[:16]
 
+    @property
+    def _n_pieces(self) -> int:
+        return -(-len(self) // PIECE)
+
     def missing(self) -> list[tuple[int, str]]:
         """Return the pieces and views that are not on disk."""
-        n_pieces = -(-len(self) // PIECE)
-        return [
-            (piece, view) for piece in range(n_pieces) for view in self.views if not self._file(piece, view).exists()
-        ]
+        wanted = [(piece, view) for piece in range(self._n_pieces) for view in self.views]
+        return [(piece, view) for piece, view in wanted if not self._file(piece, view).exists()]
 
     @torch.no_grad()
     def compute(self, piece: int, view: str) -> None:
@@ -126,15 +128,18 @@ class ViewFeatures:
         with written_whole(self._file(piece, view)) as temporary, temporary.open("wb") as file:
             np.save(file, torch.cat(found).contiguous().numpy())
 
-    def pieces(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield the rows of each piece and its features, ``float32 [n, len(views), ...]``; one in memory at a time."""
-        yield from self._pieces(range(-(-len(self) // PIECE)))
+    def pieces(self, numbers: Sequence[int] | None = None) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the rows of all pieces, or some, and their features, ``float32 [n, len(views), ...]``, one by one."""
+        for piece in range(self._n_pieces) if numbers is None else numbers:
+            arrays = [_load_array(self._file(piece, view)) for view in self.views]
+            at = piece * PIECE
+            yield slice(at, at + len(arrays[0])), torch.from_numpy(np.stack(arrays, axis=1))
 
     def load(self, rows: Sequence[int] | np.ndarray | None = None) -> Tensor:
         """Return the features of some images or all, ``float32 [n, len(views), ...]``."""
         numbers = np.arange(len(self)) if rows is None else np.asarray(rows)
         found: Tensor | None = None
-        for some, features in self._pieces(sorted({int(number) // PIECE for number in numbers})):
+        for some, features in self.pieces(sorted({int(number) // PIECE for number in numbers})):
             here = np.flatnonzero((numbers >= some.start) & (numbers < some.stop))
             if found is None:
                 found = features.new_empty(len(numbers), *features.shape[1:])
@@ -142,12 +147,6 @@ class ViewFeatures:
         if found is None:
             raise ValueError("no images were asked for")
         return found
-
-    def _pieces(self, numbers: Sequence[int]) -> Iterator[tuple[slice, Tensor]]:
-        for piece in numbers:
-            arrays = [_load_array(self._file(piece, view)) for view in self.views]
-            at = piece * PIECE
-            yield slice(at, at + len(arrays[0])), torch.from_numpy(np.stack(arrays, axis=1))
 
     def _of_images(self, images: Tensor) -> Tensor:
         if self.part == "inputs":

@@ -22,7 +22,7 @@ _COMMAND = "equirl vision zero-shot` or `finetune"
 def report_study(
     folder: Path, methods: Sequence[str] = (), out: Path | None = None
 ) -> tuple[str, pd.DataFrame, list[str]]:
-    """Write ``summary.md``, ``accuracy.png`` and, where they have views to weigh, ``weights.png``, ``reliability.png``.
+    """Write ``summary.md`` and ``accuracy.png``, and ``weights.png`` and ``reliability.png`` if methods weigh views.
 
     Args:
         folder: The study's folder.
@@ -34,7 +34,7 @@ def report_study(
 
     Raises:
         FileNotFoundError: There is no study in the folder.
-        ValueError: A method that the study has not, or a CSV that is damaged.
+        ValueError: A method that the study does not have, or a damaged CSV.
     """
     if not (folder / "study.csv").exists():
         raise FileNotFoundError(f"{folder} has no study.csv; `equirl vision zero-shot` or `finetune` writes one")
@@ -42,14 +42,10 @@ def report_study(
     for method in methods:
         if method not in set(study.method):
             raise ValueError(unknown_name_message(f"method in {folder}", method, set(study.method)))
-    study, weights, reliability = (
-        _of(table, methods)
-        for table in (
-            study,
-            _read(folder / "weights.csv", "view", ("mean", "low", "high", "largest"), may_be_empty=True),
-            _read(folder / "reliability.csv", "method", ("tenth", "upright", "accuracy"), may_be_empty=True),
-        )
-    )
+    weights = _read(folder / "weights.csv", "view", ("mean", "low", "high", "largest"), may_be_empty=True)
+    reliability = _read(folder / "reliability.csv", "method", ("tenth", "upright", "accuracy"), may_be_empty=True)
+    if methods:
+        study, weights, reliability = (table[table.method.isin(methods)] for table in (study, weights, reliability))
     errors = read_study(folder / "errors.csv", ("group", "n", "mean", "largest"), _COMMAND, may_be_empty=True)
     out = out or folder
     text = "\n\n".join(filter(None, [_table(study), _choices(weights, reliability), _errors(errors)]))
@@ -94,29 +90,20 @@ def _about(folder: Path, study: pd.DataFrame) -> str:
     return f"{about}{study.n.max()} test images, {seeds} seed{'s' if seeds > 1 else ''}"
 
 
-def _of(table: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    return table[table.method.isin(methods)] if methods else table
-
-
 def _table(study: pd.DataFrame) -> str:
     """Return accuracies in per cent: mean over seeds, and their range."""
-    angles = [angle for angle in ("0", "uniform", "any") if angle in set(study.angle)]
-    heads = {"0": "upright", "uniform": "uniformly turned", "any": "turned by any angle"}
-    lines = [
-        "| group | method | level | kind | reads | trained | labels | seeds | "
-        + " | ".join(heads[angle] for angle in angles)
-        + " | worst orientation | same answer when turned |",
-        "|---" * (10 + len(angles)) + "|",
-    ]
+    names = {"0": "upright", "uniform": "uniformly turned", "any": "turned by any angle"}
+    angles = [angle for angle in names if angle in set(study.angle)]
+    lines = []
     for key, rows in study.groupby(VARIANT, sort=False):
-        cells = [*map(str, key), str(rows.seed.nunique())]
-        cells += [_spread(rows[rows.angle == angle].accuracy) for angle in angles]
         by_angle = rows.groupby("angle").accuracy.mean()
-        views = view_names(str(key[0]))
-        cells.append(f"{100 * by_angle[list(views)].min():.1f}" if set(views) <= set(by_angle.index) else "")
-        cells.append(f"{100 * rows[rows.angle == 'uniform'].same.mean():.1f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        views = list(view_names(str(key[0])))
+        worst = f"{100 * by_angle[views].min():.1f}" if set(views) <= set(by_angle.index) else ""
+        spreads = [_spread(rows[rows.angle == angle].accuracy) for angle in angles]
+        same = f"{100 * rows[rows.angle == 'uniform'].same.mean():.1f}"
+        lines.append([*map(str, key), str(rows.seed.nunique()), *spreads, worst, same])
+    heads = ["seeds", *(names[angle] for angle in angles), "worst orientation", "same answer when turned"]
+    return _markdown([*VARIANT, *heads], lines)
 
 
 def _spread(values: pd.Series) -> str:
@@ -127,14 +114,10 @@ def _spread(values: pd.Series) -> str:
 
 
 def _choices(weights: pd.DataFrame, reliability: pd.DataFrame) -> str:
-    """Return how much the upright view weighs on upright images, over the whole test set, and what margins say."""
+    """Return the weight of the upright view over the upright test images, and how it depends on the margin."""
     if not len(weights):
         return ""
-    lines = [
-        "| group | method | level | kind | reads | trained | labels | weight of the upright view, mean "
-        "| it is the heaviest | by chance | it is chosen: least, greatest tenth of margins | accuracy there |",
-        "|---" * 12 + "|",
-    ]
+    lines = []
     for key, rows in weights.groupby(VARIANT, sort=False):
         upright = rows[rows["view"] == "0"]
         cells = [*map(str, key), f"{upright['mean'].mean():.3f}", f"{100 * upright.largest.mean():.1f}"]
@@ -143,12 +126,19 @@ def _choices(weights: pd.DataFrame, reliability: pd.DataFrame) -> str:
         for column in ("upright", "accuracy"):
             shares = 100 * of_choice.groupby("tenth")[column].mean()
             cells.append(f"{shares.iloc[0]:.0f}, {shares.iloc[-1]:.0f}" if len(shares) else "")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    heads = ["weight of the upright view, mean", "it is the heaviest", "by chance"]
+    heads += ["it is chosen: least, greatest tenth of margins", "accuracy there"]
+    return _markdown([*VARIANT, *heads], lines)
+
+
+def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [f"| {' | '.join(cells)} |" for cells in (heads, *lines)]
+    return "\n".join([rows[0], "|---" * len(heads) + "|", *rows[1:]])
 
 
 def _errors(errors: pd.DataFrame) -> str:
-    """Return how far interpolated rotations are from a group."""
+    """Return a sentence for each interpolated group: how far its rotations are from a group."""
     return "\n".join(
         f"{row.group} is interpolated: turning twice is not turning once by the sum, |ρ(g)ρ(h)x - ρ(gh)x| / |x| is "
         f"{row.mean:.3f} on average and at most {row.largest:.3f} ({row.n} test images, all pairs)."
