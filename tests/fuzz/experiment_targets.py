@@ -24,7 +24,7 @@ from equirl.experiments.scan.symmetries import NAMED_SYMMETRIES, make_symmetry
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
 from equirl.experiments.vision.config import SpeedConfig as ImageSpeedConfig
 from equirl.experiments.vision.image_sets import load_images
-from equirl.experiments.vision.labelled_images import check_labels
+from equirl.experiments.vision.images import check_labels
 from equirl.experiments.zero_shot.control import ControlConfig
 from equirl.experiments.zero_shot.grid import ZeroShotConfig as GridZeroShotConfig
 from equirl.models.image_lambda import LAMBDA_NETWORKS, make_lambda

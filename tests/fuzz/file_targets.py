@@ -29,7 +29,7 @@ from equirl.experiments.scan.report import report_scan
 from equirl.experiments.scan.splits import read_split
 from equirl.experiments.study_files import read_settings, read_study
 from equirl.experiments.vision.image_sets import load_images
-from equirl.experiments.vision.labelled_images import CorruptImageError
+from equirl.experiments.vision.images import CorruptImageError
 from equirl.experiments.zero_shot.report import report_grid
 from equirl.models.word_groups import load_word_group
 from fuzz.agents_at_hand import agent, environments
