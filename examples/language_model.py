@@ -1,5 +1,7 @@
 """Make a language model treat two groups of words alike, and continue two prompts."""
 
+import os
+
 import torch
 
 from equirl.experiments.nlg.language_models import load_language_model
@@ -7,7 +9,8 @@ from equirl.models.causal_lm import SymmetrizedLM, make_lm_aggregator
 from equirl.models.token_actions import token_action
 from equirl.models.word_groups import load_word_group
 
-tokenizer, backbone = load_language_model("smollm2")  # or any causal language model of transformers, by name
+# SmolLM2 by default; any causal language model of transformers works, by name or folder.
+tokenizer, backbone = load_language_model(os.environ.get("EQUIRL_EXAMPLE_MODEL", "smollm2"))
 action = token_action(load_word_group("gender"), tokenizer, backbone.config.vocab_size)
 model = SymmetrizedLM(backbone, action, make_lm_aggregator("equitune", backbone))
 
