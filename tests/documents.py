@@ -24,7 +24,7 @@ SHORT_PYTHON = {
 
 SHORT_OPTIONS = {
     "train": ["-n", "60", "--eval-freq", "-1", "--summary-episodes", "0", "--verbose", "0", "--n-trials", "1"],
-    "enjoy": ["-n", "20"],
+    "enjoy": ["-n", "20", "--no-render"],
     "record": ["-n", "5"],
     "check": ["--transitions", "60", "--resets", "60"],
     "audit": ["--episodes", "2", "--states", "60", "--n-envs", "2"],
@@ -43,7 +43,6 @@ NOT_RUN = {
     "python3": "makes a virtual environment",
     "python": "rl_zoo3's own command; the tests of the command line run it",
     "tensorboard": "starts a server",
-    "pytest": "runs the tests",
     "pre-commit": "is not among the development tools",
 }
 """First words of shell lines that tests do not run, and why."""
