@@ -17,10 +17,13 @@ model = DQN(
     gym.make("equirl/GridWorld-v0"),
     policy_kwargs={"symmetry": "grid-d4", "net_arch": [128, 128]},
     learning_rate=5e-4,
+    batch_size=64,
+    gamma=0.95,
     learning_starts=200,
     train_freq=1,
     target_update_interval=250,
     exploration_fraction=0.45,
+    exploration_final_eps=0.1,
     seed=0,
 )
 model.learn(STEPS)
