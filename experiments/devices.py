@@ -1,18 +1,5 @@
-"""Torch devices as they are named on the command line."""
+"""Old name of `equirl.experiments.checks`; to be removed once `vision` imports from there."""
 
-from __future__ import annotations
-
-import equirl.agents.devices
-from equirl.experiments.checks import check_text
+from equirl.experiments.checks import check_device
 
 __all__ = ["check_device"]
-
-
-def check_device(name: str) -> None:
-    """Check that a device can be used here.
-
-    Raises:
-        ValueError: The name is no text, or as ``equirl.agents.devices.check_device``.
-    """
-    check_text("a device", name)
-    equirl.agents.devices.check_device(name)

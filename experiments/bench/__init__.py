@@ -1,5 +1,1 @@
-"""``equirl bench``: what symmetrization costs, measured side by side."""
-
-from equirl.experiments.bench.command import main
-
-__all__ = ["main"]
+"""Old name of `equirl.experiments.timing`; to be removed once `vision` imports from there."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from equirl.arguments import whole_number
 from equirl.experiments.checks import check_texts
-from equirl.experiments.seeded import seeded
+from equirl.experiments.timing import seeded
 from equirl.models.token_actions import TokenAction
 from equirl.testing import evaluation_mode
 

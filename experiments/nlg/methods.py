@@ -11,7 +11,7 @@ from equirl.experiments.nlg.measures import generate_texts
 from equirl.experiments.nlg.method_names import ALL_METHODS, split_method
 from equirl.experiments.nlg.prompts import Prompt
 from equirl.experiments.nlg.scores import Score
-from equirl.experiments.seeded import seeded
+from equirl.experiments.timing import seeded
 from equirl.models.causal_lm import SymmetrizedLM, make_lm_aggregator
 from equirl.models.token_actions import TokenAction
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from equirl.experiments.checks import check_counts, check_names
-from equirl.experiments.outputs import check_output_folder
+from equirl.experiments.checks import check_counts, check_names, check_output_folder
 from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.scan.report import report_scan
 from equirl.experiments.scan.splits import SPLITS, file_names, make_split, write_splits

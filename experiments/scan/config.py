@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from equirl.experiments.checks import check_counts, check_names
-from equirl.experiments.devices import check_device
-from equirl.experiments.outputs import check_output_folder
+from equirl.experiments.checks import check_counts, check_device, check_names, check_output_folder
 from equirl.experiments.runs import check_cluster
 from equirl.experiments.scan.models import CELLS, HEADS
 from equirl.experiments.scan.splits import SPLITS

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from equirl.experiments.study_files import read_study
+from equirl.experiments.tables import read_study
 from equirl.files import written_whole
 
 __all__ = ["PUBLISHED", "report_scan"]

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from equirl.experiments.outputs import write_tables
+from equirl.experiments.records import write_tables
 from equirl.experiments.runs import Rows, run_file, run_missing
 from equirl.experiments.scan.batches import Examples
 from equirl.experiments.scan.config import ScanConfig, Variant, check_config, variants_of
