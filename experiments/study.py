@@ -118,7 +118,7 @@ class Study(Generic[Options]):
 
     stages: Callable[[Options], Sequence[Stage[Any]]]
     report: Callable[[Options], Report]
-    check: Callable[[Options], None] = lambda options: None
+    check: Callable[[Options], None] | None = None
     table: str = "study.csv"
     summary: str = "summary.md"
 
@@ -140,7 +140,8 @@ def run_study(study: Study[Options], options: Options) -> int:
     if not options.report_only:
         check_device(options.device)
         check_cluster(options.cluster)
-        study.check(options)
+        if study.check is not None:
+            study.check(options)
         written = [*run_stages(study.stages(options), options), "record.json"]
     report = study.report(options)
     files = {study.summary: report.text, **report.files}

@@ -52,8 +52,11 @@ def run_subcommand(
     if default and (not arguments or arguments[0].startswith("-")):
         options, run = commands[default]
         return run_command(program, options, run, arguments, usage)
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
-        print(f"{program}: {unknown_name_message(kind, arguments[0], commands)}", file=sys.stderr)
+    if arguments and arguments[0] not in (*commands, "-h", "--help"):
+        message = unknown_name_message(kind, arguments[0], commands)
+        if arguments[0].startswith("-"):
+            message = f"name a {kind} before {arguments[0]}: {', '.join(commands)}"
+        print(f"{program}: {message}", file=sys.stderr)
         return 2
     app = SubcommandApp()
     for name, (options, run) in commands.items():
@@ -98,10 +101,10 @@ def run_command(
 def _chosen(options: type[Any], run: Callable[[Any], int]) -> Callable[..., Any]:
     """Return a function of the options, as tyro takes commands; it only remembers what is to be run."""
 
-    def choose(options: Any) -> tuple[Callable[[Any], int], Any]:
-        return run, options
+    def choose(command: Any) -> tuple[Callable[[Any], int], Any]:
+        return run, command
 
-    choose.__annotations__["options"] = options
+    choose.__annotations__["command"] = options
     return choose
 
 

@@ -125,7 +125,7 @@ def test_the_bench_keeps_figures_of_other_settings(tmp_path: Path, monkeypatch: 
     assert pd.read_csv("logs/bench/bench.csv").seconds.tolist() == [2.0]  # the user's own study, not the committed one
     assert main(command) == 0
     assert not list(Path("logs/bench").glob("earlier-*"))
-    Path("logs/study/rl/study.csv").write_text(rows.replace(",1\n", ",4\n"))
+    Path("logs/study/rl/study.csv").write_text(rows.replace(",2\n", ",4\n"))
     assert main(command) == 0
     assert pd.read_csv("logs/bench/bench.csv").seconds.tolist() == [4.0]
     assert Path("logs/bench/earlier-1/bench.csv").exists()
@@ -156,8 +156,8 @@ MISTAKES = [
     ("study rl --n-jobs 0", "n_jobs must be a whole number from 1; got 0"),
     ("study rl --seed 3", "unrecognized options: --seed, 3. Did you mean '--seeds'?"),
     ("study rl --seeds 1.5", "'1.5'"),
-    ("study minigrid --tasks room", "task 'room' is unknown"),
-    ("study minigrid --agents nobody", "agent 'nobody' is unknown"),
+    ("study minigrid --tasks room", "--tasks 'room' is unknown"),
+    ("study minigrid --agents nobody", "--agents 'nobody' is unknown"),
     ("study minigrid --total-timesteps 10", "empty-room is never evaluated; got 10"),
     ("study minigrid --n-eval-episodes 0", "got 0"),
     ("study minigrid --report-only --out OTHER", "has no column environment"),
@@ -167,10 +167,18 @@ MISTAKES = [
     ("study zero-shot --pretrain-threshold 2", "got 2.0"),
     ("study zero-shot --seeds 1 --variants 'equizero, ensemble of the seeds'", "seeds of at least 2"),
     ("study zero-shot --report-only --out OTHER", "has no column group"),
-    ("study control --environments Pendulum-v1", "task 'Pendulum-v1' is unknown"),
+    ("study control --environments Pendulum-v1", "--environments 'Pendulum-v1' is unknown"),
     ("study control --n-episodes 0", "n_episodes must be a whole number from 1; got 0"),
     ("study control --report-only --out nowhere", "nowhere/study.csv is not there"),
     ("study nothing", "study 'nothing' is unknown"),
+    ("study --seeds 3", "name a study before --seeds: rl, minigrid, zero-shot, control"),
+    ("study rl --csv .", "--csv . is a folder"),
+    ("study rl --threads 0", "threads must be a whole number from 1; got 0"),
+    ("study rl --device nonsense", "device 'nonsense' cannot be used here"),
+    ("study rl --plot a b c d e f", "plot names 6 agents; name at most 5"),
+    ("bench --report-only", "logs/bench/bench.csv is not there"),
+    ("bench --n-jobs 0", "n_jobs must be a whole number from 1; got 0"),
+    ("bench --cluster here", "named by its address"),
     ("bench --sections", "no section is named"),
     ("bench --sections pases", "Did you mean 'passes'?"),
     ("bench --min-seconds nan", "got nan"),
@@ -305,7 +313,7 @@ def test_functions_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_settings_that_mean_nothing_are_refused_in_python() -> None:
     with pytest.raises(TypeError, match=r"agents are a tuple of names, not the text 'plain'; write \('plain',\)"):
         GridWorldOptions(agents="plain")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"seeds must be a whole number; got 2\.5"):
+    with pytest.raises(TypeError, match=r"seeds must be a whole number from 1; got 2\.5"):
         GridWorldOptions(seeds=2.5)  # type: ignore[arg-type]
     assert GridWorldOptions(seeds=np.int64(2)).seeds == 2  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="learning_rate must be a number above 0; got nan"):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import gymnasium as gym
 import numpy as np
+import tyro
 from stable_baselines3 import DQN
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -39,7 +40,7 @@ VARIANTS: dict[str, tuple[str | None, Mapping[str, Any]]] = {
 if TYPE_CHECKING:
     VariantName: TypeAlias = str
 else:
-    VariantName = Literal[tuple(VARIANTS)]
+    VariantName = Annotated[Literal[tuple(VARIANTS)], tyro.conf.arg(metavar="NAME")]  # the names have commas in them
 
 EnvironmentName = Literal["CartPole-v1", "Acrobot-v1"]
 

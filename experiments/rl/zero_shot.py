@@ -6,11 +6,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 
 import gymnasium as gym
 import numpy as np
 import torch
+import tyro
 from numpy.typing import NDArray
 from stable_baselines3 import DQN
 
@@ -82,7 +83,7 @@ VARIANTS: dict[str, Variant] = {
 if TYPE_CHECKING:
     VariantName: TypeAlias = str
 else:
-    VariantName = Literal[tuple(VARIANTS)]
+    VariantName = Annotated[Literal[tuple(VARIANTS)], tyro.conf.arg(metavar="NAME")]  # the names have commas in them
 
 
 @dataclass(frozen=True)
