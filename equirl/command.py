@@ -27,7 +27,7 @@ _SUMMARIES = {
     "check": "check that an environment has a symmetry",
     "symmetrize": "make a trained agent equivariant",
     "audit": "measure how symmetric a trained agent is, and what symmetrization gives it",
-    "benchmark": "run a learning study and write its CSV and plot",
+    "study": "run a learning study and write its CSV and figures",
     "bench": "measure what symmetrization costs here",
     "scan": "sequence models that know that verbs are verbs",
     "nlg": "text generation that treats groups of people alike",

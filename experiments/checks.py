@@ -1,16 +1,22 @@
-"""Checks of settings and arguments: counts, rates and lists of names that make sense, or an error that says which."""
+"""Checks of settings: counts, rates, names, devices and places that can be used, or an error that says which cannot."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+import equirl.agents.devices
 from equirl.arguments import whole_number
 from equirl.names import unknown_name_message
 
-__all__ = ["check_counts", "check_names", "check_positive", "check_shares", "check_text"]
+__all__ = [
+    *("check_counts", "check_device", "check_names", "check_output_file", "check_output_folder"),
+    *("check_positive", "check_shares", "check_text"),
+]
 
 
 def check_counts(settings: Any, *names: str, least: int = 1) -> None:
@@ -110,5 +116,57 @@ def check_text(what: str, given: Any) -> None:
         raise TypeError(f"{what} is a text; got {given!r}")
 
 
+def check_device(name: str) -> None:
+    """Check that a device can be used here.
+
+    Raises:
+        TypeError: The name is no text.
+        ValueError: As ``equirl.agents.devices.check_device``.
+    """
+    check_text("a device", name)
+    equirl.agents.devices.check_device(name)
+
+
+def check_output_folder(folder: Path, option: str = "--out") -> None:
+    """Check that a folder is there or can be made, and can be written to; nothing is made here.
+
+    Args:
+        folder: The folder.
+        option: What names it on the command line, for the message.
+
+    Raises:
+        ValueError: A file is in its place, or it cannot be written to.
+    """
+    _check_place(Path(folder), f"{option} {folder}")
+
+
+def check_output_file(file: Path | None, option: str) -> None:
+    """Check that a file can be written; ``None``: none is wanted.
+
+    Args:
+        file: The file.
+        option: What names it on the command line, for the message.
+
+    Raises:
+        ValueError: A folder has its name, or its own folder cannot be written to.
+    """
+    if file is None:
+        return
+    if Path(file).is_dir():
+        raise ValueError(f"{option} {file} is a folder; name a file")
+    _check_place(Path(file).parent, f"{option} {file}")
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_place(folder: Path, what: str) -> None:
+    try:
+        nearest = next(place for place in (folder, *folder.parents) if place.exists())
+        if not nearest.is_dir():
+            raise ValueError(f"{what} cannot be written: {nearest} is a file, not a folder")
+    except OSError as error:
+        raise ValueError(f"{what} cannot be written: {error}") from error
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"{what} cannot be written: there is no permission to write to {nearest}")

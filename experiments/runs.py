@@ -1,8 +1,7 @@
-"""Many runs of a study: some at a time, each kept in a file of its own, so that a stopped study goes on."""
+"""Many runs of a study: several at a time, each in a CSV file of its own, so that a stopped study can go on."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib
 import json
@@ -12,23 +11,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from joblib import Parallel, delayed, parallel_config
 
-from equirl.files import written_whole
+from equirl.experiments.tables import Rows, write_rows
 
-__all__ = ["Rows", "check_cluster", "gather_runs", "read_rows", "run_file", "run_missing", "write_rows"]
+__all__ = ["Rows", "check_cluster", "run_file", "run_missing"]
 
 Job = TypeVar("Job")
-Rows = Sequence[Sequence[Any]]
 
 
 def run_file(folder: Path, name: str, decisive: Any) -> Path:
-    """Return the file of one run: everything that changes it is in the name, so no old run answers for a new setting.
+    """Return the file of one run.
+
+    The file name contains a hash of all settings that affect the rows, so a changed setting never reuses an old file.
 
     Args:
         folder: The study's folder.
         name: What the run is called.
-        decisive: Settings, as JSON can hold them.
+        decisive: The settings, as JSON can hold them.
     """
     key = hashlib.sha256(json.dumps([name, decisive], sort_keys=True, default=str).encode()).hexdigest()[:10]
     return folder / "runs" / f"{name.replace('/', '_')}-{key}.csv"
@@ -41,17 +42,19 @@ def run_missing(
     columns: Sequence[str],
     n_jobs: int,
     cluster: str | None = None,
+    threads: int | None = None,
 ) -> None:
-    """Do the runs whose files are not there, some at a time, each in a process of its own.
+    """Do the runs whose files do not exist yet, several at a time, each in a process of its own.
 
     Args:
         jobs: All runs of the study.
-        run: Does one and returns its rows.
-        file_of: Where a run's rows are kept.
+        run: Does one run and returns its rows.
+        file_of: Returns the file of a run's rows.
         columns: Names of the columns.
-        n_jobs: Runs at a time.
+        n_jobs: Runs at a time; one is done in this process.
         cluster: Address of a Dask scheduler (``tcp://...``) or of a Ray cluster (``ray://...``) whose workers do the
             runs; equirl has to be installed there. Files are written here. ``None``: processes on this machine.
+        threads: Torch threads of a run; ``None``: as many as torch likes.
 
     Raises:
         ValueError: An address of another kind, or what the cluster needs is not installed.
@@ -65,7 +68,7 @@ def run_missing(
     with _backend(cluster):
         parallel = Parallel(n_jobs=n_jobs if cluster is None else -1, return_as="generator_unordered")
         # Written as they come, so that a study that is stopped keeps what is done.
-        for index, rows in parallel(delayed(_numbered)(run, index, job) for index, job in enumerate(missing)):
+        for index, rows in parallel(delayed(_numbered)(run, index, job, threads) for index, job in enumerate(missing)):
             write_rows(file_of(missing[index]), columns, rows)
 
 
@@ -116,42 +119,10 @@ def _needed(module: str, package: str) -> Any:
         raise ValueError(f"this cluster needs {module}, which is not installed: pip install {package!r}") from error
 
 
-def gather_runs(files: Sequence[Path], columns: Sequence[str], target: Path) -> None:
-    """Write the rows of many runs into one CSV, in the order given."""
-    write_rows(target, columns, [row for path in files for row in read_rows(path, columns)])
-
-
-def read_rows(path: Path, columns: Sequence[str]) -> list[list[str]]:
-    """Return the rows of a run's CSV, as text.
-
-    Args:
-        path: The file.
-        columns: Names of the columns that it must have.
-
-    Raises:
-        ValueError: It is not such a file; the message says what to do about it.
-    """
+def _numbered(run: Callable[[Job], Rows], index: int, job: Job, threads: int | None) -> tuple[int, Rows]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            head, *rows = list(csv.reader(file)) or [[]]
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path} is no CSV of a run ({error}); delete it to do this run again") from error
-    if head != list(columns) or any(len(row) != len(columns) for row in rows):
-        raise ValueError(
-            f"{path} is no CSV of a run with the columns {', '.join(columns)}; delete it to do this run again"
-        )
-    return rows
-
-
-def write_rows(target: Path, columns: Sequence[str], rows: Rows) -> None:
-    """Write a CSV whole or not at all."""
-    with written_whole(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        usual = csv.writer(file, lineterminator="\n")
-        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        for row in (list(columns), *rows):
-            # The csv module leaves a lone carriage return unquoted, and reads it as the end of a row.
-            (quoted if any(isinstance(value, str) and "\r" in value for value in row) else usual).writerow(row)
-
-
-def _numbered(run: Callable[[Job], Rows], index: int, job: Job) -> tuple[int, Rows]:
-    return index, run(job)
+        return index, run(job)
+    finally:
+        torch.set_num_threads(before)

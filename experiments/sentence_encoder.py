@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from equirl.experiments.extras import needed, package_folder
-from equirl.experiments.model_cache import cache_folder, moved_whole
+from equirl.experiments.optional import cache_folder, moved_whole, needed, package_folder
 
 __all__ = ["SentenceEncoder"]
 

@@ -1,20 +1,20 @@
-"""Commands of a command, such as ``equirl nlg audit``: looked up by name, their mistakes one line on stderr."""
+"""Commands and their options, by tyro: ``--help`` with choices and examples, and mistakes in one line."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-import pandas as pd
 import tyro
+from tyro.extras import SubcommandApp
 
-from equirl.files import written_whole
+from equirl.experiments.tables import table_as_it_comes, write_csv
 from equirl.names import unknown_name_message
 
 __all__ = ["Commands", "run_command", "run_subcommand", "table_as_it_comes", "write_csv"]
@@ -22,34 +22,55 @@ __all__ = ["Commands", "run_command", "run_subcommand", "table_as_it_comes", "wr
 Config = TypeVar("Config")
 
 Commands = Mapping[str, tuple[type[Any], Callable[[Any], int]]]
-"""Name to the dataclass of the options and what is done with it."""
+"""Name to the dataclass of the options, whose docstring is the help, and the function that gets them."""
 
 _WIDE = "100000"
 """Columns of a terminal on which no message is broken into lines."""
 
 _BOX = " │╭╮╰╯─-"
 
+_CHOICE = re.compile(
+    r"invalid choice (?P<given>'.*'|\".*\") for argument '(?P<option>.*)'\. Expected one of (?P<known>\(.*\))"
+)
+
 _MISTAKES = (ValueError, OSError, ImportError, MemoryError)
 
 
-def run_subcommand(program: str, usage: str, commands: Commands, arguments: Sequence[str]) -> int:
+def run_subcommand(
+    program: str, usage: str, commands: Commands, arguments: Sequence[str], *, kind: str = "command", default: str = ""
+) -> int:
     """Run the command that the first argument names and return its exit status: 2 for a mistake of the user's.
 
     Args:
-        program: What comes before the command's name.
-        usage: Printed where no command is named, or help is asked for.
+        program: What the user typed before the command's name.
+        usage: What the help says beside the list of commands.
         commands: The commands.
         arguments: The command's name and its options.
+        kind: What the commands are called in messages.
+        default: The command for arguments that begin with an option; its help is that of the whole.
     """
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage)
-        return 0 if arguments else 2
-    name = arguments[0]
-    if name not in commands:
-        print(f"{program}: {unknown_name_message('command', name, commands)}", file=sys.stderr)
+    if default and (not arguments or arguments[0].startswith("-")):
+        options, run = commands[default]
+        return run_command(program, options, run, arguments, usage)
+    if arguments and arguments[0] not in (*commands, "-h", "--help"):
+        message = unknown_name_message(kind, arguments[0], commands)
+        if arguments[0].startswith("-"):
+            message = f"name a {kind} before {arguments[0]}: {', '.join(commands)}"
+        print(f"{program}: {message}", file=sys.stderr)
         return 2
-    options, run = commands[name]
-    return run_command(f"{program} {name}", options, run, arguments[1:])
+    app = SubcommandApp()
+    for name, (options, run) in commands.items():
+        app.command(name=name, help=options.__doc__)(_chosen(options, run))
+
+    def parse(words: Sequence[str]) -> Any:
+        return app.cli(prog=program, description=usage, args=words, config=(tyro.conf.OmitArgPrefixes,))
+
+    if not arguments:
+        with contextlib.suppress(SystemExit):
+            parse(["--help"])
+        return 2
+    name = f"{program} {arguments[0]}" if arguments[0] in commands else program
+    return _run(name, lambda: parse(list(arguments)), arguments)
 
 
 def run_command(
@@ -66,12 +87,31 @@ def run_command(
     Args:
         program: What the user typed before the options.
         options: The dataclass of the options; it checks its values itself.
-        run: Does what the options say and returns the exit status.
+        run: Gets the options, does the work and returns the exit status.
         arguments: The options as typed.
         description: What the help begins with; by default the docstring of ``options``.
     """
+
+    def parse() -> tuple[Callable[[Config], int], Config]:
+        return run, tyro.cli(options, args=list(arguments), prog=program, description=description)
+
+    return _run(program, parse, arguments)
+
+
+def _chosen(options: type[Any], run: Callable[[Any], int]) -> Callable[..., Any]:
+    """Return a function of the options, as tyro takes commands; it only remembers what is to be run."""
+
+    def choose(command: Any) -> tuple[Callable[[Any], int], Any]:
+        return run, command
+
+    choose.__annotations__["command"] = options
+    return choose
+
+
+def _run(program: str, parse: Callable[[], tuple[Callable[[Any], int], Any]], arguments: Sequence[str]) -> int:
     try:
-        return run(_parsed(program, options, arguments, description))
+        run, options = _parsed(program, parse, arguments)
+        return run(options)
     except BrokenPipeError:  # what reads our output has read enough
         raise
     except _MISTAKES as error:
@@ -81,37 +121,18 @@ def run_command(
         return 2
 
 
-def table_as_it_comes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> pd.DataFrame:
-    """Return a table of rows, each printed as soon as it is there."""
-    found = []
-    for row in rows:
-        found.append(row)
-        print(", ".join(f"{name} {value}" for name, value in zip(columns, row, strict=True)), flush=True)
-    return pd.DataFrame(found, columns=list(columns))
-
-
-def write_csv(table: pd.DataFrame, path: Path | None) -> None:
-    """Write a table, if a file was named, and say so."""
-    if path is not None:
-        replaced = ", in place of the file that was there" if path.exists() else ""
-        with written_whole(path) as temporary:
-            table.to_csv(temporary, index=False)
-        print(f"Written to {path}{replaced}")
-
-
-def _parsed(program: str, options: type[Config], arguments: Sequence[str], description: str | None) -> Config:
-    """Return the options of a command line.
+def _parsed(program: str, parse: Callable[[], Config], arguments: Sequence[str]) -> Config:
+    """Return what tyro makes of a command line.
 
     Raises:
         ValueError: An unknown option, or a value that its option does not take.
     """
-    listed = list(arguments)
-    if {"-h", "--help"} & set(listed):
-        return tyro.cli(options, args=listed, prog=program, description=description)
+    if {"-h", "--help"} & set(arguments):
+        return parse()
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), _columns(_WIDE):
-            return tyro.cli(options, args=listed, prog=program, description=description)
+            return parse()
     except SystemExit as error:
         if isinstance(error.__context__, ValueError):  # what the dataclass found wrong with its values
             raise error.__context__ from None
@@ -123,6 +144,10 @@ def _first_message(text: str) -> str:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)  # without colours
     lines = [line.strip(" │") for line in plain.splitlines() if not set(line) <= set(_BOX)]
     message = lines[1] if len(lines) > 1 else "the options cannot be read"
+    choice = _CHOICE.match(message)
+    if choice is not None:
+        given, known = ast.literal_eval(choice["given"]), ast.literal_eval(choice["known"])
+        return unknown_name_message(choice["option"], given, known).removesuffix(".")
     if message.endswith(":") and len(lines) > 2:  # the options that are missing are below
         message = f"missing: {lines[2].split()[0]}"
     if "Perhaps you meant:" in lines:

@@ -10,11 +10,11 @@ import torch
 
 from equirl import Equitune, equivariance_error
 from equirl.agents.cli import main
-from equirl.experiments.bench.learning import read_learning
-from equirl.experiments.bench.memory import peak_of_arrays, peak_of_tensors
-from equirl.experiments.bench.networks import METHODS, backbone, group_symmetry
-from equirl.experiments.bench.scaling import SCALING, fitted_exponents
-from equirl.experiments.bench.timing import COLUMNS, Measurement, Settings, compare
+from equirl.experiments.cost.learning import read_learning
+from equirl.experiments.cost.measurement import COLUMNS, Measurement, compare
+from equirl.experiments.cost.passes import METHODS, backbone, group_symmetry
+from equirl.experiments.cost.scaling import SCALING, fitted_exponents
+from equirl.experiments.timing import Settings, peak_of_arrays, peak_of_tensors
 
 SETTINGS = Settings("cpu", 1, 3, 0.0, True)
 

@@ -1,4 +1,4 @@
-"""``equirl benchmark``: small studies from the command line."""
+"""``equirl study``: small studies from the command line."""
 
 import csv
 from pathlib import Path
@@ -14,7 +14,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_small_study_resumes_and_reports(tmp_path: Path) -> None:
     arguments = [
-        "benchmark", "rl", "--agents", "plain", "grid-c4/equizero+gradient=straight_through", "--n-seeds", "2",
+        "study", "rl", "--agents", "plain", "grid-c4/equizero+gradient=straight_through", "--seeds", "2",
         "--size", "3", "--total-timesteps", "700", "--eval-freq", "100", "--threshold", "0.2", "--out", "study",
         "--n-jobs", "1",
     ]  # fmt: skip
@@ -34,21 +34,21 @@ def test_a_small_study_resumes_and_reports(tmp_path: Path) -> None:
     columns = [line.rsplit(b",", 1)[0] for line in first.splitlines()]  # without the seconds
     again = [line.rsplit(b",", 1)[0] for line in (tmp_path / "study/study.csv").read_bytes().splitlines()]
     assert columns == again  # equal seeds, equal runs
-    other = ["--stop-after", "2", "--agents", "plain", "--n-seeds", "1"]
+    other = ["--stop-after", "2", "--agents", "plain", "--seeds", "1"]
     assert "1 runs, 1 to do" in done(*arguments, *other).out  # another setting, another run
 
 
 STUDIES = {
     "minigrid": [
-        *["--tasks", "empty-room", "--n-seeds", "1", "--total-timesteps", "1000", "--n-eval-episodes", "2"],
+        *["--tasks", "empty-room", "--seeds", "1", "--total-timesteps", "1000", "--n-eval-episodes", "2"],
         *["--agents", "plain", "equitune"],
     ],
     "control": [
-        *["--environments", "CartPole-v1", "--n-seeds", "1", "--total-timesteps", "1500", "--n-episodes", "2"],
+        *["--environments", "CartPole-v1", "--seeds", "1", "--total-timesteps", "1500", "--n-episodes", "2"],
         *["--variants", "plain", "equizero, max_value"],
     ],
     "zero-shot": [
-        *["--size", "3", "--n-seeds", "2", "--total-timesteps", "600", "--groups", "grid-c4", "--variants", "plain"],
+        *["--size", "3", "--seeds", "2", "--total-timesteps", "600", "--groups", "grid-c4", "--variants", "plain"],
         "equizero, novelty",
         "equizero, ensemble of the seeds",
         "λ-equitune, inputs, 300 states",
@@ -61,7 +61,7 @@ STUDIES = {
     [("minigrid", "learning_curves.png"), ("zero-shot", "success.png"), ("control", "returns.png")],
 )
 def test_small_studies_write_what_they_say(study: str, picture: str, tmp_path: Path) -> None:
-    arguments = ["benchmark", study, *STUDIES[study], "--n-jobs", "1", "--out", "study"]
+    arguments = ["study", study, *STUDIES[study], "--n-jobs", "1", "--out", "study"]
     output = done(*arguments).out
     for name in ("study.csv", "record.json", "summary.md", picture):
         assert (tmp_path / "study" / name).stat().st_size > 0

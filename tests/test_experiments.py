@@ -6,9 +6,10 @@ from rliable import metrics
 from stable_baselines3 import DQN
 
 import equirl.envs  # noqa: F401
-from equirl.experiments.benchmark.report import _interquartile_mean, steps_to_threshold, summary_table
-from equirl.experiments.benchmark.study import parse_agent
-from equirl.experiments.exact_evaluation import GridWorldStates
+from equirl.experiments.rl.grid_states import GridWorldStates
+from equirl.experiments.rl.gridworld import parse_agent
+from equirl.experiments.rl.report import steps_to_threshold, summary_table
+from equirl.experiments.rl.statistics import interquartile_means
 
 
 def test_the_exact_success_rate_is_what_the_environment_gives() -> None:
@@ -48,10 +49,10 @@ def test_steps_to_threshold_and_ratio() -> None:
 
 def test_the_curve_is_rliables_interquartile_mean() -> None:
     curves = np.random.default_rng(0).random((8, 3))
-    middle, band = _interquartile_mean(curves)
+    middle, low, high = interquartile_means({"curve": curves})["curve"]
     assert np.allclose(middle, [metrics.aggregate_iqm(curves[:, t]) for t in range(3)])
-    assert band.shape == (2, 3)
-    assert bool(((band[0] <= middle) & (middle <= band[1])).all())
+    assert low.shape == high.shape == (3,)
+    assert bool(((low <= middle) & (middle <= high)).all())
 
 
 def test_agents_of_a_study_by_name() -> None:

@@ -11,23 +11,24 @@ import torch
 from torch import nn
 
 from equirl.agents.cli import main
-from equirl.experiments.bench.command import BenchConfig
-from equirl.experiments.benchmark import report, statistics
-from equirl.experiments.benchmark.minigrid import MinigridConfig
-from equirl.experiments.benchmark.report import draw_learning_curves
-from equirl.experiments.benchmark.statistics import score_table
-from equirl.experiments.benchmark.study import StudyConfig, parse_agent
-from equirl.experiments.devices import check_device
-from equirl.experiments.exact_evaluation import GridWorldStates
+from equirl.experiments.checks import check_device, check_output_file, check_output_folder
+from equirl.experiments.cost.command import BenchOptions
 from equirl.experiments.nlg.config import CompareConfig
-from equirl.experiments.outputs import check_output_file, check_output_folder, other_settings, write_tables
-from equirl.experiments.own_functions import own_function
-from equirl.experiments.runs import read_rows, run_missing, write_rows
+from equirl.experiments.optional import own_function
+from equirl.experiments.records import other_settings, write_tables
+from equirl.experiments.rl import statistics
+from equirl.experiments.rl.control import ControlOptions
+from equirl.experiments.rl.grid_states import GridWorldStates
+from equirl.experiments.rl.gridworld import GridWorldOptions, parse_agent
+from equirl.experiments.rl.minigrid import MinigridOptions
+from equirl.experiments.rl.report import draw_learning_curves
+from equirl.experiments.rl.statistics import score_table
+from equirl.experiments.rl.zero_shot import ZeroShotOptions
+from equirl.experiments.runs import run_missing
 from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.subcommands import run_command
+from equirl.experiments.tables import read_rows, write_rows
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
-from equirl.experiments.zero_shot.control import ControlConfig
-from equirl.experiments.zero_shot.grid import ZeroShotConfig as GridConfig
 from equirl.files import load_weights
 from equirl.seeded import seeded
 from equirl.testing import evaluation_mode
@@ -40,15 +41,14 @@ class _Settings:
 
 
 def test_no_command_writes_to_the_committed_results_by_default() -> None:
-    configs = (StudyConfig, MinigridConfig, GridConfig, ControlConfig, BenchConfig)
+    configs = (GridWorldOptions, MinigridOptions, ZeroShotOptions, ControlOptions, BenchOptions)
     for config in (*configs, ScanConfig, CompareConfig, ZeroShotConfig, FinetuneConfig):
         assert config().out.parts[0] == "logs", config
 
 
 @pytest.fixture
 def few_bootstraps(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (report, statistics):
-        monkeypatch.setattr(module, "_BOOTSTRAPS", 10)
+    monkeypatch.setattr(statistics, "_BOOTSTRAPS", 10)
 
 
 @pytest.mark.usefixtures("few_bootstraps")
@@ -59,18 +59,18 @@ def test_a_study_in_a_clone_leaves_the_committed_figures_alone(
     committed = tmp_path / "experiments/results/gridworld_7x7/study.csv"
     committed.parent.mkdir(parents=True)
     committed.write_text("five seeds, five days\n")
-    small = ["--n-seeds", "1", "--agents", "plain", "--size", "3", "--eval-freq", "100", "--n-jobs", "1"]
-    assert main(["benchmark", "rl", *small, "--total-timesteps", "200"]) == 0
-    out = tmp_path / "logs/benchmark/rl"
+    small = ["--seeds", "1", "--agents", "plain", "--size", "3", "--eval-freq", "100", "--n-jobs", "1"]
+    assert main(["study", "rl", *small, "--total-timesteps", "200"]) == 0
+    out = tmp_path / "logs/study/rl"
     assert committed.read_text() == "five seeds, five days\n"
     first = (out / "study.csv").read_text()
-    assert main(["benchmark", "rl", *small, "--total-timesteps", "200"]) == 0  # the same again: nothing to keep
+    assert main(["study", "rl", *small, "--total-timesteps", "200"]) == 0  # the same again: nothing to keep
     assert not list(out.glob("earlier-*"))
-    assert main(["benchmark", "rl", *small, "--total-timesteps", "100"]) == 0
+    assert main(["study", "rl", *small, "--total-timesteps", "100"]) == 0
     assert (out / "earlier-1/study.csv").read_text() == first
     assert json.loads((out / "earlier-1/record.json").read_text())["config"]["total_timesteps"] == 200
-    assert "they are kept in logs/benchmark/rl/earlier-1" in capfd.readouterr().out
-    assert main(["benchmark", "rl", "--report-only"]) == 0
+    assert "they are kept in logs/study/rl/earlier-1" in capfd.readouterr().out
+    assert main(["study", "rl", "--report-only"]) == 0
     assert len(pd.read_csv(out / "study.csv")) == 1
 
 
@@ -90,7 +90,7 @@ def test_more_rows_replace_a_table_and_fewer_do_not(tmp_path: Path) -> None:
 
 
 def test_settings_that_change_no_figure_are_no_others(tmp_path: Path) -> None:
-    config = StudyConfig(out=tmp_path)
+    config = GridWorldOptions(out=tmp_path)
     assert other_settings(tmp_path, config)  # there is no record
     write_tables(tmp_path, {"study.csv": (("a",), [(1,)])}, config)
     assert not other_settings(tmp_path, replace(config, n_jobs=1, out=tmp_path / "x", report_only=True))
@@ -116,7 +116,7 @@ def test_places_are_checked_and_not_made(tmp_path: Path) -> None:
 def test_the_bench_keeps_figures_of_other_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = "agent,seed,timesteps,success_rate,train_seconds\nplain,0,100,0.99,1\n"
-    for folder in ("experiments/results/gridworld_7x7", "logs/benchmark/rl"):
+    for folder in ("experiments/results/gridworld_7x7", "logs/study/rl"):
         Path(folder).mkdir(parents=True)
         (Path(folder) / "study.csv").write_text(rows)
         rows = rows.replace(",1\n", ",2\n")
@@ -125,50 +125,60 @@ def test_the_bench_keeps_figures_of_other_settings(tmp_path: Path, monkeypatch: 
     assert pd.read_csv("logs/bench/bench.csv").seconds.tolist() == [2.0]  # the user's own study, not the committed one
     assert main(command) == 0
     assert not list(Path("logs/bench").glob("earlier-*"))
-    assert main([*command, "--rounds", "3"]) == 0
+    Path("logs/study/rl/study.csv").write_text(rows.replace(",2\n", ",4\n"))
+    assert main(command) == 0
+    assert pd.read_csv("logs/bench/bench.csv").seconds.tolist() == [4.0]
     assert Path("logs/bench/earlier-1/bench.csv").exists()
 
 
 MISTAKES = [
-    ("benchmark rl --n-seeds 0", "n_seeds must be a whole number from 1; got 0"),
-    ("benchmark rl --n-seeds -3", "got -3"),
-    ("benchmark rl --agents", "no agent is named"),
-    ("benchmark rl --agents plain plain", "agent 'plain' is there twice"),
-    ("benchmark rl --agents plian", "agent 'plian' is not of the form"),
-    ("benchmark rl --agents cartpole-z2/equitune", "agent 'cartpole-z2/equitune' cannot be made"),
-    ("benchmark rl --agents plain+batch_size=inf", "batch_size must be a positive whole number"),
-    ("benchmark rl --agents plain+learning_rate=nan", "learning_rate must be a positive number"),
-    ("benchmark rl --agents plain+batch_size=[1", "no value of YAML"),
-    ("benchmark rl --agents grid-d4/augmentation+hidden=3", "setting of augmentation: 'hidden' is unknown"),
-    ("benchmark rl --threshold nan", "threshold must be a share above 0 to 1; got nan"),
-    ("benchmark rl --size 1", "size must be a whole number from 2; got 1"),
-    ("benchmark rl --eval-freq 100000", "eval_freq must not be above total_timesteps"),
-    ("benchmark rl --out FILE", "is a file, not a folder"),
-    ("benchmark rl --out FILE/x", "is a file, not a folder"),
-    ("benchmark rl --report-only", "logs/benchmark/rl/study.csv is not there"),
-    ("benchmark rl --report-only --out DAMAGED", "DAMAGED/study.csv is no CSV that can be read"),
-    ("benchmark rl --report-only --out OTHER", "OTHER/study.csv has no column agent"),
-    ("benchmark rl --report-only --out WORDS", "'x' in the column success_rate is no number"),
-    ("benchmark rl --report-only --out RECORD", "RECORD/record.json is no record of a study"),
-    ("benchmark rl --cluster here", "named by its address"),
-    ("benchmark rl --n-jobs 0", "n_jobs must be a whole number from 1; got 0"),
-    ("benchmark rl --seed 3", "unrecognized options: --seed, 3. Did you mean '--n-seeds'?"),
-    ("benchmark rl --n-seeds 1.5", "'1.5'"),
-    ("benchmark minigrid --tasks room", "task 'room' is unknown"),
-    ("benchmark minigrid --agents nobody", "agent 'nobody' is unknown"),
-    ("benchmark minigrid --total-timesteps 10", "empty-room is never evaluated; got 10"),
-    ("benchmark minigrid --n-eval-episodes 0", "got 0"),
-    ("benchmark minigrid --report-only --out OTHER", "has no column environment"),
-    ("benchmark zero-shot --groups cartpole-z2", "cartpole-z2"),
-    ("benchmark zero-shot --groups", "no group is named"),
-    ("benchmark zero-shot --total-timesteps 100", "total_timesteps must be a whole number from 500; got 100"),
-    ("benchmark zero-shot --pretrain-threshold 2", "got 2.0"),
-    ("benchmark zero-shot --n-seeds 1 --variants 'equizero, ensemble of the seeds'", "n_seeds of at least 2"),
-    ("benchmark zero-shot --report-only --out OTHER", "has no column group"),
-    ("benchmark control --environments Pendulum-v1", "task 'Pendulum-v1' is unknown"),
-    ("benchmark control --n-episodes 0", "n_episodes must be a whole number from 1; got 0"),
-    ("benchmark control --report-only --out nowhere", "nowhere/study.csv is not there"),
-    ("benchmark nothing", "study 'nothing' is unknown"),
+    ("study rl --seeds 0", "seeds must be a whole number from 1; got 0"),
+    ("study rl --seeds -3", "got -3"),
+    ("study rl --agents", "no agent is named"),
+    ("study rl --agents plain plain", "agent 'plain' is there twice"),
+    ("study rl --agents plian", "agent 'plian' is not of the form"),
+    ("study rl --agents cartpole-z2/equitune", "agent 'cartpole-z2/equitune' cannot be made"),
+    ("study rl --agents plain+batch_size=inf", "batch_size must be a positive whole number"),
+    ("study rl --agents plain+learning_rate=nan", "learning_rate must be a positive number"),
+    ("study rl --agents plain+batch_size=[1", "no value of YAML"),
+    ("study rl --agents grid-d4/augmentation+hidden=3", "setting of augmentation: 'hidden' is unknown"),
+    ("study rl --threshold nan", "threshold must be a share above 0 to 1; got nan"),
+    ("study rl --size 1", "size must be a whole number from 2; got 1"),
+    ("study rl --eval-freq 100000", "eval_freq must not be above total_timesteps"),
+    ("study rl --out FILE", "is a file, not a folder"),
+    ("study rl --out FILE/x", "is a file, not a folder"),
+    ("study rl --report-only", "logs/study/rl/study.csv is not there"),
+    ("study rl --report-only --out DAMAGED", "DAMAGED/study.csv is no CSV that can be read"),
+    ("study rl --report-only --out OTHER", "OTHER/study.csv has no column agent"),
+    ("study rl --report-only --out WORDS", "'x' in the column success_rate is no number"),
+    ("study rl --report-only --out RECORD", "RECORD/record.json is no record of a study"),
+    ("study rl --cluster here", "named by its address"),
+    ("study rl --n-jobs 0", "n_jobs must be a whole number from 1; got 0"),
+    ("study rl --seed 3", "unrecognized options: --seed, 3. Did you mean '--seeds'?"),
+    ("study rl --seeds 1.5", "'1.5'"),
+    ("study minigrid --tasks room", "--tasks 'room' is unknown"),
+    ("study minigrid --agents nobody", "--agents 'nobody' is unknown"),
+    ("study minigrid --total-timesteps 10", "empty-room is never evaluated; got 10"),
+    ("study minigrid --n-eval-episodes 0", "got 0"),
+    ("study minigrid --report-only --out OTHER", "has no column environment"),
+    ("study zero-shot --groups cartpole-z2", "cartpole-z2"),
+    ("study zero-shot --groups", "no group is named"),
+    ("study zero-shot --total-timesteps 100", "total_timesteps must be a whole number from 500; got 100"),
+    ("study zero-shot --pretrain-threshold 2", "got 2.0"),
+    ("study zero-shot --seeds 1 --variants 'equizero, ensemble of the seeds'", "seeds of at least 2"),
+    ("study zero-shot --report-only --out OTHER", "has no column group"),
+    ("study control --environments Pendulum-v1", "--environments 'Pendulum-v1' is unknown"),
+    ("study control --n-episodes 0", "n_episodes must be a whole number from 1; got 0"),
+    ("study control --report-only --out nowhere", "nowhere/study.csv is not there"),
+    ("study nothing", "study 'nothing' is unknown"),
+    ("study --seeds 3", "name a study before --seeds: rl, minigrid, zero-shot, control"),
+    ("study rl --csv .", "--csv . is a folder"),
+    ("study rl --threads 0", "threads must be a whole number from 1; got 0"),
+    ("study rl --device nonsense", "device 'nonsense' cannot be used here"),
+    ("study rl --plot a b c d e f", "plot names 6 agents; name at most 5"),
+    ("bench --report-only", "logs/bench/bench.csv is not there"),
+    ("bench --n-jobs 0", "n_jobs must be a whole number from 1; got 0"),
+    ("bench --cluster here", "named by its address"),
     ("bench --sections", "no section is named"),
     ("bench --sections pases", "Did you mean 'passes'?"),
     ("bench --min-seconds nan", "got nan"),
@@ -302,10 +312,10 @@ def test_functions_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_settings_that_mean_nothing_are_refused_in_python() -> None:
     with pytest.raises(TypeError, match=r"agents are a tuple of names, not the text 'plain'; write \('plain',\)"):
-        StudyConfig(agents="plain")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"n_seeds must be a whole number; got 2\.5"):
-        StudyConfig(n_seeds=2.5)  # type: ignore[arg-type]
-    assert StudyConfig(n_seeds=np.int64(2)).n_seeds == 2  # type: ignore[arg-type]
+        GridWorldOptions(agents="plain")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"seeds must be a whole number from 1; got 2\.5"):
+        GridWorldOptions(seeds=2.5)  # type: ignore[arg-type]
+    assert GridWorldOptions(seeds=np.int64(2)).seeds == 2  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="learning_rate must be a number above 0; got nan"):
         FinetuneConfig(learning_rate=float("nan"))
     with pytest.raises(ValueError, match="size must be a whole number from 2; got 1"):

@@ -7,7 +7,10 @@ import cloudpickle
 import pandas as pd
 import pytest
 
-from equirl.experiments.runs import Rows, gather_runs, run_missing, write_rows
+from equirl.experiments.records import write_tables
+from equirl.experiments.runs import Rows, run_missing
+from equirl.experiments.study import CommonOptions
+from equirl.experiments.tables import write_rows
 
 
 def _run(job: int) -> Rows:
@@ -58,7 +61,7 @@ def test_an_address_of_no_kind_is_refused(tmp_path: Path) -> None:
 def test_texts_come_back_as_they_were(tmp_path: Path) -> None:
     rows = [("a\rb", 1), ("c\nd", 2), ('e"f,g', 3), ("ü\r\n", 4)]
     write_rows(tmp_path / "run.csv", ("text", "n"), rows)
-    gather_runs([tmp_path / "run.csv"], ("text", "n"), tmp_path / "all.csv")
+    write_tables(tmp_path, {"all.csv": (("text", "n"), [tmp_path / "run.csv"])}, CommonOptions())
     with (tmp_path / "all.csv").open(newline="", encoding="utf-8") as file:
         assert [(row["text"], int(row["n"])) for row in csv.DictReader(file)] == rows
     assert pd.read_csv(tmp_path / "all.csv").text.tolist() == [text for text, _ in rows]

@@ -71,11 +71,11 @@ def test_data_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--split", "add_jump"], "split 'add_jump' is unknown"),
-        (["--cell", "lstn"], "cell 'lstn' is unknown"),
-        (["--method", "equizro"], "method 'equizro' is unknown"),
-        (["--proxy-loss", "max_value"], "proxy loss 'max_value' is unknown"),
-        (["--loss", "view"], "loss 'view' is unknown"),
+        (["--split", "add_jump"], "--split 'add_jump' is unknown"),
+        (["--cell", "lstn"], "--cell 'lstn' is unknown"),
+        (["--method", "equizro"], "--method 'equizro' is unknown"),
+        (["--proxy-loss", "max_value"], "--proxy-loss 'max_value' is unknown"),
+        (["--loss", "view"], "--loss 'view' is unknown"),
         (["--symmetry", "cyclic:jump,jump"], "'jump' is there twice"),
         (["--symmetry", "cyclic:jump,skip"], "word 'skip' is unknown"),
         (["--lambda-data", "1.5"], "above 0 and up to 1"),
@@ -127,7 +127,7 @@ def test_the_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
     ]
     rows.append(("addprim_jump", "lstm", "-", "plain", "-", 0, 0.99, 0.01, None, 10, 0, 0.0))
     pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(tmp_path / "study.csv", index=False)
-    table = report_scan(tmp_path)
+    table = report_scan(tmp_path).text
     assert "| equitune | - | 2 | 100.0 | 30.0 | 20.0 to 40.0 | 95.0 | 90.0 to 100.0 | 97.9 | 60 |" in table
     assert "| plain | - | 1 | 99.0 | 1.0 | 1.0 to 1.0 |  |  | 0.0 | 0 |" in table
 

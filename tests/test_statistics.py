@@ -1,7 +1,8 @@
 import numpy as np
 import pandas as pd
 
-from equirl.experiments.benchmark.statistics import draw_performance_profile, run_scores, score_table
+from equirl.experiments.rl.report import draw_performance_profile
+from equirl.experiments.rl.statistics import run_scores, score_table
 
 
 def _study() -> pd.DataFrame:
@@ -27,6 +28,8 @@ def test_the_table_agrees_with_definitions() -> None:
     assert score_table(_study(), 400) == table
 
 
-def test_a_profile_is_drawn(tmp_path) -> None:  # noqa: ANN001
-    draw_performance_profile(_study(), 400, tmp_path / "profile.png")
-    assert (tmp_path / "profile.png").read_bytes().startswith(b"\x89PNG")
+def test_a_profile_is_drawn() -> None:
+    (axes,) = draw_performance_profile(_study(), 400).axes
+    plain, fast = axes.get_lines()
+    assert fast.get_ydata()[:-1].min() == 1  # all runs are above each score below 1
+    assert plain.get_ydata()[0] < 1

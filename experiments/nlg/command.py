@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from equirl.experiments.checks import check_output_file
 from equirl.experiments.nlg.config import (
     AuditConfig,
     CompareConfig,
@@ -18,7 +19,6 @@ from equirl.experiments.nlg.config import (
     TrainRegardConfig,
 )
 from equirl.experiments.nlg.readiness import check_ready
-from equirl.experiments.outputs import check_output_file
 from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
 from equirl.files import written_whole
 

@@ -7,9 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from equirl.experiments.devices import check_device
-from equirl.experiments.extras import NLG, needed, package_folder
-from equirl.experiments.model_cache import cache_folder, moved_whole
+from equirl.experiments.checks import check_device
+from equirl.experiments.optional import NLG, cache_folder, moved_whole, needed, package_folder
 
 __all__ = ["EMBEDDED", "load_language_model"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from equirl.arguments import check_texts
-from equirl.experiments.extras import NLG, needed
 from equirl.experiments.nlg.texts import DATA
+from equirl.experiments.optional import NLG, needed
 from equirl.experiments.sentence_encoder import SentenceEncoder
 from equirl.files import written_whole
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from equirl.experiments.nlg.regard import LABELS
-from equirl.experiments.study_files import read_study
+from equirl.experiments.tables import read_study
 from equirl.files import written_whole
 
 __all__ = ["report_compare", "summarise_audit"]

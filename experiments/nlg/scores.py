@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from equirl.experiments.extras import NLG, needed
 from equirl.experiments.nlg.regard import load_regard
-from equirl.experiments.own_functions import own_function
+from equirl.experiments.optional import NLG, needed, own_function
 from equirl.models.word_groups import WordGroup
 
 __all__ = ["Score", "make_score", "own_score", "sentiment"]

@@ -20,7 +20,7 @@ from equirl.experiments.nlg.regard import LABELS, load_regard
 from equirl.experiments.nlg.scores import own_score, sentiment
 from equirl.experiments.nlg.texts import DATA, TEXTS
 from equirl.experiments.nlg.workbench import Workbench
-from equirl.experiments.outputs import write_tables
+from equirl.experiments.records import write_tables
 from equirl.experiments.runs import Rows, run_file, run_missing
 from equirl.files import written_whole
 from equirl.models.lm_lambda_fit import LambdaSettings

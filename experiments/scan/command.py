@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from equirl.experiments.checks import check_counts, check_names
-from equirl.experiments.outputs import check_output_folder
-from equirl.experiments.scan.config import ScanConfig
-from equirl.experiments.scan.report import report_scan
+from equirl.experiments.checks import check_counts, check_names, check_output_folder
+from equirl.experiments.scan.config import ScanConfig, SplitName
 from equirl.experiments.scan.splits import SPLITS, file_names, make_split, write_splits
-from equirl.experiments.scan.study import run_scan
-from equirl.experiments.subcommands import run_command
+from equirl.experiments.scan.study import SCAN
+from equirl.experiments.study import run_study
+from equirl.experiments.subcommands import Commands, run_subcommand
 
 __all__ = ["main"]
 
@@ -38,14 +37,14 @@ examples:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the data goes."""
+    """Writes the data of SCAN as official text files."""
 
     out: Path
     """Folder of the text files."""
-    split: tuple[str, ...] = SPLITS
+    split: tuple[SplitName, ...] = SPLITS
     """Splits to write."""
     seed: int = 0
-    """Of the order of training examples, and of the split `simple`."""
+    """Seed of the order of training examples, and of the split `simple`."""
 
     def __post_init__(self) -> None:
         check_names("split", self.split, SPLITS, may_repeat=True)
@@ -54,17 +53,11 @@ class DataConfig:
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``equirl scan`` and return its exit status."""
-    if arguments and arguments[0] == "data":
-        return run_command("equirl scan data", DataConfig, _write_data, arguments[1:])
-    return run_command("equirl scan", ScanConfig, _study, arguments, _HELP)
-
-
-def _study(config: ScanConfig) -> int:
-    if not config.report_only:
-        run_scan(config)
-    print(report_scan(config.out))
-    print(f"\nWritten to {config.out}: study.csv, summary.md, accuracy.png, record.json; curves in tensorboard/")
-    return 0
+    commands: Commands = {
+        "study": (ScanConfig, lambda config: run_study(SCAN, config)),
+        "data": (DataConfig, _write_data),
+    }
+    return run_subcommand("equirl scan", _HELP, commands, arguments, default="study")
 
 
 def _write_data(config: DataConfig) -> int:

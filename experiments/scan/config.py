@@ -4,50 +4,57 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from equirl.experiments.checks import check_counts, check_names
-from equirl.experiments.devices import check_device
-from equirl.experiments.outputs import check_output_folder
-from equirl.experiments.runs import check_cluster
 from equirl.experiments.scan.models import CELLS, HEADS
 from equirl.experiments.scan.splits import SPLITS
 from equirl.experiments.scan.symmetries import make_symmetry
+from equirl.experiments.study import StudyOptions
 from equirl.models.sequence_aggregators import SEQUENCE_PROXY_LOSSES
 from equirl.names import ORBIT_METHODS
 
-__all__ = ["LOSSES", "STUDY_METHODS", "ScanConfig", "Variant", "check_config", "variants_of"]
+__all__ = ["LOSSES", "STUDY_METHODS", "ScanConfig", "Variant", "variants_of"]
 
 STUDY_METHODS = ("plain", *ORBIT_METHODS, "g_lstm")
 
 LOSSES = ("views", "aggregate")
 
+SplitName = Literal["simple", "addprim_jump", "addprim_turn_left", "template_around_right", "length"]
+CellName = Literal["lstm", "gru", "rnn", "transformer"]
+MethodName = Literal["plain", "equitune", "equizero", "lambda_equitune", "g_lstm"]
+ProxyLossName = Literal["entropy", "confidence", "likelihood"]
+LossName = Literal["views", "aggregate"]
+
 _SYMMETRY_OF = {"addprim_jump": "jump-run"}
 
 
 @dataclass(frozen=True)
-class ScanConfig:
+class ScanConfig(StudyOptions):
     """Settings of the study; every one is recorded beside the results."""
 
-    split: tuple[str, ...] = ("addprim_jump",)
-    """simple, addprim_jump, addprim_turn_left, template_around_right or length."""
-    cell: tuple[str, ...] = ("lstm",)
-    """lstm, gru, rnn (bidirectional, with attention) or transformer."""
-    method: tuple[str, ...] = ("plain", "equitune", "equizero", "lambda_equitune")
-    """plain, equitune, equizero, lambda_equitune, or g_lstm: a network equivariant by design, trained from scratch."""
+    out: Path = Path("logs/scan")
+    """Folder of the results, the checkpoints and TensorBoard's curves."""
+    seeds: int = 1
+    """Seeds 0 .. seeds - 1."""
+    split: tuple[SplitName, ...] = ("addprim_jump",)
+    """Splits of the data."""
+    cell: tuple[CellName, ...] = ("lstm",)
+    """Kinds of network; lstm, gru and rnn are bidirectional, with attention."""
+    method: tuple[MethodName, ...] = ("plain", "equitune", "equizero", "lambda_equitune")
+    """Methods; g_lstm is a network equivariant by design, trained from scratch."""
     symmetry: tuple[str, ...] = ()
     """jump-run, directions, verbs-c4, verbs-s4, their products, or cyclic:WORD,WORD,...; by default jump-run for
     addprim_jump and directions for the others."""
-    proxy_loss: tuple[str, ...] = ("entropy",)
-    """Of equizero: entropy, confidence, likelihood."""
-    loss: tuple[str, ...] = ()
-    """Of fine-tuning: views (each view learns from its own likelihood; one training serves equitune, all proxy losses
+    proxy_loss: tuple[ProxyLossName, ...] = ("entropy",)
+    """Proxy losses of equizero."""
+    loss: tuple[LossName, ...] = ()
+    """Losses of fine-tuning: views (each view learns from its own likelihood; one training serves equitune, all losses
     and, with λ fitted afterwards, λ-equitune) or aggregate (the likelihood of what the method answers); by default
     views, and with --paper what was published: aggregate, but for equizero, whose straight-through gradient is that of
     views."""
     lambda_data: tuple[float, ...] = (1.0,)
     """Shares of the training data that λ is learned from; fine-tuned is only that of the whole."""
-    seeds: int = 1
-    """Seeds 0 .. seeds - 1."""
     fine_tune: bool = True
     """Whether to fine-tune after zero-shot."""
     paper: bool = False
@@ -60,19 +67,9 @@ class ScanConfig:
     """Width of the models."""
     data: Path | None = None
     """Folder with the official text files; by default the data is generated."""
-    n_jobs: int = 2
-    """Runs at a time, one torch thread each."""
-    cluster: str | None = None
-    """Address of a Dask scheduler (tcp://...) or a Ray cluster (ray://...) that does the runs instead; out has to be an
-    absolute path that all workers see, for the checkpoints."""
-    device: str = "cpu"
-    """Torch device."""
-    out: Path = Path("logs/scan")
-    """Folder of the results, the checkpoints and TensorBoard's curves."""
-    report_only: bool = False
-    """Only write the table and the plot again, from the CSV."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_names("split", self.split, SPLITS, may_repeat=True)
         check_names("cell", self.cell, [cell for cell in CELLS if cell != "g_lstm"], may_repeat=True)
         check_names("method", self.method, STUDY_METHODS, may_repeat=True)
@@ -88,7 +85,7 @@ class ScanConfig:
         for share in self.lambda_data:
             if not 0 < share <= 1:
                 raise ValueError(f"lambda-data are shares of the training data, above 0 and up to 1; got {share}")
-        check_counts(self, "seeds", "n_jobs", "pretrain_steps", "fine_tune_steps", "hidden")
+        check_counts(self, "pretrain_steps", "fine_tune_steps", "hidden")
         if "transformer" in self.cell and self.hidden % HEADS:
             raise ValueError(f"hidden must be a multiple of {HEADS}, the transformer's heads; got {self.hidden}")
 
@@ -133,14 +130,3 @@ def variants_of(config: ScanConfig, split: str) -> list[Variant]:
 
 def _of_share(variant: Variant, share: float) -> Variant:
     return replace(variant, lambda_data=share, loss=variant.loss if share == 1 else "")
-
-
-def check_config(config: ScanConfig) -> None:
-    """Check what depends on this machine: the device, the folder and the cluster.
-
-    Raises:
-        ValueError: One of them cannot be used.
-    """
-    check_device(config.device)
-    check_output_folder(config.out)
-    check_cluster(config.cluster)

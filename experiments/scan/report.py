@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from equirl.experiments.study_files import read_study
-from equirl.files import written_whole
+from equirl.experiments.figures import COLORS, legend_outside, make_panels, name_rows
+from equirl.experiments.study import Report
+from equirl.experiments.tables import markdown_table, read_study
 
 __all__ = ["PUBLISHED", "report_scan"]
 
@@ -25,8 +26,8 @@ PUBLISHED: dict[tuple[str, str, str, str], float] = {
 and Gordon et al. (2020), recalled, not looked up; the protocol there is ``--paper``'s."""
 
 
-def report_scan(folder: Path) -> str:
-    """Write ``summary.md`` and ``accuracy.png`` beside ``study.csv``, and return the table.
+def report_scan(folder: Path) -> Report:
+    """Return the table and the figure of the study in a folder.
 
     Raises:
         FileNotFoundError: There is no ``study.csv`` in the folder.
@@ -37,56 +38,45 @@ def report_scan(folder: Path) -> str:
     study = read_study(
         folder / "study.csv", columns, "equirl scan", numbers=shares, keep_default_na=False, na_values=[""]
     )
-    lines = [
-        "| split | cell | group | method | variant | seeds | held out | zero-shot | range | fine-tuned | range "
-        "| published | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    keys = ["split", "cell", "symmetry", "method", "variant"]
-    for key, runs in study.groupby(keys, sort=False):
+    rows = []
+    for key, runs in study.groupby(_bar_keys(), sort=False):
         split, cell, symmetry, method, variant = (str(part) for part in key)
         published = PUBLISHED.get((split, cell, symmetry, method))
-        cells = [
-            *(split, cell, symmetry, method, variant, str(len(runs)), _mean(runs.held_out)),
-            *(_mean(runs.zero_shot), _range(runs.zero_shot), _mean(runs.fine_tuned), _range(runs.fine_tuned)),
-            "" if published is None else f"{published:.1f}",
-            f"{runs.seconds.median():.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    text = "\n".join(lines)
-    with written_whole(folder / "summary.md") as temporary:
-        temporary.write_text(text + "\n")
-    with written_whole(folder / "accuracy.png") as temporary:
-        _draw(study).savefig(temporary, dpi=150, format="png")
-    return text
+        rows.append(
+            (
+                *(split, cell, symmetry, method, variant, len(runs), _mean(runs.held_out)),
+                *(_mean(runs.zero_shot), _range(runs.zero_shot), _mean(runs.fine_tuned), _range(runs.fine_tuned)),
+                "" if published is None else f"{published:.1f}",
+                f"{runs.seconds.median():.0f}",
+            )
+        )
+    heads = ("split", "cell", "group", "method", "variant", "seeds", "held out", "zero-shot", "range", "fine-tuned")
+    return Report(markdown_table((*heads, "range", "published", "seconds"), rows), {"accuracy.png": _draw(study)})
 
 
 def _draw(study: pd.DataFrame) -> Figure:
     splits = list(dict.fromkeys(study.split))
-    figure = Figure(
-        figsize=(7.5, 1 + 0.34 * len(study.drop(columns="seed").groupby(_bar_keys()))), layout="constrained"
-    )
-    panels = figure.subplots(len(splits), 1, squeeze=False)[:, 0]
-    for axes, split in zip(panels, splits, strict=True):
+    n_bars = len(study.groupby(_bar_keys()))
+    figure, panels = make_panels(len(splits), 1, width=7.5, height=1.4 + 0.34 * n_bars, share_x=True)
+    for (axes,), split in zip(panels, splits, strict=True):
         labels = []
         for place, (key, runs) in enumerate(study[study.split == split].groupby(_bar_keys(), sort=False)):
             _, cell, symmetry, method, variant = (str(part) for part in key)
             labels.append(" ".join(part for part in (cell, symmetry, method, variant) if part not in ("-", "")))
-            for offset, column, color in ((0.2, "zero_shot", "tab:gray"), (-0.2, "fine_tuned", "tab:blue")):
+            for offset, column, color in ((-0.2, "zero_shot", COLORS[6]), (0.2, "fine_tuned", COLORS[1])):
                 values = 100 * runs[column].dropna().to_numpy(dtype=float)
                 if len(values):
-                    axes.barh(-place + offset, values.mean(), 0.36, color=color, label=column.replace("_", "-"))
-                    axes.plot(values, np.full(len(values), -place + offset), "k.", markersize=3)
+                    axes.barh(place + offset, values.mean(), 0.36, color=color, label=column.replace("_", "-"))
+                    axes.plot(values, np.full(len(values), place + offset), "k.", markersize=3, label="one seed")
             published = PUBLISHED.get((split, cell, symmetry, method))
             if published is not None:
-                axes.plot(published, -place, "D", color="tab:red", markersize=4, label="published")
-        axes.set_yticks(-np.arange(len(labels)), labels, fontsize=7)
+                axes.plot(published, place, "D", color=COLORS[3], markersize=4, label="published")
+        name_rows(axes, labels)
         axes.set_xlim(0, 101)
-        axes.set_title(f"{split}: test accuracy, mean and each seed", fontsize=9)
+        axes.set_title(f"{split}: test accuracy, mean over seeds", fontsize=9)
         axes.grid(axis="x", alpha=0.3)
-        handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        axes.legend(handles.values(), handles.keys(), fontsize=7, loc="lower right")
-    panels[-1].set_xlabel("% of commands answered without a mistake")
+    panels[-1][0].set_xlabel("% of commands answered without a mistake")
+    legend_outside(figure)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The SCAN study: models pretrained on a split, symmetrized zero-shot, then fine-tuned; resumable run by run."""
+"""The SCAN study: models pretrained on a split, symmetrized zero-shot, then fine-tuned."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from equirl.experiments.outputs import write_tables
-from equirl.experiments.runs import Rows, run_file, run_missing
 from equirl.experiments.scan.batches import Examples
-from equirl.experiments.scan.config import ScanConfig, Variant, check_config, variants_of
+from equirl.experiments.scan.config import ScanConfig, Variant, variants_of
 from equirl.experiments.scan.g_lstm import GLSTM
 from equirl.experiments.scan.models import EncoderDecoder, make_model
+from equirl.experiments.scan.report import report_scan
 from equirl.experiments.scan.splits import Example, Split, differences, file_names, make_split, read_split
 from equirl.experiments.scan.symmetries import make_symmetry
 from equirl.experiments.scan.training import Fit, FitConfig, accuracy, fit, hold_out, load_checkpoint, save_checkpoint
 from equirl.experiments.scan.vocabulary import COMMAND_VOCABULARY
+from equirl.experiments.study import Stage, Study
+from equirl.experiments.tables import Rows
 from equirl.models.sequence_aggregators import make_sequence_aggregator
 from equirl.models.sequences import SequenceModel, SymmetrizedSequenceModel, ViewByView
 
-__all__ = ["COLUMNS", "fit_configs", "run_scan"]
+__all__ = ["COLUMNS", "SCAN", "fit_configs"]
 
 COLUMNS = (
     *("split", "cell", "symmetry", "method", "variant", "seed", "held_out", "zero_shot", "fine_tuned"),
@@ -43,22 +44,16 @@ _LAMBDA_FIT = FitConfig(steps=400, batch_size=128, learning_rate=1e-2, check_eve
 _Job = tuple[ScanConfig, str, str, int, Variant]
 
 
-def run_scan(config: ScanConfig, say: Callable[[str], None] = print) -> None:
-    """Run what is not done yet and write ``study.csv`` and ``record.json`` into ``config.out``.
-
-    Args:
-        config: What to run.
-        say: Where differences of read data go.
-
-    Raises:
-        ValueError: A device or a folder that cannot be used, or a data file that is damaged.
-        FileNotFoundError: A data file is not there.
-    """
-    check_config(config)
+def _check(config: ScanConfig) -> None:
+    """Read the data, and say how they differ from what the grammar gives."""
     for split in config.split:
         if config.data is not None:
             for line in differences(read_split(config.data, split), make_split(split)):
-                say(f"{split} in {config.data}: {line}")
+                print(f"{split} in {config.data}: {line}")
+
+
+def _stages(config: ScanConfig) -> list[Stage[_Job]]:
+    """Return three stages: pretraining, fine-tuning on views, and the rows of the table."""
     by_file: dict[Path, _Job] = {}
     for split in config.split:
         for seed in range(config.seeds):
@@ -69,21 +64,11 @@ def run_scan(config: ScanConfig, say: Callable[[str], None] = print) -> None:
     jobs = list(by_file.values())
     pretraining = {_pretrain_file(job): job for job in jobs if job[4].method != "g_lstm"}
     fine_tuning = {_fine_tune_file(job): job for job in jobs if job[4].loss == "views"}
-    for path in (*pretraining, *fine_tuning):
-        if not path.with_suffix(".pt").exists():
-            path.unlink(missing_ok=True)  # what came of it is gone: it is to be done again
-    stages = (
-        (list(pretraining.values()), _pretrain, _pretrain_file, _FIT_COLUMNS),
-        (list(fine_tuning.values()), _fine_tune_views, _fine_tune_file, _FIT_COLUMNS),
-        (jobs, _run, _file_of, COLUMNS),
-    )
-    for stage, run, file_of, columns in stages:
-        if stage:
-            run_missing(stage, run, file_of, columns, config.n_jobs, config.cluster)
-    for path in (*pretraining, *fine_tuning, *by_file):
-        path.with_suffix(".part").unlink(missing_ok=True)
-    in_order = sorted(jobs, key=lambda job: config.split.index(job[1]))
-    write_tables(config.out, {"study.csv": (COLUMNS, [_file_of(job) for job in in_order])}, config)
+    return [
+        Stage(list(pretraining.values()), _pretrain, _pretrain_file, _FIT_COLUMNS, table=None, leaves=(".pt",)),
+        Stage(list(fine_tuning.values()), _fine_tune_views, _fine_tune_file, _FIT_COLUMNS, table=None, leaves=(".pt",)),
+        Stage(jobs, _run, _file_of, COLUMNS, order=lambda job: config.split.index(job[1])),
+    ]
 
 
 def fit_configs(config: ScanConfig, split: str) -> tuple[FitConfig, FitConfig]:
@@ -115,14 +100,14 @@ def _decisive(job: _Job) -> list[Any]:
 
 def _pretrain_file(job: _Job) -> Path:
     config, split, cell, seed, _ = job
-    return run_file(config.out, f"{split}-{cell}-seed{seed}", _decisive(job))
+    return config.run_file(f"{split}-{cell}-seed{seed}", _decisive(job))
 
 
 def _fine_tune_file(job: _Job) -> Path:
     config, split, cell, seed, variant = job
     symmetry = variant.symmetry.replace(":", "_")
     decisive = [_decisive(job), variant.symmetry, str(fit_configs(config, split)[1])]
-    return run_file(config.out, f"{split}-{cell}-{symmetry}-views-seed{seed}", decisive)
+    return config.run_file(f"{split}-{cell}-{symmetry}-views-seed{seed}", decisive)
 
 
 def _file_of(job: _Job) -> Path:
@@ -135,7 +120,7 @@ def _file_of(job: _Job) -> Path:
     cell = "" if variant.method == "g_lstm" else cell
     parts = [split, cell, variant.symmetry, variant.method, variant.name.replace(",", ""), f"seed{seed}"]
     name = "-".join(part.replace(" ", "_").replace(":", "_") for part in parts if part not in ("", "-"))
-    return run_file(config.out, name, decisive)
+    return config.run_file(name, decisive)
 
 
 def _data(config: ScanConfig, split: str, seed: int) -> tuple[list[Example], Examples, Examples]:
@@ -147,7 +132,6 @@ def _data(config: ScanConfig, split: str, seed: int) -> tuple[list[Example], Exa
 
 def _pretrain(job: _Job) -> Rows:
     config, split, cell, seed, _ = job
-    torch.set_num_threads(1)
     torch.manual_seed(seed)
     model = make_model(cell, config.hidden).to(config.device)
     result = _fit(job, _pretrain_file(job), model, fit_configs(config, split)[0], "pretraining")
@@ -157,7 +141,6 @@ def _pretrain(job: _Job) -> Rows:
 
 def _fine_tune_views(job: _Job) -> Rows:
     config, split, _cell, _seed, variant = job
-    torch.set_num_threads(1)
     model = ViewByView(_pretrained(job)[0], make_symmetry(variant.symmetry)).to(config.device)
     settings = fit_configs(config, split)[1]
     result = _fit(job, _fine_tune_file(job), model, settings, "fine-tuning", _mean_of_views(model))
@@ -188,7 +171,6 @@ def _fit(
 
 def _run(job: _Job) -> Rows:
     config, split, _cell, seed, variant = job
-    torch.set_num_threads(1)
     train, held_out, test = _data(config, split, seed)
     path = _file_of(job)
     if variant.method == "g_lstm":
@@ -297,3 +279,7 @@ class _Curves:
             self._writer.add_scalar(f"{phase}/held-out loss", held_out, step)
 
         return report
+
+
+SCAN = Study(_stages, lambda config: report_scan(config.out), _check)
+"""``equirl scan``; it also leaves curves in ``tensorboard/``."""

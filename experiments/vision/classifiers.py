@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from equirl.arguments import whole_number
-from equirl.experiments.extras import VISION, needed, package_folder
+from equirl.experiments.optional import VISION, needed, package_folder
 from equirl.experiments.vision.images import check_labels
 from equirl.models.image_classifier import Classifier
 from equirl.names import unknown_name_message

@@ -12,12 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from equirl.experiments.bench.memory import peak_of_tensors
-from equirl.experiments.bench.timing import Settings, in_turns
-from equirl.experiments.devices import check_device
-from equirl.experiments.outputs import check_output_file, check_output_folder
+from equirl.experiments.checks import check_device, check_output_file, check_output_folder
 from equirl.experiments.records import write_record
 from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
+from equirl.experiments.timing import Settings, in_turns, peak_of_tensors
 from equirl.experiments.vision.classifiers import load_backbone
 from equirl.experiments.vision.config import (
     DataConfig,

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equirl.experiments.checks import check_counts, check_names, check_positive
-from equirl.experiments.devices import check_device
-from equirl.experiments.outputs import check_output_file, check_output_folder
-from equirl.experiments.own_functions import own_function
+from equirl.experiments.checks import (
+    check_counts,
+    check_device,
+    check_names,
+    check_output_file,
+    check_output_folder,
+    check_positive,
+)
+from equirl.experiments.optional import own_function
 from equirl.experiments.vision.zero_shot import TEMPLATES, check_templates
 from equirl.models.image_lambda import LAMBDA_NETWORKS
 from equirl.models.images import LEVELS, PROXY_LOSSES, READS, parts_of

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from equirl.experiments.checks import check_text
-from equirl.experiments.extras import VISION, needed, package_folder
+from equirl.experiments.optional import VISION, needed, package_folder
 from equirl.experiments.vision.images import CorruptImageError, ImageSet, as_pixels, split_of
 from equirl.names import unknown_name_message
 

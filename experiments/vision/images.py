@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from equirl.arguments import whole_number
-from equirl.experiments.extras import needed
+from equirl.experiments.optional import needed
 from equirl.files import written_whole
 
 __all__ = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from equirl.experiments.study_files import read_study
+from equirl.experiments.tables import read_study
 from equirl.experiments.vision.figures import METHODS, VARIANT, draw_accuracy, draw_reliability, draw_weights
 from equirl.files import written_whole
 from equirl.names import unknown_name_message

@@ -17,7 +17,7 @@ from joblib import Parallel, delayed
 from torch import Tensor, nn
 
 from equirl.aggregators import Select
-from equirl.experiments.outputs import Table, write_tables
+from equirl.experiments.records import Table, write_tables
 from equirl.experiments.runs import Rows, run_missing
 from equirl.experiments.vision.config import StudyConfig, check_config, variants_of
 from equirl.experiments.vision.features import PIECE, Source, compute_missing, take_views

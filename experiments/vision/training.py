@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from equirl.arguments import whole_number
-from equirl.experiments.extras import VISION, needed
+from equirl.experiments.optional import VISION, needed
 from equirl.experiments.vision.images import check_labels
 from equirl.files import load_weights, read_saved, written_whole
 

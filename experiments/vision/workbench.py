@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from equirl.aggregators import Aggregator
-from equirl.experiments.model_cache import cache_folder
+from equirl.experiments.optional import cache_folder
 from equirl.experiments.runs import run_file
 from equirl.experiments.vision.classifiers import LinearHead, invert, load_backbone
 from equirl.experiments.vision.config import (

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from equirl.experiments.checks import check_names
-from equirl.experiments.extras import VISION, needed
+from equirl.experiments.optional import VISION, needed
 from equirl.experiments.sentence_encoder import SentenceEncoder
 from equirl.experiments.vision.classifiers import EFFICIENTNET_INPUTS, load_efficientnet
 from equirl.models.image_classifier import Classifier

@@ -11,11 +11,13 @@ import torch
 
 from equirl import agents
 from equirl.agents.audit import wilson_interval
-from equirl.experiments import devices, own_functions
-from equirl.experiments.bench.command import BenchConfig
-from equirl.experiments.benchmark.minigrid import MinigridConfig
-from equirl.experiments.benchmark.study import StudyConfig, parse_agent
+from equirl.experiments import checks, optional
+from equirl.experiments.cost.command import BenchOptions
 from equirl.experiments.nlg.config import AuditConfig, CompareConfig, GenerateConfig, ModelConfig, split_method
+from equirl.experiments.rl.control import ControlOptions
+from equirl.experiments.rl.gridworld import GridWorldOptions, parse_agent
+from equirl.experiments.rl.minigrid import MinigridOptions
+from equirl.experiments.rl.zero_shot import ZeroShotOptions
 from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.scan.grammar import interpret
 from equirl.experiments.scan.models import CELLS, make_model
@@ -25,8 +27,6 @@ from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
 from equirl.experiments.vision.config import SpeedConfig as ImageSpeedConfig
 from equirl.experiments.vision.image_sets import load_images
 from equirl.experiments.vision.images import check_labels
-from equirl.experiments.zero_shot.control import ControlConfig
-from equirl.experiments.zero_shot.grid import ZeroShotConfig as GridZeroShotConfig
 from equirl.models.image_lambda import LAMBDA_NETWORKS, make_lambda
 from equirl.models.images import make_image_aggregator
 from equirl.models.sequence_aggregators import make_sequence_aggregator
@@ -40,11 +40,11 @@ from fuzz.target import Target, target
 __all__ = ["experiment_targets"]
 
 _CONFIGS: dict[str, type[Any]] = {
-    "StudyConfig": StudyConfig,
-    "MinigridConfig": MinigridConfig,
-    "ZeroShotConfig of the grid": GridZeroShotConfig,
-    "ControlConfig": ControlConfig,
-    "BenchConfig": BenchConfig,
+    "GridWorldOptions": GridWorldOptions,
+    "MinigridOptions": MinigridOptions,
+    "ZeroShotOptions": ZeroShotOptions,
+    "ControlOptions": ControlOptions,
+    "BenchOptions": BenchOptions,
     "ScanConfig": ScanConfig,
     "GenerateConfig": GenerateConfig,
     "AuditConfig": AuditConfig,
@@ -95,10 +95,10 @@ def _setting(label: str, default: Any, annotation: str) -> Argument | None:
         return count(least, *words, nullable="None" in annotation)
     if annotation == "float":
         return real(*words, low=0, open_low=label != "min_seconds")
-    if annotation.startswith("tuple[str") and default:
-        return _names_of(list(default), *words)
     if annotation.startswith("tuple[int") and default:
         return vector(list(default), *words)
+    if annotation.startswith("tuple[") and default and isinstance(default[0], str):
+        return _names_of(list(default), *words)
     return name([default], *words) if label in _NAMES and isinstance(default, str) else None
 
 
@@ -275,10 +275,10 @@ def _names() -> list[Target]:
                 )
             },
         ),
-        target("check_device", devices.check_device, {"name": "cpu"}, {"name": name(["cpu", "cuda:99"], "device")}),
+        target("check_device", checks.check_device, {"name": "cpu"}, {"name": name(["cpu", "cuda:99"], "device")}),
         target(
             "own_function",
-            own_functions.own_function,
+            optional.own_function,
             {"kind": "score", "name": "math:sqrt"},
             {"name": name(["math:sqrt", "math:nothing", "os.path:join"], "score")},
             lambda found, _: None if callable(found) else "what was found cannot be called",

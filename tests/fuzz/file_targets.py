@@ -18,19 +18,19 @@ from typing import Any
 import numpy as np
 
 from equirl.agents import load_agent
-from equirl.experiments.bench.learning import read_learning
-from equirl.experiments.bench.timing import Settings
-from equirl.experiments.benchmark.report import summary_table
+from equirl.experiments.cost.learning import read_learning
 from equirl.experiments.nlg.regard import load_regard, read_labelled
 from equirl.experiments.nlg.report import report_compare
 from equirl.experiments.nlg.texts import make_prompts
-from equirl.experiments.runs import read_rows
+from equirl.experiments.records import read_settings
+from equirl.experiments.rl.report import summary_table
+from equirl.experiments.rl.symmetrized_report import report_grid
 from equirl.experiments.scan.report import report_scan
 from equirl.experiments.scan.splits import read_split
-from equirl.experiments.study_files import read_settings, read_study
+from equirl.experiments.tables import read_rows, read_study
+from equirl.experiments.timing import Settings
 from equirl.experiments.vision.image_sets import load_images
 from equirl.experiments.vision.images import CorruptImageError
-from equirl.experiments.zero_shot.report import report_grid
 from equirl.models.word_groups import load_word_group
 from fuzz.agents_at_hand import agent, environments
 from fuzz.damage import DAMAGES, damaged, replaced_in_zip
@@ -357,14 +357,14 @@ def _tables() -> list[FileTarget]:
 
     def tables(folder: Path) -> Any:
         columns = ("agent", "seed", "timesteps", "success_rate", "train_seconds")
-        return summary_table(read_study(folder / "study.csv", columns, "equirl benchmark rl", numbers=columns[1:]), 0.9)
+        return summary_table(read_study(folder / "study.csv", columns, "equirl study rl", numbers=columns[1:]), 0.9)
 
     def settings(folder: Path) -> Any:
-        return read_settings(folder / "record.json", ("size", "total_timesteps"), "equirl benchmark rl")
+        return read_settings(folder / "record.json", ("size", "total_timesteps"), "equirl study rl")
 
     return [
-        FileTarget("tables of benchmark rl", lambda: {"study.csv": learned}, tables, odd),
-        FileTarget("record of benchmark rl", lambda: {"record.json": record}, settings, _odd_record),
+        FileTarget("tables of study rl", lambda: {"study.csv": learned}, tables, odd),
+        FileTarget("record of study rl", lambda: {"record.json": record}, settings, _odd_record),
         FileTarget(
             "read_learning", lambda: {"study.csv": learned}, lambda folder: list(read_learning(folder, timing)), odd
         ),

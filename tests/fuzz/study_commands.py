@@ -1,4 +1,4 @@
-"""Command lines of the studies: benchmark, bench, scan, nlg, vision."""
+"""Command lines of the studies: study, bench, scan, nlg, vision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def study_commands() -> list[CommandTarget]:
 
 def _learning() -> list[CommandTarget]:
     shared: dict[str | int, Option] = {
-        "--n-seeds": Option(COUNTS),
+        "--seeds": Option(COUNTS),
         "--n-jobs": Option(COUNTS),
         "--out": Option(("text.txt", "text.txt/x"), (), ("out",)),
         "--cluster": Option(("nothing", "http://x", "tcp://"), (), ("cluster", "scheme")),
@@ -34,11 +34,11 @@ def _learning() -> list[CommandTarget]:
         "--stop-after": Option(COUNTS),
     }
     rl = (
-        "benchmark",
+        "study",
         "rl",
         "--agents",
         "plain",
-        "--n-seeds",
+        "--seeds",
         "1",
         "--size",
         "2",
@@ -96,23 +96,23 @@ def _learning() -> list[CommandTarget]:
     )
     others: dict[str | int, Option] = {**shared, 1: studies}
     return [
-        CommandTarget("benchmark rl", rl, {**learning, 1: studies}, (), ("--n-seeds", "--total-timesteps", "--agents")),
+        CommandTarget("study rl", rl, {**learning, 1: studies}, (), ("--seeds", "--total-timesteps", "--agents")),
         CommandTarget(
-            "benchmark, report",
-            ("benchmark", "rl", "--report-only", "--out", "missing"),
+            "study, report",
+            ("study", "rl", "--report-only", "--out", "missing"),
             {"--out": Option(("missing", "folder", "text.txt"), (), ("study.csv",))},
         ),
         CommandTarget(
-            "benchmark minigrid",
-            ("benchmark", "minigrid", "--tasks", "empty-rom"),
+            "study minigrid",
+            ("study", "minigrid", "--tasks", "empty-rom"),
             {**others, "--tasks": Option(("empty-rom", ""), (), ("task",))},
             (),
             ("--tasks",),
             ("task",),
         ),
         CommandTarget(
-            "benchmark control",
-            ("benchmark", "control", "--environments", "CartPole-v2"),
+            "study control",
+            ("study", "control", "--environments", "CartPole-v2"),
             {**shared, "--variants": Option(("equitun", ""), (), ("variant",))},
             (),
             ("--variants",),

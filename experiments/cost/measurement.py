@@ -1,41 +1,16 @@
-"""Timing things side by side: in turns, so that a machine whose speed drifts slows all of them alike."""
+"""The rows of the bench: what was measured, beside the plain network and the floor."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
-import torch
-from torch.utils.benchmark import Timer
 
-__all__ = ["COLUMNS", "Measurement", "Settings", "compare", "in_turns"]
+from equirl.experiments.timing import Settings, in_turns
 
-
-@dataclass(frozen=True)
-class Settings:
-    """How to measure.
-
-    Attributes:
-        device: Torch device.
-        threads: Torch threads.
-        rounds: Times that each thing has its turn.
-        min_seconds: How long a turn lasts at least.
-        quick: Whether the smaller part of each section is enough.
-    """
-
-    device: str
-    threads: int
-    rounds: int
-    min_seconds: float
-    quick: bool
-
-    @property
-    def device_name(self) -> str:
-        """What a GPU is called; the CPU is "cpu"."""
-        return torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device
+__all__ = ["COLUMNS", "Measurement", "compare", "per_item"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +27,7 @@ class Measurement:
         seconds: Median over the rounds.
         seconds_low: Lower quartile.
         seconds_high: Upper quartile.
-        ratio_to_plain: Median over the rounds of the ratio to the plain one of the same round.
+        ratio_to_plain: Median over the rounds of the ratio to the plain network in the same round.
         ratio_to_floor: The same to the floor: the smaller of ``|G|`` times plain and plain on ``|G|`` times the
             samples.
         rounds: Number of rounds, or of seeds.
@@ -80,35 +55,10 @@ class Measurement:
     threads: int = 1
 
 
-COLUMNS = (
-    *("what", "method", "group", "backbone", "batch", "seconds", "ratio_to_plain", "ratio_to_floor"),
-    *(
-        field.name
-        for field in fields(Measurement)
-        if field.name
-        not in ("what", "method", "group", "backbone", "batch", "seconds", "ratio_to_plain", "ratio_to_floor")
-    ),
-)
+_FIRST = ("what", "method", "group", "backbone", "batch", "seconds", "ratio_to_plain", "ratio_to_floor")
 
-
-def in_turns(cases: Mapping[str, Callable[[], object]], settings: Settings) -> dict[str, list[float]]:
-    """Return seconds per call of each case in each round."""
-    timers = {
-        name: Timer("case()", globals={"case": case}, num_threads=settings.threads) for name, case in cases.items()
-    }
-    numbers = {}
-    for name, case in cases.items():
-        case()  # the first call builds what is built once
-        started = time.perf_counter()
-        case()
-        once = time.perf_counter() - started
-        numbers[name] = max(1, min(10_000, math.ceil(settings.min_seconds / max(once, 1e-7))))
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(settings.rounds):
-        for name, timer in timers.items():
-            seconds[name].append(timer.timeit(numbers[name]).mean)
-    torch.set_num_threads(settings.threads)
-    return seconds
+COLUMNS = (*_FIRST, *(field.name for field in fields(Measurement) if field.name not in _FIRST))
+"""Columns of ``bench.csv``."""
 
 
 def compare(
@@ -162,3 +112,8 @@ def compare(
             )
         )
     return rows
+
+
+def per_item(row: Measurement, n: int) -> Measurement:
+    """Return a row for one of the ``n`` items that its seconds are for."""
+    return replace(row, seconds=row.seconds / n, seconds_low=row.seconds_low / n, seconds_high=row.seconds_high / n)

@@ -1,18 +1,69 @@
-"""Peak memory of a call, by the allocators' own count: of torch on the CPU or a GPU, of NumPy."""
+"""Measurements: time in turns, and peak memory."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
+import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.benchmark import Timer
 
-__all__ = ["peak_of_arrays", "peak_of_tensors"]
+__all__ = ["Settings", "in_turns", "peak_of_arrays", "peak_of_tensors"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure.
+
+    Attributes:
+        device: Torch device.
+        threads: Torch threads.
+        rounds: Times that each thing has its turn.
+        min_seconds: How long a turn lasts at least.
+        quick: Whether the smaller part of each section is enough.
+    """
+
+    device: str
+    threads: int
+    rounds: int
+    min_seconds: float
+    quick: bool
+
+    @property
+    def device_name(self) -> str:
+        """What a GPU is called; the CPU is "cpu"."""
+        return torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device
+
+
+def in_turns(cases: Mapping[str, Callable[[], object]], settings: Settings) -> dict[str, list[float]]:
+    """Return seconds per call of each case in each round.
+
+    The cases take turns, so that a machine whose speed drifts slows all of them alike.
+    """
+    timers = {
+        name: Timer("case()", globals={"case": case}, num_threads=settings.threads) for name, case in cases.items()
+    }
+    numbers = {}
+    for name, case in cases.items():
+        case()  # the first call builds what is built once
+        started = time.perf_counter()
+        case()
+        once = time.perf_counter() - started
+        numbers[name] = max(1, min(10_000, math.ceil(settings.min_seconds / max(once, 1e-7))))
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(settings.rounds):
+        for name, timer in timers.items():
+            seconds[name].append(timer.timeit(numbers[name]).mean)
+    torch.set_num_threads(settings.threads)
+    return seconds
 
 
 def peak_of_tensors(run: Callable[[], object], device: str) -> float:

@@ -1,4 +1,4 @@
-"""DQN trained on goals in one quadrant of the grid, symmetrized, and evaluated on the other three."""
+"""``equirl study zero-shot``: DQN trained on goals in one quadrant of the grid, symmetrized, tried on the others."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 
 import gymnasium as gym
 import numpy as np
 import torch
+import tyro
 from numpy.typing import NDArray
 from stable_baselines3 import DQN
-from stable_baselines3.common.callbacks import BaseCallback
 
 from equirl.agents import Disagreement, EquivariantQNetwork, LambdaFit, replay_observations, symmetrize_agent
 from equirl.envs import region_cells
 from equirl.experiments.checks import check_counts, check_names, check_shares
-from equirl.experiments.exact_evaluation import GridWorldStates
-from equirl.experiments.hyperparameters import settings_for
-from equirl.experiments.outputs import check_output_folder, write_tables
-from equirl.experiments.runs import Rows, run_file, run_missing
+from equirl.experiments.rl.grid_states import GridWorldStates
+from equirl.experiments.rl.hyperparameters import settings_for
+from equirl.experiments.rl.symmetrized_report import report_grid
+from equirl.experiments.study import Stage, Study, StudyOptions
+from equirl.experiments.tables import Rows
+from equirl.experiments.training import EvaluateAndStop
 from equirl.files import written_whole
 from equirl.symmetry import build_symmetry, registered_symmetries
 
-__all__ = ["COLUMNS", "QUADRANT", "VARIANTS", "Variant", "ZeroShotConfig", "run_zero_shot"]
+__all__ = ["COLUMNS", "QUADRANT", "VARIANTS", "ZERO_SHOT", "Variant", "ZeroShotOptions"]
 
 QUADRANT = "north-west"
 
@@ -78,88 +80,83 @@ VARIANTS: dict[str, Variant] = {
 }
 """What is compared, by name. ``n_states=0``: λ fitted on uniformly drawn states, most of which the agent never saw."""
 
+if TYPE_CHECKING:
+    VariantName: TypeAlias = str
+else:
+    VariantName = Annotated[Literal[tuple(VARIANTS)], tyro.conf.arg(metavar="NAME")]  # the names have commas in them
+
 
 @dataclass(frozen=True)
-class ZeroShotConfig:
-    """Settings of the study; every one is recorded beside the results."""
+class ZeroShotOptions(StudyOptions):
+    """DQN trained on goals in one quadrant of the grid, then symmetrized: the other three quadrants."""
 
+    out: Path = Path("logs/study/zero_shot")
+    """Folder of the results and the pretrained agents."""
     groups: tuple[str, ...] = ("grid-c4", "grid-d4")
     """Symmetries, by name."""
-    variants: tuple[str, ...] = tuple(VARIANTS)
+    variants: tuple[VariantName, ...] = tuple(VARIANTS)
     """What is compared, by name."""
-    n_seeds: int = 5
-    """Seeds 0 .. n_seeds - 1 of the pretrained agents."""
     size: int = 7
     """Rows and columns of the grid."""
     pretrain_threshold: float = 0.975
     """Pretraining ends after three evaluations in a row at this success rate over all states with known goals."""
     total_timesteps: int = 40_000
     """Environment steps after which pretraining ends in any case."""
-    n_jobs: int = 2
-    """Runs at a time, one torch thread each."""
-    out: Path = Path("logs/benchmark/zero_shot")
-    """Folder of the results."""
-    report_only: bool = False
-    """Only write the table and the plot again, from the CSV."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_names("group", self.groups, registered_symmetries())
         check_names("variant", self.variants, VARIANTS)
-        check_counts(self, "n_seeds", "n_jobs")
         check_counts(self, "size", least=2)
         check_counts(self, "total_timesteps", least=_EVAL_FREQ)
         check_shares(self, "pretrain_threshold")
         if not _variants(self):
-            raise ValueError(f"variant {self.variants[0]!r} asks agents of other seeds; give n_seeds of at least 2")
+            raise ValueError(f"variant {self.variants[0]!r} asks agents of other seeds; give seeds of at least 2")
 
 
-_Job = tuple[ZeroShotConfig, int]
+_Job = tuple[ZeroShotOptions, int]
 
 
-def run_zero_shot(config: ZeroShotConfig) -> None:
-    """Run what is not done yet and write ``study.csv`` and ``record.json`` into ``config.out``.
-
-    First all agents are pretrained, then each is symmetrized: one proxy loss asks the agents of the other seeds.
-
-    Raises:
-        ValueError: A symmetry that is none of this grid, or a folder that cannot be written to.
-    """
-    check_output_folder(config.out)
-    for group in config.groups:
-        build_symmetry(group, (3, config.size, config.size), 4)
-    for name in config.variants:
-        if name not in _variants(config):
-            print(f"left out: {name}, which asks agents of other seeds; it needs --n-seeds of at least 2")
-    jobs: list[_Job] = [(config, seed) for seed in range(config.n_seeds)]
-    for job in jobs:
-        path = _pretrain_file(job)
-        if not all(path.with_suffix(suffix).exists() for suffix in (".zip", ".pkl")):
-            path.unlink(missing_ok=True)  # the agent is gone: it is to be trained again
-    run_missing(jobs, _pretrain, _pretrain_file, ("timesteps", "success_known", "success_unseen"), config.n_jobs)
-    run_missing(jobs, _symmetrize, _result_file, COLUMNS, config.n_jobs)
-    write_tables(config.out, {"study.csv": (COLUMNS, [_result_file(job) for job in jobs])}, config)
+def _check(options: ZeroShotOptions) -> None:
+    for group in options.groups:
+        build_symmetry(group, (3, options.size, options.size), 4)
+    for name in options.variants:
+        if name not in _variants(options):
+            print(f"left out: {name}, which asks agents of other seeds; it needs --seeds of at least 2")
 
 
-def _variants(config: ZeroShotConfig) -> dict[str, Variant]:
+def _stages(options: ZeroShotOptions) -> list[Stage[_Job]]:
+    """Return two stages: all agents are pretrained before one is symmetrized, as one loss asks the other agents."""
+    jobs = [(options, seed) for seed in range(options.seeds)]
+    columns = ("timesteps", "success_known", "success_unseen")
+    return [
+        Stage(jobs, _pretrain, _pretrain_file, columns, table=None, leaves=(".zip", ".pkl")),
+        Stage(jobs, _symmetrize, _result_file, COLUMNS),
+    ]
+
+
+def _variants(options: ZeroShotOptions) -> dict[str, Variant]:
     """Return the variants that can be made: an ensemble of the seeds needs two."""
-    return {
-        name: VARIANTS[name]
-        for name in config.variants
-        if config.n_seeds > 1 or VARIANTS[name].method_kwargs.get("proxy_loss") != "ensemble"
-    }
+    return {name: VARIANTS[name] for name in options.variants if options.seeds > 1 or not _asks_others(VARIANTS[name])}
+
+
+def _asks_others(variant: Variant) -> bool:
+    return variant.method_kwargs.get("proxy_loss") == "ensemble"
 
 
 def _pretrain_file(job: _Job) -> Path:
-    config, seed = job
-    settings = settings_for("dqn", _ENVIRONMENT, config.total_timesteps)
-    decisive = [config.size, config.pretrain_threshold, config.total_timesteps, settings]
-    return run_file(config.out, f"pretrain-seed{seed}", decisive)
+    options, seed = job
+    settings = settings_for("dqn", _ENVIRONMENT, options.total_timesteps)
+    decisive = [options.size, options.pretrain_threshold, options.total_timesteps, settings]
+    return options.run_file(f"pretrain-seed{seed}", *decisive)
 
 
 def _result_file(job: _Job) -> Path:
-    config, seed = job
-    variants = _variants(config)
-    return run_file(config.out, f"zero-shot-seed{seed}", [_pretrain_file(job).name, config.groups, str(variants)])
+    options, seed = job
+    variants = _variants(options)
+    others = options.seeds if any(map(_asks_others, variants.values())) else None
+    decisive = [_pretrain_file(job).name, options.groups, others, str(variants)]
+    return options.run_file(f"zero-shot-seed{seed}", *decisive)
 
 
 class _Goals:
@@ -176,64 +173,44 @@ class _Goals:
 
 
 def _pretrain(job: _Job) -> Rows:
-    config, seed = job
-    torch.set_num_threads(1)
-    settings = settings_for("dqn", _ENVIRONMENT, config.total_timesteps)
+    options, seed = job
+    settings = settings_for("dqn", _ENVIRONMENT, options.total_timesteps)
     del settings["n_envs"]
-    environment = gym.make(_ENVIRONMENT, size=config.size, goal=QUADRANT)
-    model = DQN("MlpPolicy", environment, seed=seed, device="cpu", **settings)
-    evaluation = _Pretraining(config)
-    model.learn(config.total_timesteps, callback=evaluation)
+    environment = gym.make(_ENVIRONMENT, size=options.size, goal=QUADRANT)
+    model = DQN("MlpPolicy", environment, seed=seed, device=options.device, **settings)
+    callback = EvaluateAndStop(_Goals(options.size).rates, _EVAL_FREQ, options.pretrain_threshold, stop_after=3)
+    model.learn(options.total_timesteps, callback=callback)
     path = _pretrain_file(job)
     with written_whole(path.with_suffix(".zip")) as temporary:
         model.save(temporary)
     with written_whole(path.with_suffix(".pkl")) as temporary:
         model.save_replay_buffer(temporary)
-    print(f"pretrained seed {seed}: {evaluation.rows[-1]}", flush=True)
-    return evaluation.rows
-
-
-class _Pretraining(BaseCallback):
-    """Evaluates every 500 steps over all states and ends the run once the known quadrant is learned."""
-
-    def __init__(self, config: ZeroShotConfig) -> None:
-        super().__init__()
-        self._threshold = config.pretrain_threshold
-        self._goals = _Goals(config.size)
-        self._in_a_row = 0
-        self.rows: list[tuple[Any, ...]] = []
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps % _EVAL_FREQ:
-            return True
-        known, unseen = self._goals.rates(cast(DQN, self.model))
-        self.rows.append((self.num_timesteps, known, unseen))
-        self._in_a_row = self._in_a_row + 1 if known >= self._threshold else 0
-        return self._in_a_row < 3
+    rows = [(e.timesteps, *e.scores) for e in callback.evaluations]
+    print(f"pretrained seed {seed}: {rows[-1]}", flush=True)
+    return rows
 
 
 def _symmetrize(job: _Job) -> Rows:
-    config, seed = job
-    torch.set_num_threads(1)
-    agents = [_load((config, other)) for other in range(config.n_seeds)]
+    options, seed = job
+    agents = [_load((options, other)) for other in range(options.seeds)]
     model = agents[seed]
     others = [agent.q_net for k, agent in enumerate(agents) if k != seed]
-    goals = _Goals(config.size)
+    goals = _Goals(options.size)
     rows: list[tuple[Any, ...]] = []
-    for group in config.groups:
-        for name in _variants(config):
+    for group in options.groups:
+        for name in _variants(options):
             started = time.perf_counter()
             symmetrized = _variant(model, group, VARIANTS[name], others, goals)
             seconds = round(time.perf_counter() - started, 2)
-            measured = (*goals.rates(symmetrized), seconds, *_choice(symmetrized, goals, config.size))
+            measured = (*goals.rates(symmetrized), seconds, *_choice(symmetrized, goals, options.size))
             rows.append((group, name, seed, model.num_timesteps, *measured))
             print(f"{group} {name} seed {seed}: known {measured[0]}, unseen {measured[1]}, {seconds} s", flush=True)
     return rows
 
 
 def _load(job: _Job) -> DQN:
-    path = _pretrain_file(job)
-    model = DQN.load(path.with_suffix(".zip"), device="cpu")
+    options, path = job[0], _pretrain_file(job)
+    model = DQN.load(path.with_suffix(".zip"), device=options.device)
     model.load_replay_buffer(path.with_suffix(".pkl"))
     return model
 
@@ -262,12 +239,16 @@ def _choice(model: DQN, goals: _Goals, size: int) -> tuple[Any, Any, Any]:
     if not isinstance(network, EquivariantQNetwork):
         return "", "", ""
     with torch.no_grad():
-        orbit = network.evaluate_orbit(torch.as_tensor(goals.states.observations[~goals.known]))
+        orbit = network.evaluate_orbit(torch.as_tensor(goals.states.observations[~goals.known], device=model.device))
         weights = network.aggregator.weights(orbit)
     goal_planes = cast(torch.Tensor, orbit.inputs)[:, :, 1].flatten(2)
-    known_cells = torch.zeros(size * size)
+    known_cells = torch.zeros(size * size, device=model.device)
     known_cells[torch.as_tensor(region_cells(QUADRANT, size))] = 1
     familiar = (goal_planes.float() @ known_cells) > 0
     values = orbit.outputs.amax(dim=2)
     share = float((weights * familiar).sum(dim=1).mean())
     return round(share, 4), round(float(values[familiar].mean()), 4), round(float(values[~familiar].mean()), 4)
+
+
+ZERO_SHOT = Study(_stages, lambda options: report_grid(options.out), _check)
+"""``equirl study zero-shot``."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import equirl
-from equirl.experiments.bench.timing import Measurement, Settings
+from equirl.experiments.cost.measurement import Measurement
+from equirl.experiments.timing import Settings
 
 __all__ = ["PEERS", "measure_peers"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -21,12 +20,12 @@ from equirl import (
     trivial_representation,
 )
 from equirl.constructions import regular_representation
-from equirl.experiments.bench.memory import peak_of_arrays, peak_of_tensors
-from equirl.experiments.bench.networks import METHODS, backbone, group_symmetry
-from equirl.experiments.bench.timing import Measurement, Settings, in_turns
+from equirl.experiments.cost.measurement import Measurement, per_item
+from equirl.experiments.cost.passes import METHODS, backbone, group_symmetry, train_step
+from equirl.experiments.timing import Settings, in_turns, peak_of_arrays, peak_of_tensors
 from equirl.groups import direct_product
 
-__all__ = ["SCALING", "fitted_exponents", "measure_scaling"]
+__all__ = ["SCALING", "fitted_exponents", "measure_scaling", "varied_number"]
 
 SCALING = {
     "order": "forward + backward, by the order of the group",
@@ -51,7 +50,7 @@ def measure_scaling(settings: Settings) -> Iterator[Measurement]:
         )
         module = Equitune(net, rep, trivial_representation(group, (4,))).to(settings.device)
         x = torch.randn(64, *rep.shape, device=settings.device)
-        run = _train(module, x)
+        run = train_step(module, x)
         peak = peak_of_tensors(run, settings.device)
         yield _one(settings, SCALING["order"], str(group), "mlp", group.order, 64, run, peak)
     for batch in (4, 16, 64) if quick else (1, 4, 16, 64, 256, 1024):
@@ -64,13 +63,7 @@ def measure_scaling(settings: Settings) -> Iterator[Measurement]:
         actions = np.random.default_rng(0).integers(4, size=(20, n))
         run = _steps(vector, actions)
         row = _one(settings, SCALING["environments"], "-", "-", 7, n, run, peak_of_arrays(run))
-        n_steps = len(actions)
-        yield replace(
-            row,
-            seconds=row.seconds / n_steps,
-            seconds_low=row.seconds_low / n_steps,
-            seconds_high=row.seconds_high / n_steps,
-        )
+        yield per_item(row, len(actions))
 
 
 def fitted_exponents(rows: list[Measurement]) -> dict[str, tuple[float, float]]:
@@ -83,7 +76,7 @@ def fitted_exponents(rows: list[Measurement]) -> dict[str, tuple[float, float]]:
         chosen = [row for row in rows if row.what == what]
         if len(chosen) < 2:
             continue
-        x = np.array([row.batch if varied in ("batch", "environments") else row.size for row in chosen], dtype=float)
+        x = np.array([varied_number(varied, row) for row in chosen], dtype=float)
         order = np.argsort(x)
         half = order[len(order) // 2 - (1 if len(order) < 4 else 0) :]
         seconds = np.array([row.seconds for row in chosen])
@@ -92,6 +85,11 @@ def fitted_exponents(rows: list[Measurement]) -> dict[str, tuple[float, float]]:
         memory = float(np.polyfit(np.log(x[half]), np.log(peaks[half]), 1)[0])
         exponents[varied] = (time, memory)
     return exponents
+
+
+def varied_number(varied: str, row: Measurement) -> int:
+    """Return the number that was varied in a row of ``SCALING``."""
+    return row.batch if varied in ("batch", "environments") else row.size
 
 
 def _groups() -> list[FiniteGroup]:
@@ -111,7 +109,7 @@ def _on_images(settings: Settings, what: str, kind: str, size: int, batch: int) 
     symmetry, shape = group_symmetry("C4", size)
     module = METHODS["equitune"](backbone(kind, shape), symmetry).to(settings.device)
     x = torch.randn(batch, *shape, device=settings.device)
-    run = _train(module, x)
+    run = train_step(module, x)
     return _one(settings, what, "C4", kind, size, batch, run, peak_of_tensors(run, settings.device))
 
 
@@ -134,14 +132,6 @@ def _one(
         device=settings.device_name,
         threads=settings.threads,
     )
-
-
-def _train(module: nn.Module, x: torch.Tensor) -> Callable[[], object]:
-    def run() -> None:
-        module.zero_grad()
-        module(x).square().mean().backward()
-
-    return run
 
 
 def _steps(vector: Any, actions: Any) -> Callable[[], object]:

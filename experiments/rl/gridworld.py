@@ -1,42 +1,44 @@
-"""A learning study: agents x seeds, each run evaluated exactly as it learns, resumable run by run."""
+"""``equirl study rl``: plain and symmetrized DQN on the GridWorld, each run evaluated over all states as it learns."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import torch
 import yaml
 from stable_baselines3 import DQN
-from stable_baselines3.common.callbacks import BaseCallback
 
 from equirl.agents import METHODS, EquivariantDQNPolicy, SymmetryReplayBuffer
 from equirl.experiments.checks import check_counts, check_names, check_shares, check_text
-from equirl.experiments.exact_evaluation import GridWorldStates
-from equirl.experiments.hyperparameters import settings_for
-from equirl.experiments.outputs import check_output_folder, write_tables
-from equirl.experiments.runs import Rows, run_file, run_missing
+from equirl.experiments.rl.grid_states import GridWorldStates
+from equirl.experiments.rl.hyperparameters import settings_for
+from equirl.experiments.rl.report import report_learning
+from equirl.experiments.study import Stage, Study, StudyOptions
+from equirl.experiments.tables import Rows
+from equirl.experiments.training import EvaluateAndStop
 from equirl.names import unknown_name_message
 from equirl.symmetry import registered_symmetries
 
-__all__ = ["COLUMNS", "AgentSpec", "StudyConfig", "parse_agent", "run_study"]
+__all__ = ["COLUMNS", "GRIDWORLD", "AgentSpec", "GridWorldOptions", "parse_agent"]
 
 COLUMNS = ("agent", "seed", "timesteps", "success_rate", "train_seconds")
 
 _ENVIRONMENT = "equirl/GridWorld-v0"
 _DQN_SETTINGS = ("batch_size", "gradient_steps", "train_freq", "learning_rate")
+_MOST_DRAWN = 5
 
 
 @dataclass(frozen=True)
-class StudyConfig:
-    """Settings of the study; every one is recorded beside the results."""
+class GridWorldOptions(StudyOptions):
+    """Plain and symmetrized DQN on the 7x7 GridWorld, with equal hyperparameters."""
 
+    out: Path = Path("logs/study/rl")
+    """Folder of the results."""
     agents: tuple[str, ...] = (
         "plain",
         "grid-d4/augmentation",
@@ -51,8 +53,6 @@ class StudyConfig:
     )
     """"plain" (SB3), "sbx" (SBX's plain DQN, where it is installed), SYMMETRY/METHOD or SYMMETRY/augmentation; each
     with settings as +key=value, the method's own or DQN's batch_size, gradient_steps, train_freq, learning_rate."""
-    n_seeds: int = 5
-    """Seeds 0 .. n_seeds - 1 for each agent."""
     size: int = 7
     """Rows and columns of the grid; starts and goals are uniform."""
     total_timesteps: int = 60_000
@@ -63,18 +63,18 @@ class StudyConfig:
     """Success rate that counts as learned."""
     stop_after: int = 3
     """A run ends after so many evaluations in a row at the threshold or above; its last value is carried on."""
-    n_jobs: int = 2
-    """Runs at a time, one torch thread each."""
-    cluster: str | None = None
-    """Address of a Dask scheduler (tcp://...) or a Ray cluster (ray://...) that does the runs instead."""
-    out: Path = Path("logs/benchmark/rl")
-    """Folder of the results."""
-    report_only: bool = False
-    """Only write the table and the plot again, from the CSV."""
+    plot: tuple[str, ...] = ()
+    """Agents in the figures, at most five; by default plain, augmentation and the fastest agent of each of three
+    methods."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_names("agent", self.agents)
-        check_counts(self, "n_seeds", "total_timesteps", "eval_freq", "stop_after", "n_jobs")
+        if self.plot:
+            check_names("agent to plot", self.plot, plural="agents to plot")
+        if len(self.plot) > _MOST_DRAWN:
+            raise ValueError(f"plot names {len(self.plot)} agents; name at most {_MOST_DRAWN}")
+        check_counts(self, "total_timesteps", "eval_freq", "stop_after")
         check_counts(self, "size", least=2)
         check_shares(self, "threshold")
         if self.eval_freq > self.total_timesteps:
@@ -144,58 +144,49 @@ def _number(setting: str, value: Any) -> int | float:
     return int(number) if kind == "whole number" else number
 
 
-def run_study(config: StudyConfig) -> None:
-    """Run what is not done yet and write ``study.csv`` and ``record.json`` into ``config.out``.
-
-    Each finished run is a CSV under ``runs/``; a study that was stopped goes on with the runs that are missing.
-
-    Raises:
-        ValueError: An agent's name is not understood, or its settings are none for this environment.
-    """
-    check_output_folder(config.out)
-    specs = [parse_agent(name) for name in config.agents]
-    for spec in specs:
-        _check_agent(config, spec)
-    jobs = [(config, spec, seed) for seed in range(config.n_seeds) for spec in specs]
-    run_missing(jobs, _run, _file_of, COLUMNS, config.n_jobs, config.cluster)
-    in_order = [(config, spec, seed) for spec in specs for seed in range(config.n_seeds)]
-    write_tables(config.out, {"study.csv": (COLUMNS, [_file_of(job) for job in in_order])}, config)
+_Job = tuple[GridWorldOptions, AgentSpec, int]
 
 
-def _check_agent(config: StudyConfig, spec: AgentSpec) -> None:
-    """Make an agent once, so that a mistake in its settings is met before the hours and not after them."""
-    try:
-        _make_agent(config, spec, 0)
-    except (TypeError, ValueError, KeyError) as error:
-        raise ValueError(f"agent {spec.name!r} cannot be made: {error}") from error
+def _check(options: GridWorldOptions) -> None:
+    """Make each agent once, so that a mistake in its settings is met before hours of work."""
+    for spec in map(parse_agent, options.agents):
+        try:
+            _make_agent(options, spec, 0)
+        except (TypeError, ValueError, KeyError) as error:
+            raise ValueError(f"agent {spec.name!r} cannot be made: {error}") from error
 
 
-_Job = tuple[StudyConfig, AgentSpec, int]
+def _stages(options: GridWorldOptions) -> list[Stage[_Job]]:
+    specs = [parse_agent(name) for name in options.agents]
+    jobs = [(options, spec, seed) for seed in range(options.seeds) for spec in specs]
+    return [Stage(jobs, _run, _file_of, COLUMNS, order=lambda job: options.agents.index(job[1].name))]
 
 
 def _file_of(job: _Job) -> Path:
-    config, spec, seed = job
-    decisive = (config.size, config.total_timesteps, config.eval_freq, config.threshold, config.stop_after)
-    settings = settings_for("dqn", _ENVIRONMENT, config.total_timesteps)
-    return run_file(config.out, f"{spec.name}-seed{seed}", [decisive, settings])
+    options, spec, seed = job
+    decisive = (options.size, options.total_timesteps, options.eval_freq, options.threshold, options.stop_after)
+    settings = settings_for("dqn", _ENVIRONMENT, options.total_timesteps)
+    return options.run_file(f"{spec.name}-seed{seed}", decisive, settings)
 
 
 def _run(job: _Job) -> Rows:
-    config, spec, seed = job
-    torch.set_num_threads(1)
-    model = _make_agent(config, spec, seed)
-    callback = _ExactEvaluation(config, spec, seed)
-    model.learn(config.total_timesteps, callback=callback)
-    last = callback.rows[-1]
-    print(f"{spec.name} seed {seed}: success {last[3]} after {last[2]} steps, {last[4]} s", flush=True)
-    return callback.rows
+    options, spec, seed = job
+    model = _make_agent(options, spec, seed)
+    states = GridWorldStates(options.size)
+    callback = EvaluateAndStop(
+        lambda agent: (states.success_rate(agent),), options.eval_freq, options.threshold, options.stop_after
+    )
+    model.learn(options.total_timesteps, callback=callback)
+    rows = [(spec.name, seed, e.timesteps, round(e.scores[0], 4), e.seconds) for e in callback.evaluations]
+    print(f"{spec.name} seed {seed}: success {rows[-1][3]} after {rows[-1][2]} steps, {rows[-1][4]} s", flush=True)
+    return rows
 
 
-def _make_agent(config: StudyConfig, spec: AgentSpec, seed: int) -> Any:
-    settings = settings_for("dqn", _ENVIRONMENT, config.total_timesteps)
+def _make_agent(options: GridWorldOptions, spec: AgentSpec, seed: int) -> Any:
+    settings = settings_for("dqn", _ENVIRONMENT, options.total_timesteps)
     del settings["n_envs"]
     settings |= spec.dqn_kwargs
-    environment = gym.make(_ENVIRONMENT, size=config.size)
+    environment = gym.make(_ENVIRONMENT, size=options.size)
     if spec.method == "sbx":
         # One thread for XLA too; it is read when JAX starts.
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -211,32 +202,10 @@ def _make_agent(config: StudyConfig, spec: AgentSpec, seed: int) -> Any:
             "method_kwargs": spec.method_kwargs,
         }
     policy = EquivariantDQNPolicy if spec.method in METHODS else "MlpPolicy"
-    return DQN(policy, environment, seed=seed, device="cpu", **settings)
+    return DQN(policy, environment, seed=seed, device=options.device, **settings)
 
 
-class _ExactEvaluation(BaseCallback):
-    """Evaluates over all states every ``eval_freq`` steps, off the clock, and ends the run once it has learned."""
-
-    def __init__(self, config: StudyConfig, spec: AgentSpec, seed: int) -> None:
-        super().__init__()
-        self._config = config
-        self._states = GridWorldStates(config.size)
-        self._name = (spec.name, seed)
-        self._in_a_row = 0
-        self._paused = 0.0
-        self._started = time.perf_counter()
-        self.rows: list[tuple[Any, ...]] = []
-
-    def _on_training_start(self) -> None:
-        self._started = time.perf_counter()
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps % self._config.eval_freq:
-            return True
-        pause = time.perf_counter()
-        rate = self._states.success_rate(self.model)
-        seconds = round(pause - self._started - self._paused, 2)
-        self.rows.append((*self._name, self.num_timesteps, round(rate, 4), seconds))
-        self._in_a_row = self._in_a_row + 1 if rate >= self._config.threshold else 0
-        self._paused += time.perf_counter() - pause
-        return self._in_a_row < self._config.stop_after
+GRIDWORLD = Study(
+    _stages, lambda options: report_learning(options.out, options.threshold, options.plot, _MOST_DRAWN), _check
+)
+"""``equirl study rl``."""

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from equirl.experiments.bench.timing import Measurement, Settings
-from equirl.experiments.benchmark.report import steps_to_threshold
-from equirl.experiments.study_files import read_study
+from equirl.experiments.cost.measurement import Measurement
+from equirl.experiments.rl.report import steps_to_threshold
+from equirl.experiments.tables import read_study
+from equirl.experiments.timing import Settings
 
 __all__ = ["LEARNING", "read_learning"]
 
@@ -23,14 +24,14 @@ def read_learning(study: Path, settings: Settings) -> Iterator[Measurement]:
     Evaluations are not counted. Agents that did not learn with most of their seeds have infinite seconds.
 
     Args:
-        study: Folder with the ``study.csv`` of ``equirl benchmark rl``.
+        study: Folder with the ``study.csv`` of ``equirl study rl``.
         settings: For the columns on device and threads.
 
     Raises:
         ValueError: The file is damaged, or another study's.
     """
     columns = ("agent", "seed", "timesteps", "success_rate", "train_seconds")
-    table = read_study(study / "study.csv", columns, "equirl benchmark rl", numbers=columns[1:])
+    table = read_study(study / "study.csv", columns, "equirl study rl", numbers=columns[1:])
     reached = steps_to_threshold(table, 0.975)
     by_agent = {agent: rows.sort_values("seed") for agent, rows in reached.groupby("agent", sort=False)}
     plain = by_agent["plain"].train_seconds.median() if "plain" in by_agent else float("nan")

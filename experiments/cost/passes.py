@@ -1,0 +1,181 @@
+"""Forward and backward passes: every method beside the plain backbone, the floor, and a loop over the elements."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+import equirl.envs  # noqa: F401 (registers the grid's symmetries)
+from equirl import (
+    Canonical,
+    Equitune,
+    Equizero,
+    LambdaEquitune,
+    MDPSymmetry,
+    build_symmetry,
+    permutation_representation,
+    symmetric_group,
+)
+from equirl.constructions import channel_representation
+from equirl.experiments.cost.measurement import Measurement, compare
+from equirl.experiments.timing import Settings
+from equirl.representations import Representation
+
+__all__ = [
+    "COMPILED",
+    "FORWARD",
+    "METHODS",
+    "TRAIN",
+    "Loop",
+    "backbone",
+    "group_symmetry",
+    "measure_passes",
+    "train_step",
+]
+
+FORWARD = "forward"
+TRAIN = "forward + backward"
+COMPILED = "torch.compile"
+
+_MOST_PIXELS = 26_000_000  # of all views of a batch: beyond, a single case takes minutes
+
+
+METHODS: dict[str, Callable[[nn.Module, MDPSymmetry], nn.Module]] = {
+    "equitune": lambda m, s: Equitune(m, s.observation, s.action),
+    "lambda_equitune": lambda m, s: LambdaEquitune(m, s.observation, s.action, reads="inputs", hidden=(32,)),
+    "equizero": lambda m, s: Equizero(m, s.observation, s.action),
+    "canonical": lambda m, s: Canonical(m, s.observation, s.action),
+    "loop": lambda m, s: Loop(m, s.observation, s.action),
+}
+"""Name to module; the policies' own settings."""
+
+
+class Loop(nn.Module):
+    """Equitune as one would first write it: one call of the backbone for each group element."""
+
+    def __init__(self, backbone: nn.Module, input_rep: Representation, output_rep: Representation) -> None:
+        super().__init__()
+        self.backbone, self.input_rep, self.output_rep = backbone, input_rep, output_rep
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the mean of ``g^-1 M(gx)``."""
+        group = self.input_rep.group
+        total: Tensor | None = None
+        for g in range(group.order):
+            term = self.output_rep.transform(int(group.inverses[g]), self.backbone(self.input_rep.transform(g, x)))
+            assert isinstance(term, Tensor)
+            total = term if total is None else total + term
+        assert total is not None
+        return total / group.order
+
+
+def group_symmetry(name: str, size: int) -> tuple[MDPSymmetry, tuple[int, int, int]]:
+    """Return a symmetry of images with four actions, and the images' shape.
+
+    Args:
+        name: ``"C4"`` or ``"D4"`` (they turn the image), or ``"S4"`` (it permutes four channels).
+        size: Rows and columns.
+    """
+    if name == "S4":
+        group = symmetric_group(4)
+        shape = (4, size, size)
+        natural = permutation_representation(group)
+        action = group.natural_action
+        assert action is not None
+        return MDPSymmetry("channels", channel_representation(group, shape, action), natural), shape
+    shape = (3, size, size)
+    return build_symmetry(f"grid-{name.lower()}", shape, 4), shape
+
+
+def backbone(kind: str, shape: tuple[int, int, int]) -> nn.Module:
+    """Return an ``"mlp"`` or a ``"cnn"`` for images, with four outputs."""
+    torch.manual_seed(0)
+    channels, size, _ = shape
+    if kind == "mlp":
+        layers: list[nn.Module] = [nn.Flatten(), nn.Linear(channels * size * size, 128), nn.ReLU()]
+        return nn.Sequential(*layers, nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 4))
+    if size <= 16:
+        convolutions = [nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()]
+    else:
+        convolutions = [
+            *(nn.Conv2d(channels, 16, 5, stride=2), nn.ReLU()),
+            *(nn.Conv2d(16, 32, 3, stride=2), nn.ReLU()),
+            *(nn.Conv2d(32, 32, 3, stride=2), nn.ReLU()),
+        ]
+    features = nn.Sequential(*convolutions, nn.Flatten())
+    with torch.no_grad():
+        n = features(torch.zeros(1, *shape)).shape[1]
+    return nn.Sequential(features, nn.Linear(n, 128), nn.ReLU(), nn.Linear(128, 4))
+
+
+def measure_passes(settings: Settings) -> Iterator[Measurement]:
+    """Yield forward, and forward + backward, for groups, backbones, image sizes and batches."""
+    for size in (8,) if settings.quick else (8, 64):
+        for kind in ("mlp", "cnn"):
+            for group in ("C4", "D4") if settings.quick else ("C4", "D4", "S4"):
+                for batch in (1, 32) if settings.quick else (1, 32, 256):
+                    yield from _case(settings, size, kind, group, batch)
+    if not settings.quick:
+        yield from _compiled(settings)
+
+
+def _compiled(settings: Settings) -> Iterator[Measurement]:
+    """Yield what ``module.compile()`` makes of it, beside the plain network and each as it is."""
+    if settings.device == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
+        print(f"{COMPILED}: there is no C++ compiler here", file=sys.stderr)
+        return
+    for kind in ("mlp", "cnn"):
+        symmetry, shape = group_symmetry("C4", 8)
+        x = torch.randn(32, *shape, device=settings.device)
+        modules = {"plain": backbone(kind, shape)}
+        modules |= {name: METHODS[name](backbone(kind, shape), symmetry) for name in ("equitune", "canonical")}
+        for name in list(modules):
+            modules[f"{name}, compiled"] = copy.deepcopy(modules[name])
+            modules[f"{name}, compiled"].compile()
+        for what, timed in ((FORWARD, _forward), (TRAIN, train_step)):
+            cases = {name: timed(module.to(settings.device), x) for name, module in modules.items()}
+            for row in compare(cases, settings, f"{COMPILED}: {what}", "C4", kind, 8, 32):
+                yield replace(row, group="-" if row.method.startswith("plain") else "C4")
+
+
+def _case(settings: Settings, size: int, kind: str, group: str, batch: int) -> Iterator[Measurement]:
+    symmetry, shape = group_symmetry(group, size)
+    order = symmetry.group.order
+    if batch * order * shape[0] * size * size > _MOST_PIXELS * (4 if settings.device != "cpu" else 1):
+        return
+    device = torch.device(settings.device)
+    x = torch.randn(batch, *shape, device=device)
+    all_views = torch.randn(batch * order, *shape, device=device)
+    plain = backbone(kind, shape).to(device)
+    methods = {name: make(backbone(kind, shape), symmetry).to(device) for name, make in METHODS.items()}
+    for what, timed in ((FORWARD, _forward), (TRAIN, train_step)):
+        if what == TRAIN and batch == 1:
+            continue
+        cases = {"plain": timed(plain, x), **{name: timed(module, x) for name, module in methods.items()}}
+        yield from compare(cases, settings, what, group, kind, size, batch, order, timed(plain, all_views))
+
+
+def _forward(module: nn.Module, x: Tensor) -> Callable[[], object]:
+    def run() -> object:
+        with torch.no_grad():
+            return module(x)
+
+    return run
+
+
+def train_step(module: nn.Module, x: Tensor) -> Callable[[], object]:
+    """Return a forward and a backward pass, as a call."""
+    parameters = list(module.parameters())
+
+    def run() -> None:
+        for parameter in parameters:
+            parameter.grad = None
+        module(x).square().mean().backward()
+
+    return run

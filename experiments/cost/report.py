@@ -1,0 +1,155 @@
+"""Tables and figures of the bench, from its CSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from equirl.experiments.cost.measurement import COLUMNS, Measurement
+from equirl.experiments.cost.passes import FORWARD, TRAIN
+from equirl.experiments.cost.scaling import SCALING, fitted_exponents, varied_number
+from equirl.experiments.figures import (
+    COLORS,
+    legend_outside,
+    log_axis,
+    make_panels,
+    name_rows,
+    reference_line,
+    styles_of,
+)
+from equirl.experiments.study import Report
+from equirl.experiments.tables import markdown_table, read_study
+
+__all__ = ["draw_passes", "draw_scaling", "markdown", "read_measurements", "report_bench"]
+
+_TEXTS = ("what", "method", "group", "backbone", "device")
+_COUNTS = ("size", "batch", "rounds", "threads")
+_HEADS = ("backbone", "size", "batch", "group", "method", "time", "quartiles", "to plain", "to floor", "peak")
+_AXES = {
+    "order": "order of the group",
+    "batch": "batch (images)",
+    "grid": "side of the grid (cells)",
+    "environments": "number of environments",
+}
+
+
+def report_bench(folder: Path) -> Report:
+    """Return the tables of a bench, and its figures where it measured passes and scaling.
+
+    Raises:
+        FileNotFoundError: There is no ``bench.csv`` in the folder.
+        ValueError: It is damaged, or another study's.
+    """
+    rows = read_measurements(folder / "bench.csv")
+    drawn = {"passes.png": draw_passes(rows), "scaling.png": draw_scaling(rows)}
+    return Report(markdown(rows), {name: figure for name, figure in drawn.items() if figure is not None})
+
+
+def read_measurements(path: Path) -> list[Measurement]:
+    """Return the rows of a ``bench.csv``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, or another study's.
+    """
+    numbers = [column for column in COLUMNS if column not in _TEXTS]
+    texts = dict.fromkeys(_TEXTS, str)
+    table = read_study(path, COLUMNS, "equirl bench", numbers=numbers, may_be_empty=True, dtype=texts)
+    if table[[*_TEXTS, *_COUNTS]].isna().to_numpy().any():
+        raise ValueError(f"{path}: a cell of the columns {', '.join([*_TEXTS, *_COUNTS])} is empty; it is damaged")
+    table = table[list(COLUMNS)].astype({column: int for column in _COUNTS})
+    return [Measurement(**{str(name): value for name, value in row.items()}) for row in table.to_dict("records")]
+
+
+def markdown(rows: Sequence[Measurement]) -> str:
+    """Return Markdown tables, one for each thing that was done."""
+    parts = []
+    for what in dict.fromkeys(row.what for row in rows):
+        chosen = [row for row in rows if row.what == what]
+        device = f"{chosen[0].device}, {chosen[0].threads} thread{'s' if chosen[0].threads > 1 else ''}"
+        parts.append(f"**{what}** ({device})\n\n{markdown_table(_HEADS, map(_cells, chosen))}")
+    lines = []
+    for varied, (time, memory) in fitted_exponents(list(rows)).items():
+        text = f"- By {varied}: time grows as n^{time:.2f}"
+        lines.append(text + ("" if math.isnan(memory) else f", peak memory as n^{memory:.2f}"))
+    return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
+
+
+def draw_passes(rows: Sequence[Measurement]) -> Figure | None:
+    """Draw the time of each method over the floor, a row for each case; ``None`` where there are no such rows."""
+    chosen = [row for row in rows if row.what in (FORWARD, TRAIN) and not math.isnan(row.ratio_to_floor)]
+    chosen = [row for row in chosen if row.method != "plain"]
+    if not chosen:
+        return None
+    cases = list(dict.fromkeys(map(_case, chosen)))
+    figure, (panels,) = make_panels(1, 2, width=9, height=1.6 + 0.19 * len(cases), share_x=True, share_y=True)
+    styles = styles_of(row.method for row in chosen)
+    for axes, what in zip(panels, (FORWARD, TRAIN), strict=True):
+        for method, style in styles.items():
+            points = [row for row in chosen if row.what == what and row.method == method]
+            axes.plot(
+                [row.ratio_to_floor for row in points],
+                [cases.index(_case(row)) for row in points],
+                **{**style, "linestyle": "none"},
+                markersize=4.5,
+                label=method,
+            )
+        reference_line(axes, 1, "floor", horizontal=False)
+        axes.set_title(what, fontsize=10)
+        log_axis(axes, "x", "time / floor", [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20])
+        name_rows(axes, cases)
+    legend_outside(figure, 6)
+    return figure
+
+
+def draw_scaling(rows: Sequence[Measurement]) -> Figure | None:
+    """Draw time and peak memory over what was varied; ``None`` where nothing was."""
+    parts = {varied: [row for row in rows if row.what == what] for varied, what in SCALING.items()}
+    parts = {varied: part for varied, part in parts.items() if part}
+    if not parts:
+        return None
+    figure, panels = make_panels(2, len(parts), width=3 * len(parts), height=5)
+    for column, (varied, part) in enumerate(parts.items()):
+        x = [varied_number(varied, row) for row in part]
+        what = "step of all environments" if varied == "environments" else "forward + backward"
+        for axes, values, label in (
+            (panels[0][column], [row.seconds * 1e3 for row in part], "time (ms)"),
+            (panels[1][column], [row.peak_mb for row in part], "peak memory (MB)"),
+        ):
+            axes.plot(x, values, "o-", markersize=4, color=COLORS[2])
+            log_axis(axes, "x", _AXES[varied], x)
+            log_axis(axes, "y", label)
+            axes.tick_params(labelsize=8)
+        panels[0][column].set_title(what, fontsize=10)
+    return figure
+
+
+def _case(row: Measurement) -> str:
+    return f"{row.backbone} {row.size}x{row.size}, {row.group}, batch {row.batch}"
+
+
+def _cells(row: Measurement) -> tuple[object, ...]:
+    return (
+        *(row.backbone, row.size, row.batch, row.group, row.method),
+        _time(row.seconds) + ("" if math.isnan(row.steps) else f" ({row.steps:,.0f} steps)"),
+        "" if math.isnan(row.seconds_low) else f"{_time(row.seconds_low)} to {_time(row.seconds_high)}",
+        _ratio(row.ratio_to_plain),
+        _ratio(row.ratio_to_floor),
+        "" if math.isnan(row.peak_mb) else f"{row.peak_mb:.1f} MB",
+    )
+
+
+def _time(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "not reached"
+    for factor, unit in ((1, "s"), (1e3, "ms")):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:,.1f} {unit}"
+    return f"{seconds * 1e6:,.0f} µs"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else ""

@@ -1,0 +1,44 @@
+"""``equirl study``: learning studies by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from equirl.experiments.rl.control import CONTROL, ControlOptions
+from equirl.experiments.rl.gridworld import GRIDWORLD, GridWorldOptions
+from equirl.experiments.rl.minigrid import MINIGRID, MinigridOptions
+from equirl.experiments.rl.zero_shot import ZERO_SHOT, ZeroShotOptions
+from equirl.experiments.study import Study, run_study
+from equirl.experiments.subcommands import run_subcommand
+
+__all__ = ["main"]
+
+_USAGE = """\
+Learning studies. Each writes study.csv, record.json (settings, versions, machine), summary.md and figures into
+logs/study/STUDY, or where --out says. Finished runs are kept: run it again to go on after a stop. The figures of the
+project are in experiments/results of a checkout; only an explicit --out writes there.
+
+examples:
+  equirl study rl                                          the study of the README (hours on 2 cores)
+  equirl study rl --agents plain grid-c4/equitune --seeds 2 --out /tmp/study
+  equirl study rl --report-only                            tables and figures from the CSV as it is
+  equirl study minigrid --tasks empty-room --seeds 1 --out /tmp/minigrid
+  equirl study zero-shot --n-jobs 4 --csv zero_shot.csv
+  equirl study control --cluster tcp://10.0.0.1:8786       on the workers of a Dask cluster
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``equirl study`` and return its exit status."""
+
+    def runner(study: Study[Any]) -> Callable[[Any], int]:
+        return lambda options: run_study(study, options)
+
+    studies = {
+        "rl": (GridWorldOptions, runner(GRIDWORLD)),
+        "minigrid": (MinigridOptions, runner(MINIGRID)),
+        "zero-shot": (ZeroShotOptions, runner(ZERO_SHOT)),
+        "control": (ControlOptions, runner(CONTROL)),
+    }
+    return run_subcommand("equirl study", _USAGE, studies, arguments, kind="study")

@@ -1,0 +1,222 @@
+"""``equirl study minigrid``: symmetrized agents against plain ones and against augmentation, on three tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv
+
+from equirl.agents import METHODS, SymmetryReplayBuffer, SymmetryRolloutBuffer
+from equirl.agents.loading import ALGORITHMS
+from equirl.agents.policies import POLICY_CLASSES
+from equirl.experiments.checks import check_counts, check_names
+from equirl.experiments.rl.hyperparameters import settings_for, view_of
+from equirl.experiments.rl.report import draw_learning_curves, summary_table
+from equirl.experiments.study import Report, Stage, Study, StudyOptions
+from equirl.experiments.tables import Rows, read_study
+from equirl.experiments.training import EvaluateAndStop
+from equirl.names import unknown_name_message
+
+__all__ = ["MINIGRID", "TASKS", "MinigridOptions", "Task", "report_minigrid"]
+
+COLUMNS = ("environment", "agent", "seed", "timesteps", "success_rate", "train_seconds")
+
+TaskName = Literal["empty-room", "four-rooms", "door-key"]
+AgentName = Literal["plain", "augmentation", "equitune", "lambda_equitune", "equizero", "canonical"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the study.
+
+    Attributes:
+        environment_id: Gymnasium id.
+        algorithm: By rl_zoo3's name; our hyperparameter file for it has an entry for the environment.
+        symmetry: Name of the symmetry.
+        threshold: Success rate that counts as learned.
+        total_timesteps: Steps after which a run ends in any case.
+        eval_freq: Steps between two evaluations.
+        agents: ``"plain"``, ``"augmentation"`` or a method.
+    """
+
+    environment_id: str
+    algorithm: str
+    symmetry: str
+    threshold: float
+    total_timesteps: int
+    eval_freq: int
+    agents: tuple[str, ...]
+
+
+TASKS: dict[TaskName, Task] = {
+    "empty-room": Task(
+        "equirl/EmptyRoom-v0", "dqn", "minigrid-d4", 0.95, 40_000, 1_000, ("plain", "augmentation", *METHODS)
+    ),
+    "four-rooms": Task(
+        "MiniGrid-FourRooms-v0",
+        "ppo",
+        "minigrid-egocentric-z2",
+        0.5,
+        300_000,
+        20_480,
+        ("plain", "augmentation", "equitune"),
+    ),
+    "door-key": Task(
+        "MiniGrid-DoorKey-5x5-v0",
+        "ppo",
+        "minigrid-egocentric-z2",
+        0.95,
+        100_000,
+        4_096,
+        ("plain", "augmentation", "equitune"),
+    ),
+}
+"""The tasks by name."""
+
+
+@dataclass(frozen=True)
+class MinigridOptions(StudyOptions):
+    """Plain, augmented and symmetrized DQN and PPO on three MiniGrid tasks."""
+
+    out: Path = Path("logs/study/minigrid")
+    """Folder of the results."""
+    seeds: int = 3
+    """Seeds 0 .. seeds - 1 for each agent."""
+    tasks: tuple[TaskName, ...] = tuple(TASKS)
+    """Tasks, by name."""
+    agents: tuple[AgentName, ...] = ()
+    """Of each task's agents only these; none named: all."""
+    n_eval_episodes: int = 100
+    """Episodes of each evaluation; DQN acts greedily, PPO samples."""
+    total_timesteps: int | None = None
+    """Steps after which a run ends in any case, instead of the task's own."""
+    stop_after: int = 3
+    """A run ends after so many evaluations in a row at the threshold or above; its last value is carried on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_names("task", self.tasks, TASKS)
+        if self.agents:
+            check_names("agent", self.agents, {agent for name in self.tasks for agent in TASKS[name].agents})
+        check_counts(self, "n_eval_episodes", "total_timesteps", "stop_after")
+        for name in self.tasks:
+            least = TASKS[name].eval_freq
+            if self.total_timesteps is not None and self.total_timesteps < least:
+                raise ValueError(
+                    f"total_timesteps must be at least {least}, or {name} is never evaluated; got "
+                    f"{self.total_timesteps}"
+                )
+
+
+_Job = tuple[MinigridOptions, TaskName, str, int]
+
+
+def _stages(options: MinigridOptions) -> list[Stage[_Job]]:
+    jobs: list[_Job] = [
+        (options, task, agent, seed)
+        for task in options.tasks
+        for seed in range(options.seeds)
+        for agent in TASKS[task].agents
+        if agent in (options.agents or TASKS[task].agents)
+    ]
+
+    def place(job: _Job) -> tuple[int, int]:
+        return options.tasks.index(job[1]), TASKS[job[1]].agents.index(job[2])
+
+    return [Stage(jobs, _run, _file_of, COLUMNS, order=place)]
+
+
+def report_minigrid(folder: Path) -> Report:
+    """Return a table for each task, and the learning curves.
+
+    Raises:
+        FileNotFoundError: There is no ``study.csv`` in the folder.
+        ValueError: It is the CSV of another study.
+    """
+    study = read_study(folder / "study.csv", COLUMNS, "equirl study minigrid", numbers=COLUMNS[2:])
+    tasks = {task.environment_id: task for task in TASKS.values()}
+    for environment in study.environment.unique():
+        if environment not in tasks:
+            raise ValueError(f"{folder / 'study.csv'}: {unknown_name_message('environment', environment, tasks)}")
+    parts = {environment: rows for environment, rows in study.groupby("environment", sort=False)}
+    tables = []
+    for environment, rows in parts.items():
+        task = tasks[environment]
+        heading = f"**{environment}**, {task.algorithm.upper()}, `{task.symmetry}`"
+        tables.append(f"{heading}\n\n{summary_table(rows, task.threshold)}")
+    thresholds = {environment: tasks[environment].threshold for environment in parts}
+    figure = draw_learning_curves(parts, thresholds, "success rate")
+    return Report("\n\n".join(tables), {"learning_curves.png": figure})
+
+
+def _task(options: MinigridOptions, name: TaskName) -> Task:
+    task = TASKS[name]
+    return task if options.total_timesteps is None else replace(task, total_timesteps=options.total_timesteps)
+
+
+def _file_of(job: _Job) -> Path:
+    options, name, agent, seed = job
+    task = _task(options, name)
+    settings = settings_for(task.algorithm, task.environment_id, task.total_timesteps)
+    return options.run_file(
+        f"{name}-{agent}-seed{seed}", str(task), options.n_eval_episodes, options.stop_after, settings
+    )
+
+
+def _run(job: _Job) -> Rows:
+    options, name, agent, seed = job
+    task = _task(options, name)
+    settings = settings_for(task.algorithm, task.environment_id, task.total_timesteps)
+    n_envs, policy_kwargs = settings.pop("n_envs"), settings.pop("policy_kwargs")
+    policy: Any = "MlpPolicy"
+    if agent == "augmentation":
+        kind = "replay" if task.algorithm == "dqn" else "rollout"
+        settings[f"{kind}_buffer_class"] = SymmetryReplayBuffer if kind == "replay" else SymmetryRolloutBuffer
+        settings[f"{kind}_buffer_kwargs"] = {"symmetry": task.symmetry}
+    elif agent != "plain":
+        policy = POLICY_CLASSES[task.algorithm]
+        policy_kwargs |= {"symmetry": task.symmetry, "method": agent}
+        if agent == "lambda_equitune":
+            policy_kwargs["method_kwargs"] = {"hidden": (64,)}
+    algorithm: Any = ALGORITHMS[task.algorithm]
+    model: BaseAlgorithm = algorithm(
+        policy,
+        _environments(task, n_envs, seed),
+        seed=seed,
+        device=options.device,
+        policy_kwargs=policy_kwargs,
+        **settings,
+    )
+    evaluation_envs = _environments(task, 10, seed + 1000)
+
+    def measure(agent: BaseAlgorithm) -> tuple[float]:
+        successes: list[bool] = []
+
+        def note(local: dict[str, Any], _: dict[str, Any]) -> None:
+            if local["done"]:
+                successes.append(bool(local["info"]["is_success"]))
+
+        greedy = task.algorithm == "dqn"
+        evaluate_policy(agent, evaluation_envs, options.n_eval_episodes, deterministic=greedy, callback=note)
+        return (sum(successes) / len(successes),)
+
+    callback = EvaluateAndStop(measure, task.eval_freq, task.threshold, options.stop_after)
+    model.learn(task.total_timesteps, callback=callback)
+    about = (task.environment_id, agent, seed)
+    rows = [(*about, e.timesteps, round(e.scores[0], 4), e.seconds) for e in callback.evaluations]
+    print(f"{name} {agent} seed {seed}: success {rows[-1][4]} after {rows[-1][3]} steps, {rows[-1][5]} s", flush=True)
+    return rows
+
+
+def _environments(task: Task, n_envs: int, seed: int) -> VecEnv:
+    view = view_of(task.algorithm, task.environment_id)
+    return make_vec_env(task.environment_id, n_envs, seed=seed, wrapper_class=view)
+
+
+MINIGRID = Study(_stages, lambda options: report_minigrid(options.out))
+"""``equirl study minigrid``."""

@@ -1,0 +1,70 @@
+"""Training of Stable-Baselines3 agents that is evaluated as it goes, and ends once the agent has learned."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+__all__ = ["EvaluateAndStop", "Evaluation"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation.
+
+    Attributes:
+        timesteps: Environment steps so far.
+        scores: What was measured.
+        seconds: Seconds of training so far, without those of evaluations.
+    """
+
+    timesteps: int
+    scores: tuple[float, ...]
+    seconds: float
+
+
+class EvaluateAndStop(BaseCallback):
+    """Evaluates an agent every ``eval_freq`` steps, off the clock, and ends its training once it has learned.
+
+    Args:
+        measure: Returns the scores of an agent; the first one decides.
+        eval_freq: Environment steps between two evaluations.
+        threshold: Score that counts as learned.
+        stop_after: Training ends after so many evaluations in a row at the threshold or above.
+
+    Attributes:
+        evaluations: The evaluations so far.
+    """
+
+    def __init__(
+        self, measure: Callable[[Any], tuple[float, ...]], eval_freq: int, threshold: float, stop_after: int
+    ) -> None:
+        super().__init__()
+        self._measure = measure
+        self._eval_freq = eval_freq
+        self._threshold = threshold
+        self._stop_after = stop_after
+        self._due = eval_freq
+        self._in_a_row = 0
+        self._paused = 0.0
+        self._started = 0.0
+        self.evaluations: list[Evaluation] = []
+
+    def _on_training_start(self) -> None:
+        self._started = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps < self._due:
+            return True
+        self._due += self._eval_freq
+        pause = time.perf_counter()
+        scores = self._measure(self.model)
+        seconds = round(pause - self._started - self._paused, 2)
+        self.evaluations.append(Evaluation(self.num_timesteps, scores, seconds))
+        self._in_a_row = self._in_a_row + 1 if scores[0] >= self._threshold else 0
+        self._paused += time.perf_counter() - pause
+        return self._in_a_row < self._stop_after
