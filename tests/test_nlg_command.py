@@ -189,7 +189,7 @@ def test_classifiers_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_table_compares_with_the_plain_model() -> None:
     pytest.importorskip("transformers", reason="the extra nlg is not installed: make nlg")
-    from equirl.experiments.nlg.measures import AUDIT_COLUMNS
+    from equirl.experiments.nlg.audit import AUDIT_COLUMNS
 
     rows = [
         (

@@ -14,12 +14,12 @@ import transformers
 from tiny_lm import tiny_lm, tiny_tokenizer
 
 from equirl.aggregators import Weighted
-from equirl.experiments.nlg.measures import perplexity, unfairness
 from equirl.experiments.nlg.regard import RegardClassifier, load_regard, read_labelled
 from equirl.experiments.nlg.scores import sentiment
 from equirl.experiments.nlg.workbench import make_method
 from equirl.models.causal_lm import LookAhead, SymmetrizedLM
 from equirl.models.lm_lambda_fit import LambdaSettings, fit_lambda
+from equirl.models.lm_measures import perplexity, unfairness
 from equirl.models.lm_texts import encode, generate_texts
 from equirl.models.token_actions import token_action
 from equirl.models.word_groups import WordGroup, load_word_group

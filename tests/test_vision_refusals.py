@@ -17,11 +17,11 @@ from equirl.experiments.vision.config import FinetuneConfig, SpeedConfig, ZeroSh
 from equirl.experiments.vision.features import Source, ViewFeatures, compute_missing, trunk_digest
 from equirl.experiments.vision.image_sets import load_images
 from equirl.experiments.vision.images import ImageSet, preprocess, readable
-from equirl.experiments.vision.lambda_fit import fit_lambda
 from equirl.experiments.vision.report import report_study
 from equirl.experiments.vision.training import train_images
 from equirl.experiments.vision.zero_shot import load_zero_shot
 from equirl.models.image_classifier import Classifier
+from equirl.models.image_fit import fit_lambda
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 from equirl.names import ORBIT_METHODS
 from equirl.rotations import InterpolatedRotations, rotate

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from equirl.experiments.vision.classifiers import invert
 from equirl.experiments.vision.features import PIECE, Source, ViewFeatures, compute_missing, take_views
 from equirl.experiments.vision.images import read_images
-from equirl.experiments.vision.lambda_fit import fit_lambda
 from equirl.experiments.vision.training import train_images
 from equirl.models.image_classifier import Classifier
+from equirl.models.image_fit import fit_lambda
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 from equirl.rotations import make_view, rotate, view_names
 

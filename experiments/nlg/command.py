@@ -103,7 +103,7 @@ def _generate(config: GenerateConfig) -> int:
 
 
 def _audit(config: AuditConfig) -> int:
-    from equirl.experiments.nlg.measures import AUDIT_COLUMNS, audit_rows
+    from equirl.experiments.nlg.audit import AUDIT_COLUMNS, audit_rows
     from equirl.experiments.nlg.report import summarise_audit
     from equirl.experiments.nlg.workbench import Workbench
 

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from equirl.experiments.nlg.audit import AUDIT_COLUMNS, audit_rows
 from equirl.experiments.nlg.config import CompareConfig, split_method
-from equirl.experiments.nlg.measures import AUDIT_COLUMNS, audit_rows
 from equirl.experiments.nlg.readiness import check_ready
 from equirl.experiments.nlg.regard import LABELS, load_regard
 from equirl.experiments.nlg.scores import own_score, sentiment

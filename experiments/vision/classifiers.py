@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from equirl.arguments import whole_number
 from equirl.experiments.optional import VISION, needed, package_folder
-from equirl.experiments.vision.images import check_labels
-from equirl.models.image_classifier import Classifier
+from equirl.models.image_classifier import Classifier, check_labels
 from equirl.names import unknown_name_message
 from equirl.seeded import seeded
 

@@ -17,9 +17,10 @@ from torch import Tensor
 from equirl.arguments import whole_number
 from equirl.experiments.optional import needed
 from equirl.files import written_whole
+from equirl.models.image_classifier import check_labels
 
 __all__ = [
-    *("CorruptImageError", "ImageSet", "as_pixels", "check_labels"),
+    *("CorruptImageError", "ImageSet", "as_pixels"),
     *("preprocess", "read_images", "readable", "split_of"),
 ]
 
@@ -73,27 +74,6 @@ class ImageSet:
         chosen, read = np.asarray(rows, dtype=int), self.read
         content = f"{self.content} {hashlib.sha256(chosen.tobytes()).hexdigest()}"
         return replace(self, labels=self.labels[chosen], read=lambda row: read(int(chosen[row])), content=content)
-
-
-def check_labels(labels: Any, n_images: int, n_classes: int) -> None:
-    """Check labels: one whole number for each image, from 0 to the number of classes minus 1.
-
-    Args:
-        labels: The labels, an array or a tensor.
-        n_images: Number of images.
-        n_classes: Number of classes.
-
-    Raises:
-        ValueError: Another number of labels, labels that are not whole numbers, or labels out of range.
-    """
-    found = np.asarray(labels)
-    if found.shape != (n_images,):
-        raise ValueError(f"each of the {n_images} images needs one label; got labels of the shape {list(found.shape)}")
-    if found.dtype.kind not in "iu":
-        raise ValueError(f"labels are whole numbers, from 0 on; got {found.dtype}")
-    wrong = found[(found < 0) | (found >= n_classes)]
-    if len(wrong):
-        raise ValueError(f"labels of {n_classes} classes go from 0 to {n_classes - 1}; got {wrong[0]}")
 
 
 def split_of(images: ImageSet, split: str) -> ImageSet:

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from equirl.arguments import whole_number
 from equirl.experiments.optional import VISION, needed
-from equirl.experiments.vision.images import check_labels
 from equirl.files import load_weights, read_saved, written_whole
+from equirl.models.image_classifier import check_labels
 
 __all__ = [
     *("board", "check_rate", "is_main_process", "join_processes"),

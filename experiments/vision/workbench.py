@@ -29,11 +29,11 @@ from equirl.experiments.vision.config import (
 from equirl.experiments.vision.features import Source, ViewFeatures, compute_missing, trunk_digest
 from equirl.experiments.vision.image_sets import load_images
 from equirl.experiments.vision.images import ImageSet, read_images, readable
-from equirl.experiments.vision.lambda_fit import fit_lambda
 from equirl.experiments.vision.training import board, main_process_first, n_processes, train_or_read
 from equirl.experiments.vision.zero_shot import Bridge, load_zero_shot, read_class_names
 from equirl.files import load_weights, written_whole
 from equirl.models.image_classifier import Classifier
+from equirl.models.image_fit import fit_lambda
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 from equirl.rotations import InterpolatedRotations, image_action, view_names
 from equirl.seeded import seeded

@@ -26,7 +26,7 @@ from equirl.experiments.scan.symmetries import NAMED_SYMMETRIES, make_symmetry
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
 from equirl.experiments.vision.config import SpeedConfig as ImageSpeedConfig
 from equirl.experiments.vision.image_sets import load_images
-from equirl.experiments.vision.images import check_labels
+from equirl.models.image_classifier import check_labels
 from equirl.models.image_lambda import LAMBDA_NETWORKS, make_lambda
 from equirl.models.images import make_image_aggregator
 from equirl.models.sequence_aggregators import make_sequence_aggregator

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from stable_baselines3.common.base_class import BaseAlgorithm
 
 from equirl.arguments import whole_number
-from equirl.envs import MOVES
+from equirl.envs.gridworld import MOVES
 
 __all__ = ["GridWorldStates"]
 
@@ -49,11 +50,11 @@ class GridWorldStates:
         target = np.where(inside, moved[..., 0] * size + moved[..., 1], agent[:, None])
         self._next_state: NDArray[np.int64] = state_of[target, goal[:, None]]
 
-    def success_rate(self, model: BaseAlgorithm) -> float:
+    def success_rate(self, model: Any) -> float:
         """Return the share of states from which the greedy policy reaches the goal in time, in [0, 1]."""
         return float(self.successes(model).mean())
 
-    def successes(self, model: BaseAlgorithm) -> NDArray[np.bool_]:
+    def successes(self, model: Any) -> NDArray[np.bool_]:
         """Return for each state whether the greedy policy reaches the goal from there in time, shape ``[S]``."""
         actions, _ = model.predict(self.observations, deterministic=True)
         follow = np.append(self._next_state[np.arange(len(actions)), actions], -1)  # the goal leads to the goal

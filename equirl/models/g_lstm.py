@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from equirl import FiniteGroup
-from equirl.experiments.scan.models import Encoded, EncoderDecoder
+from equirl.groups import FiniteGroup
+from equirl.models.seq2seq import Encoded, EncoderDecoder
 from equirl.models.sequences import SequenceSymmetry
 from equirl.models.special_tokens import PAD
 
@@ -30,7 +30,7 @@ class GLSTM(EncoderDecoder):
     Args:
         symmetry: How the group moves words and actions.
         hidden: Width of the features at each group element.
-        dropout: On embeddings and on what the decoder gives.
+        dropout: Dropout of embeddings and of the decoder's output.
     """
 
     def __init__(self, symmetry: SequenceSymmetry, hidden: int = 64, dropout: float = 0.1) -> None:

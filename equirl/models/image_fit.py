@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
+import math
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from equirl.arguments import whole_number
-from equirl.experiments.vision.images import check_labels
-from equirl.experiments.vision.training import check_rate
+from equirl.lambda_fit import FitSettings, LambdaFitReport, epochs_of_batches, fit_weights
+from equirl.models.image_classifier import check_labels
 from equirl.models.images import SymmetrizedClassifier
 
 __all__ = ["fit_lambda"]
@@ -28,7 +28,7 @@ def fit_lambda(
     batch_size: int = 128,
     patience: int = 15,
     report: Callable[[int, float, float], None] | None = None,
-) -> float:
+) -> LambdaFitReport:
     """Fit λ alone, by the cross-entropy of the logits; the network stays as it is.
 
     Where the group acts exactly, upright and turned images give the same fit: their orbits hold the same views, and
@@ -49,15 +49,14 @@ def fit_lambda(
         report: Function that is called after each epoch with its number, the training loss and the held-out loss.
 
     Returns:
-        The least held-out loss.
+        How it went.
 
     Raises:
         ValueError: Labels that are no classes, another number of labels than of images, or a setting out of range.
         TypeError: A model without λ.
     """
-    for name, number in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
-        whole_number(number, name, 1)
-    check_rate(learning_rate)
+    epochs = whole_number(epochs, "epochs", 1)
+    whole_number(batch_size, "batch_size", 1)
     if not list(model.aggregator.parameters()):
         raise TypeError(f"λ is fitted of a model with λ-equitune; this one has {type(model.aggregator).__name__}")
     if not len(labels):
@@ -72,38 +71,36 @@ def fit_lambda(
     held_out, fits = order[:n_held_out], order[n_held_out:]
     if len(fits) == 0:
         fits = held_out
-    network = model.aggregator
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    resting = [parameter for parameter in model.classifier.parameters() if parameter.requires_grad]
+    per_epoch = math.ceil(len(fits) / batch_size)
+    settings = FitSettings(epochs * per_epoch, batch_size, learning_rate, _HELD_OUT, patience, seed)
 
     def loss_of(rows: Tensor) -> Tensor:
         orbit = model.orbit(**{part: features[rows] for part, features in views.items()})
         return nn.functional.cross_entropy(model.logits_of_orbit(orbit), labels[rows])
 
-    best, since = float("inf"), 0
-    weights = copy.deepcopy(network.state_dict())
+    def held_out_loss() -> float:
+        with torch.no_grad():
+            return float(loss_of(held_out))
+
+    def note(step: int, train: float, value: float) -> None:
+        if report is not None:
+            report(step // per_epoch - 1, train, value)
+
+    resting = [parameter for parameter in model.classifier.parameters() if parameter.requires_grad]
     for parameter in resting:
         parameter.requires_grad_(False)
     try:
-        for epoch in range(epochs):
-            losses = []
-            for rows in fits[torch.randperm(len(fits), generator=generator)].split(batch_size):  # type: ignore[no-untyped-call]
-                loss = loss_of(rows)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                losses.append(loss.detach())
-            with torch.no_grad():
-                value = float(loss_of(held_out))
-            if report is not None:
-                report(epoch, float(torch.stack(losses).mean()), value)
-            since += 1
-            if value < best:
-                best, since, weights = value, 0, copy.deepcopy(network.state_dict())
-            if since >= patience:
-                break
+        return fit_weights(
+            model.aggregator,
+            loss_of,
+            held_out_loss,
+            epochs_of_batches(fits, batch_size, generator),
+            settings,
+            look_every=per_epoch,
+            n_samples=len(labels),
+            keep_start=False,
+            note=note,
+        )
     finally:
         for parameter in resting:
             parameter.requires_grad_(True)
-    network.load_state_dict(weights)
-    return best
