@@ -37,7 +37,7 @@ class VisionConfig:
     group: tuple[str, ...] = ("c4",)
     """c4 (quarter turns), d4 (and mirrors), flip (the mirror alone), c8, c16 (finer turns, interpolated)."""
     level: tuple[str, ...] = ("output",)
-    """Place where the views are combined: output (logits) or maps (feature maps, moved back; a CLIP's image vectors)."""
+    """Place where the views are combined: output (logits) or maps (feature maps, moved back; CLIP: image vectors)."""
     proxy_loss: tuple[str, ...] = ("similarity",)
     """Proxy loss of equizero: similarity (the largest logit), confidence, entropy, or MODULE:FUNCTION, which gives each
     view of an orbit (its features and outputs) a number; lower is better."""
