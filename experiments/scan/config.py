@@ -8,7 +8,7 @@ from typing import Literal
 
 from equirl.experiments.checks import check_counts, check_names
 from equirl.experiments.scan.models import CELLS, HEADS
-from equirl.experiments.scan.splits import SPLITS
+from equirl.experiments.scan.splits import SPLITS, SplitName
 from equirl.experiments.scan.symmetries import make_symmetry
 from equirl.experiments.study import StudyOptions
 from equirl.models.sequence_aggregators import SEQUENCE_PROXY_LOSSES
@@ -20,7 +20,6 @@ STUDY_METHODS = ("plain", *ORBIT_METHODS, "g_lstm")
 
 LOSSES = ("views", "aggregate")
 
-SplitName = Literal["simple", "addprim_jump", "addprim_turn_left", "template_around_right", "length"]
 CellName = Literal["lstm", "gru", "rnn", "transformer"]
 MethodName = Literal["plain", "equitune", "equizero", "lambda_equitune", "g_lstm"]
 ProxyLossName = Literal["entropy", "confidence", "likelihood"]

@@ -7,12 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from equirl.experiments.scan.grammar import all_commands, interpret
 from equirl.files import written_whole
 from equirl.names import unknown_name_message
 
-__all__ = ["SPLITS", "Example", "Split", "differences", "file_names", "make_split", "read_split", "write_splits"]
+__all__ = [
+    *("SPLITS", "Example", "Split", "SplitName"),
+    *("differences", "file_names", "make_split", "read_split", "write_splits"),
+]
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ _AROUND_RIGHT, _TURN_AROUND_RIGHT = _has("around right"), _has("turn around righ
 _LONGEST_TRAINED = 22
 _SIMPLE_TRAINED = 16_728
 
-SPLITS = ("simple", "addprim_jump", "addprim_turn_left", "template_around_right", "length")
+SplitName = Literal["simple", "addprim_jump", "addprim_turn_left", "template_around_right", "length"]
+
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 """Names of the splits, as in the official file names."""
 
 
