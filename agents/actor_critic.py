@@ -136,4 +136,4 @@ class EquivariantActorCriticPolicy(SymmetricPolicy, OrbitNetwork, ActorCriticPol
     def _get_constructor_parameters(self) -> dict[str, Any]:
         # SB3 leaves out whether the features extractor is shared.
         shared = {"share_features_extractor": self.share_features_extractor}
-        return {**super()._get_constructor_parameters(), **shared, **self._network_kwargs}
+        return {**super()._get_constructor_parameters(), **shared}

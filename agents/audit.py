@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from scipy.stats import t as student_t
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import Tensor
 
+from equirl.agents.evaluation import evaluate_episodes
 from equirl.agents.measuring import measurement
 from equirl.agents.methods import make_aggregator
 from equirl.agents.scores import action_scores, before_normalization
@@ -156,7 +156,8 @@ def audit_agent(
             else symmetrize_agent(model, resolved, method, settings.get(name), observations=visited)
         )
         with measurement(agent, environments, seed + 1):
-            returns, successes = _episodes(agent, environments, n_episodes, deterministic)
+            episodes = evaluate_episodes(agent, environments, n_episodes, deterministic)
+        returns, successes = episodes.returns, episodes.successes if episodes.all_report else None
         scores, states = before_normalization(action_scores(agent), visited, normalize)
         low, high = _interval(returns, successes)
         success_low, success_high = (None, None) if successes is None else wilson_interval(successes)
@@ -233,7 +234,7 @@ def disagreement_share(scores: Callable[[Tree], Tensor], symmetry: MDPSymmetry, 
     disagree = torch.zeros(len(here), dtype=torch.bool, device=here.device)
     for g in range(symmetry.group.order):
         there = _greedy(scores(symmetry.observation.transform(g, observations)))
-        expected = cast(Tensor, symmetry.action.transform(g, here.float())) > 0
+        expected = symmetry.action.transform(g, here.float()) > 0
         disagree |= (there != expected).any(dim=1)
     return float(disagree.float().mean())
 
@@ -276,29 +277,6 @@ def draw_audit(rows: list[AuditRow], title: str, picture: Path) -> None:
         axes.grid(axis="y", alpha=0.3)
     with written_whole(picture) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
-
-
-def _episodes(
-    model: BaseAlgorithm, environments: VecEnv, n_episodes: int, deterministic: bool
-) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
-    """Return the episodes' returns, and their successes if every episode tells."""
-    successes: list[bool] = []
-
-    def note(local: dict[str, Any], _: dict[str, Any]) -> None:
-        ended = local["done"] and ("episode" in local["info"] or not local["is_monitor_wrapped"])
-        if ended and local["info"].get("is_success") is not None:
-            successes.append(bool(local["info"]["is_success"]))
-
-    returns, _ = evaluate_policy(
-        model,
-        environments,
-        n_eval_episodes=n_episodes,
-        deterministic=deterministic,
-        callback=note,
-        return_episode_rewards=True,
-    )
-    everyone = len(successes) == len(cast("list[float]", returns))
-    return np.asarray(returns, dtype=float), np.asarray(successes) if everyone else None
 
 
 def wilson_interval(successes: NDArray[np.bool_]) -> tuple[float, float]:

@@ -134,6 +134,3 @@ class EquivariantDQNPolicy(SymmetricPolicy, DQNPolicy):
         """Return a new equivariant Q-network; SB3 calls it for the online and the target network."""
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
         return EquivariantQNetwork(**net_args, **self._network_kwargs).to(self.device)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), **self._network_kwargs}

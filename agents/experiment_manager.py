@@ -95,7 +95,7 @@ class EquirlExperimentManager(ExperimentManager):
             raise self._with_settings(error) from error
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
-        """Return the environments, in one batch where that is asked for, else as rl_zoo3 makes them.
+        """Return the environments: one batch with ``--vec-env vectorized``, otherwise as rl_zoo3 makes them.
 
         Raises:
             ValueError: The environment cannot be made; the message names it and its settings.

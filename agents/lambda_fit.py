@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import math
-import time
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -17,7 +14,7 @@ from equirl.agents.observations import as_observations
 from equirl.agents.orbit_network import OrbitNetwork, orbit_networks
 from equirl.agents.visited_states import n_rows, rows_of
 from equirl.aggregators import Weighted
-from equirl.arguments import real_number, whole_number
+from equirl.lambda_fit import FitSettings, LambdaFitReport, drawn_batches, fit_weights
 from equirl.names import unknown_name_message
 from equirl.orbit import Orbit
 from equirl.representations import Tree
@@ -27,70 +24,32 @@ __all__ = ["LambdaFit", "LambdaFitReport", "Objective", "fit_lambda"]
 
 Objective = Literal["reproduce", "recognize"]
 
+_LOOK_EVERY = 50
+_LEAST_GAIN = 0.01
+
 
 @dataclass(frozen=True)
-class LambdaFit:
-    """How λ is fitted.
+class LambdaFit(FitSettings):
+    """How λ of an agent is fitted; samples are states.
+
+    A look at the held-out states comes every 50 steps and must better their loss by 1 % to count.
 
     Attributes:
         objective: ``"reproduce"``: least squares between ``M_G(x)`` and ``M(x)`` on visited states ``x``, relative to
             the variance of ``M(x)``. ``"recognize"``: λ tells the view ``x`` that was visited from its transforms
             ``gx`` by cross-entropy; it needs no outputs, and its optimum is the density of visited states.
-        steps: Gradient steps at most.
-        batch_size: States in each.
-        learning_rate: Adam's learning rate.
-        holdout: Share of the states kept for the early stop.
-        patience: Fitting ends after so many evaluations (one every 50 steps) in a row that do not better the held-out
-            loss by 1 %.
-        seed: Seed of split and batches.
 
     Raises:
         TypeError: A setting that is no number.
-        ValueError: A setting out of its range, or a count that is no whole number.
+        ValueError: A setting out of its range, a count that is no whole number, or an unknown objective.
     """
 
     objective: Objective = "reproduce"
-    steps: int = 2000
-    batch_size: int = 256
-    learning_rate: float = 3e-3
-    holdout: float = 0.1
-    patience: int = 5
-    seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.objective not in get_args(Objective):
             raise ValueError(unknown_name_message("objective", self.objective, get_args(Objective)))
-        for name in ("steps", "batch_size", "patience"):
-            object.__setattr__(self, name, whole_number(getattr(self, name), name, 1))
-        object.__setattr__(self, "seed", whole_number(self.seed, "seed", 0))
-        real_number(self.learning_rate, "learning_rate", above=0)
-        if not real_number(self.holdout, "holdout", above=0, most=1) < 1:
-            raise ValueError(f"holdout is a share below 1, as no state would be left to fit on; got {self.holdout}")
-
-
-@dataclass(frozen=True)
-class LambdaFitReport:
-    """How the fit went.
-
-    Attributes:
-        steps: Gradient steps taken.
-        seconds: Wall-clock seconds.
-        initial_loss: Held-out loss before, λ as it was.
-        loss: Held-out loss of the λ that was kept.
-        n_states: States fitted on, the held-out ones included.
-    """
-
-    steps: int
-    seconds: float
-    initial_loss: float
-    loss: float
-    n_states: int
-
-    def __str__(self) -> str:
-        return (
-            f"λ fitted on {self.n_states:,} states: held-out loss {self.initial_loss:.4f} -> {self.loss:.4f} in "
-            f"{self.steps} steps, {self.seconds:.1f} s"
-        )
 
 
 def fit_lambda(
@@ -129,45 +88,30 @@ def fit_lambda(
     n_states = n_rows(states)
     if n_states < 10:
         raise ValueError(f"λ is fitted on {n_states} states; at least 10 are needed, some thousand are usual")
-    started = time.perf_counter()
-    kept = copy.deepcopy(network.aggregator.state_dict())
     with evaluation_mode(network), torch.inference_mode(False), torch.enable_grad():
         try:
-            step, initial, best = _descend(_Fit(network, states, settings), network, kept, settings)
+            return _descend(_Fit(network, states, settings), network, settings)
         finally:
-            for each in networks:
-                each.aggregator.load_state_dict(kept)
-            network.aggregator.zero_grad(set_to_none=True)
-    return LambdaFitReport(step, time.perf_counter() - started, initial, best, n_states)
+            best = network.aggregator.state_dict()
+            for each in networks[1:]:
+                each.aggregator.load_state_dict(best)
 
 
-def _descend(fit: _Fit, network: OrbitNetwork, kept: dict[str, Any], settings: LambdaFit) -> tuple[int, float, float]:
-    """Fit λ, keep the best of its states in ``kept``, and return steps, first and best held-out loss."""
+def _descend(fit: _Fit, network: OrbitNetwork, settings: LambdaFit) -> LambdaFitReport:
     generator = torch.Generator().manual_seed(settings.seed)
     split = torch.randperm(fit.n_states, generator=generator)
     n_held_out = max(1, int(settings.holdout * fit.n_states))
     held_out, known = split[:n_held_out], split[n_held_out:]
-    optimizer = torch.optim.Adam(network.aggregator.parameters(), lr=settings.learning_rate)
-    initial = best = fit.held_out_loss(held_out)
-    if not math.isfinite(initial):
-        raise ValueError(
-            f"the held-out loss of λ is {initial} before the first step: the agent's outputs on these states are not "
-            "finite. Look at its weights, and at the states"
-        )
-    stale = step = 0
-    while step < settings.steps and stale < settings.patience:
-        step += 1
-        batch = known[torch.randint(len(known), (min(settings.batch_size, len(known)),), generator=generator)]
-        optimizer.zero_grad()
-        fit.loss(batch).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        if step % 50 == 0 or step == settings.steps:
-            loss = fit.held_out_loss(held_out)
-            stale = 0 if loss < 0.99 * best else stale + 1
-            if loss < best:
-                best = loss
-                kept |= copy.deepcopy(network.aggregator.state_dict())
-    return step, initial, best
+    return fit_weights(
+        network.aggregator,
+        fit.loss,
+        lambda: fit.held_out_loss(held_out),
+        drawn_batches(known, settings.batch_size, generator),
+        settings,
+        look_every=_LOOK_EVERY,
+        n_samples=fit.n_states,
+        least_gain=_LEAST_GAIN,
+    )
 
 
 class _Fit:

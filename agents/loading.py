@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from equirl.agents.devices import check_device
+from equirl.agents.sb3_doors import as_vec_env
 from equirl.names import unknown_name_message
 
 __all__ = ["ALGORITHMS", "load_agent"]
@@ -82,7 +83,7 @@ def load_agent(
     agent_class = ALGORITHMS[_algorithm(path, algorithm, data, parts)]
     defaults = vars(agent_class(policy="MlpPolicy", env=None, _init_setup_model=False))  # type: ignore[call-arg]
     _check_numbers(path, data, defaults)
-    venv = None if env is None else agent_class._wrap_env(env)
+    venv = None if env is None else as_vec_env(agent_class, env)
     replaced = _replacements(path, unreadable, defaults, venv)
     try:
         model = agent_class.load(path, env=venv, device=device, custom_objects=replaced)

@@ -15,6 +15,7 @@ from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
+from equirl.agents.sb3_doors import forget_last_observation
 from equirl.agents.vector_env import GridWorldVecEnv
 from equirl.testing import evaluation_mode
 
@@ -52,7 +53,7 @@ def measurement(model: BaseAlgorithm, environments: VecEnv, seed: int) -> Iterat
             yield
         finally:
             if shared:
-                model._last_obs = None  # tells SB3 to reset before it trains on
+                forget_last_observation(model)
 
 
 def _owners(environments: VecEnv) -> list[Any]:

@@ -142,6 +142,3 @@ class EquivariantQRDQNPolicy(SymmetricPolicy, QRDQNPolicy):
         """Return a new equivariant quantile network; sb3-contrib calls it for the online and the target network."""
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
         return EquivariantQuantileNetwork(**net_args, **self._network_kwargs).to(self.device)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), **self._network_kwargs}

@@ -40,8 +40,8 @@ class SymmetryReplayBuffer(ReplayBuffer):
     replay_buffer_kwargs=dict(symmetry="grid-d4"))``; in a YAML file for ``equirl train``
     ``replay_buffer_class: equirl.agents.SymmetryReplayBuffer``.
 
-    With ``Dict`` observations or with ``n_steps`` what is made is a subclass that stores those. With ``VecNormalize``
-    the group acts on what the environment gave, and the result is normalised.
+    Calling the class gives a subclass of it for ``Dict`` observations and for ``n_steps``. With ``VecNormalize`` the
+    group acts on the environment's own observations, and the result is normalised.
 
     Args:
         buffer_size: Transitions that it holds.

@@ -25,7 +25,8 @@ class SymmetryRolloutBuffer(RolloutBuffer):
 
     ``PPO("MlpPolicy", env, rollout_buffer_class=SymmetryRolloutBuffer,
     rollout_buffer_kwargs=dict(symmetry="grid-d4"))``; from a YAML file for ``equirl train`` as
-    ``equirl.agents.SymmetryRolloutBuffer``. With ``Dict`` observations what is made is a subclass that stores those.
+    ``equirl.agents.SymmetryRolloutBuffer``. Calling the class gives a subclass of it for ``Dict``
+    observations.
     Advantages, returns and old values stay. So does the old log-probability, which belongs to ``(s, a)``: PPO's ratio
     is off where the policy is not symmetric yet, the known bias of this baseline (Raileanu et al. 2020,
     arXiv:2006.12862). Symmetrized policies have none.

@@ -1,12 +1,31 @@
-"""Doors into Stable-Baselines3 that it does not open itself; every trick that leans on its inside is here."""
+"""Doors into Stable-Baselines3 and rl_zoo3 that they do not open themselves: all that leans on their inside is here."""
 
 from __future__ import annotations
 
+import copy
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.vec_env import VecEnv
 
-__all__ = ["calling_algorithm"]
+__all__ = [
+    "as_vec_env",
+    "build_policy",
+    "calling_algorithm",
+    "constructor_parameters",
+    "copied_without_policy",
+    "forget_last_observation",
+    "made_managers",
+    "may_have_seen_normalization",
+]
+
+Agent = TypeVar("Agent", bound=BaseAlgorithm)
 
 _FRAMES = 12  # from a policy's constructor to its algorithm there are at most so many calls
 
@@ -29,3 +48,88 @@ def calling_algorithm(frames: int = _FRAMES) -> BaseAlgorithm | None:
         if isinstance(owner, BaseAlgorithm):
             return owner
     return None
+
+
+def as_vec_env(agent_class: type[BaseAlgorithm], env: GymEnv, monitored: bool = True) -> VecEnv:
+    """Return an environment as SB3's algorithms take it: vectorized, and with images channels first.
+
+    Args:
+        agent_class: The algorithm.
+        env: The environment.
+        monitored: Whether a ``Monitor`` is put around it, if it has none.
+    """
+    return agent_class._wrap_env(env, monitor_wrapper=monitored)
+
+
+def forget_last_observation(model: BaseAlgorithm) -> None:
+    """Let an agent reset its environment before it trains on, because somebody else has stepped it."""
+    model._last_obs = None
+
+
+def may_have_seen_normalization(model: BaseAlgorithm) -> bool:
+    """Return whether an agent shows signs of a ``VecNormalize``, be it of rewards alone.
+
+    Saved agents do not say so. On-policy ones have a last original observation only if there was a ``VecNormalize``;
+    off-policy ones always have one.
+    """
+    return isinstance(model, OnPolicyAlgorithm) and model._last_original_obs is not None
+
+
+def constructor_parameters(policy: BasePolicy) -> dict[str, Any]:
+    """Return the arguments that make a policy again, without those that the algorithm gives itself."""
+    given = ("observation_space", "action_space", "lr_schedule", "use_sde")
+    return {name: value for name, value in policy._get_constructor_parameters().items() if name not in given}
+
+
+def copied_without_policy(model: Agent, policy_class: type[BasePolicy], policy_kwargs: dict[str, Any]) -> Agent:
+    """Return a copy of an agent that shares environment and replay buffer and has no policy yet; see ``build_policy``.
+
+    Args:
+        model: The agent.
+        policy_class: Class of the policy to build.
+        policy_kwargs: Arguments of that class.
+    """
+    excluded = {*model._excluded_save_params(), "policy_class", "policy_kwargs"}
+    settings = {name: copy.copy(value) for name, value in vars(model).items() if name not in excluded}
+    copied = type(model)(policy=policy_class, env=None, device=model.device, _init_setup_model=False)  # type: ignore[call-arg]
+    copied.__dict__.update(settings)
+    copied.policy_kwargs = policy_kwargs
+    for shared in ("env", "replay_buffer", "_vec_normalize_env"):
+        if hasattr(model, shared):
+            setattr(copied, shared, getattr(model, shared))
+    return copied
+
+
+def build_policy(model: BaseAlgorithm) -> None:
+    """Build the networks of an agent without seeding anything: SB3 seeds the shared environment here, too."""
+    seed, model.seed = model.seed, None
+    try:
+        model._setup_model()
+    finally:
+        model.seed = seed
+
+
+@contextmanager
+def made_managers(make: Callable[..., Any]) -> Iterator[list[Any]]:
+    """Let rl_zoo3's training script, run inside, make its experiment manager by a function of ours; give what was made.
+
+    Its scripts are extended by replacing what their module looks up; they have no other door.
+
+    Args:
+        make: Takes the arguments of rl_zoo3's ``ExperimentManager``.
+    """
+    import rl_zoo3.train
+
+    script: Any = rl_zoo3.train
+    original = script.ExperimentManager
+    managers: list[Any] = []
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        managers.append(make(*args, **kwargs))
+        return managers[-1]
+
+    script.ExperimentManager = noted
+    try:
+        yield managers
+    finally:
+        script.ExperimentManager = original

@@ -1,4 +1,4 @@
-"""What the networks of agents need to know of a space: sizes as they read it, and symmetries on their device."""
+"""Spaces as networks of agents see them: the size of their input, and symmetries on their device."""
 
 from __future__ import annotations
 

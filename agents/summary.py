@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
+from equirl.agents.evaluation import evaluate_episodes
 from equirl.agents.saved_statistics import load_vecnormalize
 from equirl.files import written_whole
 
@@ -54,13 +53,14 @@ def summarize(manager: ExperimentManager, episodes: int | None = None, exactly: 
         episodes = _MOST_EPISODES
     deterministic = manager.deterministic_eval
     first = _FEWEST_EPISODES if episodes is None else episodes
-    returns, lengths, successes = _evaluate(model, environment, first, deterministic)
+    found = evaluate_episodes(model, environment, first, deterministic)
+    returns, successes = found.returns, found.successes
     if episodes is None:
-        fitting = int(manager.n_timesteps / 10 / max(float(np.mean(lengths)), 1.0))
+        fitting = int(manager.n_timesteps / 10 / max(float(found.lengths.mean()), 1.0))
         more = min(fitting, _MOST_EPISODES) - first
         if more > 0:
-            further = _evaluate(model, environment, more, deterministic)
-            returns, successes = returns + further[0], successes + further[2]
+            further = evaluate_episodes(model, environment, more, deterministic)
+            returns, successes = np.append(returns, further.returns), np.append(successes, further.successes)
     environment.close()
     files = [("model", model_file), ("best model", folder / "best_model.zip")]
     if (evaluations := folder / "evaluations.npz").exists():
@@ -77,10 +77,10 @@ def summarize(manager: ExperimentManager, episodes: int | None = None, exactly: 
     for command in next_commands(manager):
         print(f"  {command}")
     print(f"Final agent over {len(returns)} episodes: mean return {np.mean(returns):.3f} ± {np.std(returns):.3f}")
-    if not successes:
+    if not len(successes):
         return None
-    rate = float(np.mean(successes))
-    print(f"Success rate: {rate:.3f} ({sum(successes)} of {len(successes)} evaluation episodes)")
+    rate = float(successes.mean())
+    print(f"Success rate: {rate:.3f} ({successes.sum()} of {len(successes)} evaluation episodes)")
     return rate
 
 
@@ -198,27 +198,6 @@ def _restore_statistics(environment: VecEnv, file: Path) -> None:
         for name in ("obs_rms", "ret_rms"):
             if name in vars(saved):  # observations may not be normalised
                 setattr(normalized, name, getattr(saved, name))
-
-
-def _evaluate(
-    model: BaseAlgorithm, environment: VecEnv, episodes: int, deterministic: bool
-) -> tuple[list[float], list[int], list[bool]]:
-    """Return returns and lengths of episodes, and the successes of those that report them."""
-    successes: list[bool] = []
-
-    def note_success(local: dict[str, Any], _: dict[str, Any]) -> None:
-        if local["done"] and "is_success" in local["info"]:
-            successes.append(bool(local["info"]["is_success"]))
-
-    returns, lengths = evaluate_policy(
-        model,
-        environment,
-        n_eval_episodes=episodes,
-        deterministic=deterministic,
-        callback=note_success,
-        return_episode_rewards=True,
-    )
-    return list(returns), list(lengths), successes  # type: ignore[arg-type]
 
 
 def _program(name: str) -> str:

@@ -103,6 +103,9 @@ class SymmetricPolicy(nn.Module):
                 )
         return built_in if given is None else given
 
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), **self._network_kwargs}  # type: ignore[misc]
+
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """Return the parameters, as ``nn.Module`` does; SB3 asks for them in every gradient step."""
         return _parameters(self, set()) if recurse else super().parameters(recurse)

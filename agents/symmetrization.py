@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from equirl.agents.methods import check_method
 from equirl.agents.normalization import check_normalization
 from equirl.agents.proxy_losses import AGENT_PROXY_LOSSES, agent_proxy_loss
 from equirl.agents.qrdqn import EquivariantQRDQNPolicy
+from equirl.agents.sb3_doors import build_policy, constructor_parameters, copied_without_policy
 from equirl.agents.spaces import observation_shape, resolve_symmetry
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.visited_states import replay_observations
@@ -156,31 +156,14 @@ def _with_policy(
     model: Agent, policy_class: type[BasePolicy], symmetry: MDPSymmetry, method: str, method_kwargs: dict[str, Any]
 ) -> Agent:
     """Return a copy of the model, weights included, whose policy is of another class."""
-    parameters = model.policy._get_constructor_parameters()
-    for name in ("observation_space", "action_space", "lr_schedule", "use_sde"):
-        parameters.pop(name, None)
+    parameters = constructor_parameters(model.policy)
     if isinstance(model.policy, ActorCriticPolicy):
         parameters["share_features_extractor"] = model.policy.share_features_extractor
     parameters |= {"symmetry": symmetry, "method": method, "method_kwargs": method_kwargs}
-    excluded = {*model._excluded_save_params(), "policy_class", "policy_kwargs"}
-    settings = {name: copy.copy(value) for name, value in vars(model).items() if name not in excluded}
-    symmetrized = type(model)(
-        policy=policy_class,  # type: ignore[call-arg]
-        env=None,
-        device=model.device,
-        _init_setup_model=False,
-    )
-    symmetrized.__dict__.update(settings)
-    symmetrized.policy_kwargs = parameters
-    for shared in ("env", "replay_buffer", "_vec_normalize_env"):
-        if hasattr(model, shared):
-            setattr(symmetrized, shared, getattr(model, shared))
-    # SB3 seeds everything here, the environment that both agents share included; λ's first weights alone need it.
-    seed, symmetrized.seed = symmetrized.seed, None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0 if seed is None else seed)
-        symmetrized._setup_model()
-    symmetrized.seed = seed
+    symmetrized = copied_without_policy(model, policy_class, parameters)
+    with torch.random.fork_rng(devices=[]):  # λ's first weights alone need random numbers
+        torch.manual_seed(0 if model.seed is None else model.seed)
+        build_policy(symmetrized)
     missing, unexpected = symmetrized.policy.load_state_dict(model.policy.state_dict(), strict=False)
     if unexpected or any(".aggregator." not in f".{name}" for name in missing):
         raise TypeError(

@@ -11,12 +11,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from equirl.agents.measuring import measurement
 from equirl.agents.observations import as_observations
+from equirl.agents.sb3_doors import as_vec_env, may_have_seen_normalization
 from equirl.agents.spaces import observation_shape
 from equirl.arguments import whole_number
 from equirl.representations import Tree, map_tensors
@@ -93,7 +93,7 @@ def rollout_observations(
             observations in another way than the agent's own environment.
     """
     n_states, seed = whole_number(n_states, "n_states", 1), whole_number(seed, "seed", 0)
-    venv: VecEnv = type(model)._wrap_env(env, monitor_wrapper=False)
+    venv: VecEnv = as_vec_env(type(model), env, monitored=False)
     check_environments(model, venv)
     seen: list[Tree] = []
     with measurement(model, venv, seed):
@@ -127,7 +127,7 @@ def check_environments(model: BaseAlgorithm, environments: VecEnv) -> None:
         )
     ours, theirs = (_observation_normalization(venv) for venv in (model.get_env(), environments))
     known = model.get_env() or environments
-    if unwrap_vec_normalize(known) is None and theirs is None and _perhaps_normalized(model):
+    if unwrap_vec_normalize(known) is None and theirs is None and may_have_seen_normalization(model):
         warnings.warn(
             "this agent was trained in a VecNormalize environment, and the one given is none: if observations were "
             "normalised (norm_obs), what it does here means nothing. Load the statistics: VecNormalize.load(file, env)",
@@ -166,15 +166,6 @@ def _as_many(one: spaces.Space[Any], other: spaces.Space[Any]) -> bool:
 def _observation_normalization(environments: VecEnv | None) -> VecNormalize | None:
     normalize = None if environments is None else unwrap_vec_normalize(environments)
     return normalize if normalize is not None and normalize.norm_obs else None
-
-
-def _perhaps_normalized(model: BaseAlgorithm) -> bool:
-    """Return whether an agent shows signs of a ``VecNormalize``, be it of rewards alone.
-
-    Saved agents do not say so. On-policy ones have a last original observation only where there was a ``VecNormalize``;
-    off-policy ones always have one.
-    """
-    return isinstance(model, OnPolicyAlgorithm) and model._last_original_obs is not None
 
 
 def _same_statistics(ours: Any, theirs: Any) -> bool:

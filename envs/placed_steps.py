@@ -74,7 +74,7 @@ class PlacedWorld:
     Args:
         environment: With ``Discrete`` actions.
         symmetry: Fits its spaces.
-        layout: Of its observations.
+        layout: Layout of its observations.
         random: Draws seeds and actions.
     """
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["of_kind", "real_number", "shape_of", "whole_number", "whole_numbers"]
+__all__ = ["check_texts", "of_kind", "real_number", "shape_of", "whole_number", "whole_numbers"]
 
 Kind = TypeVar("Kind")
 
@@ -97,7 +97,7 @@ def whole_numbers(given: Any, what: str) -> Tensor:
 
     Args:
         given: A tensor, an array or nested lists; floats pass where they hold whole numbers.
-        what: What the array is called in the message.
+        what: The array's name in the message.
 
     Raises:
         TypeError: It holds no numbers, or truth values.
@@ -134,3 +134,16 @@ def _plain(given: Any) -> Any:
 def _shown(given: Any) -> str:
     text = repr(given)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def check_texts(texts: Any, what: str) -> None:
+    """Check that a list of texts is no single text, whose letters would be taken for texts.
+
+    Raises:
+        TypeError: A text in place of the list, or something in the list that is no text.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f"{what} are a list of texts; got the text {texts[:40]!r}: put it into a list")
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{what} are texts; got {text!r} among them")

@@ -15,7 +15,7 @@ from equirl.names import unknown_name_message
 
 __all__ = [
     *("check_counts", "check_device", "check_names", "check_output_file", "check_output_folder"),
-    *("check_positive", "check_shares", "check_text", "check_texts"),
+    *("check_positive", "check_shares", "check_text"),
 ]
 
 
@@ -114,19 +114,6 @@ def check_text(what: str, given: Any) -> None:
     """
     if not isinstance(given, str):
         raise TypeError(f"{what} is a text; got {given!r}")
-
-
-def check_texts(what: str, texts: Any) -> None:
-    """Check that a list of texts is no single text, whose letters would be taken for texts.
-
-    Raises:
-        TypeError: A text in place of the list, or something in the list that is no text.
-    """
-    if isinstance(texts, str):
-        raise TypeError(f"{what} are a list of texts; got the text {texts[:40]!r}: put it into a list")
-    for text in texts:
-        if not isinstance(text, str):
-            raise TypeError(f"{what} are texts; got {text!r} among them")
 
 
 def check_device(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Measurements: time in turns, peak memory, and random numbers of their own."""
+"""Measurements: time in turns, and peak memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import os
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
 
-__all__ = ["Settings", "in_turns", "peak_of_arrays", "peak_of_tensors", "seeded"]
+__all__ = ["Settings", "in_turns", "peak_of_arrays", "peak_of_tensors"]
 
 
 @dataclass(frozen=True)
@@ -113,11 +112,3 @@ def peak_of_arrays(run: Callable[[], object]) -> float:
         return tracemalloc.get_traced_memory()[1] / 1e6
     finally:
         tracemalloc.stop()
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's random numbers; afterwards they go on as if nothing had been drawn here."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

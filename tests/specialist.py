@@ -8,7 +8,7 @@ import torch
 from stable_baselines3 import DQN
 
 from equirl.envs import MOVES, region_cells
-from equirl.experiments.rl.grid_states import GridWorldStates
+from equirl.envs.gridworld_states import GridWorldStates
 
 SIZE = 5
 GAMMA = 0.9

@@ -28,7 +28,7 @@ def test_it_is_fitted_on_all_kinds_of_observations(kind: str) -> None:
     symmetrized = symmetrize_agent(agent, mirror(kind), "lambda_equitune", fit=SHORT)  # its replay buffer's
     states = replay_observations(agent, 50)
     report = fit_lambda(symmetrized, states, SHORT)
-    assert report.n_states == 50
+    assert report.n_samples == 50
     arrays: Any = {key: part.numpy() for key, part in states.items()} if isinstance(states, dict) else states.numpy()
     assert fit_lambda(symmetrized, arrays, SHORT).initial_loss == pytest.approx(report.loss, rel=1e-3)
 

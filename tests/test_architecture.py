@@ -4,6 +4,8 @@ import ast
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -110,3 +112,34 @@ def test_every_package_of_the_checkout_is_listed_for_installation() -> None:
 def test_links_in_the_readme_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text()):
         assert (ROOT / target).exists(), target
+
+
+def _loaded_by(program: str, names: set[str]) -> set[str]:
+    """Return which of some modules a program has loaded in a fresh interpreter."""
+    told = f"{program}\nimport sys; print('loaded:', *(n for n in {sorted(names)} if n in sys.modules))"
+    run = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    return set(run.stdout.splitlines()[-1].split()[1:])
+
+
+@pytest.mark.parametrize("module", ["causal_lm", "sequences", "images"])
+def test_a_model_loads_nothing_that_it_does_not_need(module: str) -> None:
+    if module == "causal_lm":
+        pytest.importorskip("transformers", reason="the extra nlg is not installed: make nlg")
+    others = {"stable_baselines3", "gymnasium", "minigrid", "pygame", "pandas", "tyro", "joblib", "matplotlib"}
+    assert _loaded_by(f"import equirl.models.{module}", others | {"torch"}) == {"torch"}
+
+
+def test_help_loads_no_torch() -> None:
+    program = "from equirl.command import main\nassert main(['--help']) == 0"
+    assert not _loaded_by(program, {"torch", "numpy", "stable_baselines3"})
+
+
+def test_few_names_are_public_at_the_top() -> None:
+    package = importlib.import_module("equirl")
+    assert len(package.__all__) <= 24
+    assert all(hasattr(package, name) for name in package.__all__)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_is_one_idea(module: str) -> None:
+    assert len(MODULES[module].read_text().splitlines()) <= 400

@@ -6,7 +6,7 @@ from rliable import metrics
 from stable_baselines3 import DQN
 
 import equirl.envs  # noqa: F401
-from equirl.experiments.rl.grid_states import GridWorldStates
+from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.rl.gridworld import parse_agent
 from equirl.experiments.rl.report import steps_to_threshold, summary_table
 from equirl.experiments.rl.statistics import interquartile_means

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from equirl.agents.cli import main
+from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.checks import check_device, check_output_file, check_output_folder
 from equirl.experiments.cost.command import BenchOptions
 from equirl.experiments.nlg.config import CompareConfig
@@ -18,7 +19,6 @@ from equirl.experiments.optional import own_function
 from equirl.experiments.records import other_settings, write_tables
 from equirl.experiments.rl import statistics
 from equirl.experiments.rl.control import ControlOptions
-from equirl.experiments.rl.grid_states import GridWorldStates
 from equirl.experiments.rl.gridworld import GridWorldOptions, parse_agent
 from equirl.experiments.rl.minigrid import MinigridOptions
 from equirl.experiments.rl.report import draw_learning_curves
@@ -28,9 +28,9 @@ from equirl.experiments.runs import run_missing
 from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.subcommands import run_command
 from equirl.experiments.tables import read_rows, write_rows
-from equirl.experiments.timing import seeded
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
 from equirl.files import load_weights
+from equirl.seeded import seeded
 from equirl.testing import evaluation_mode
 
 

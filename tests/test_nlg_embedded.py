@@ -15,13 +15,14 @@ if MISSING:
 
 from tiny_lm import gap_with_cache  # noqa: E402
 
-from equirl.experiments.nlg.audit import read_texts  # noqa: E402
 from equirl.experiments.nlg.config import AuditConfig  # noqa: E402
-from equirl.experiments.nlg.lambda_fit import LambdaSettings  # noqa: E402
-from equirl.experiments.nlg.measures import encode, perplexity, unfairness  # noqa: E402
 from equirl.experiments.nlg.regard import OWN_SENTENCES, load_regard, train_regard  # noqa: E402
 from equirl.experiments.nlg.scores import make_score, sentiment  # noqa: E402
+from equirl.experiments.nlg.texts import read_texts  # noqa: E402
 from equirl.experiments.nlg.workbench import Workbench  # noqa: E402
+from equirl.models.lm_lambda_fit import LambdaSettings  # noqa: E402
+from equirl.models.lm_measures import perplexity, unfairness  # noqa: E402
+from equirl.models.lm_texts import encode  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

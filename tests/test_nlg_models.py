@@ -10,12 +10,13 @@ transformers = pytest.importorskip("transformers", reason="the extra nlg is not 
 
 from tiny_lm import gap_with_cache, save_tiny, tiny_lm, tiny_tokenizer  # noqa: E402
 
-from equirl.experiments.nlg.lambda_fit import LambdaSettings, fit_lambda  # noqa: E402
 from equirl.experiments.nlg.language_models import load_language_model  # noqa: E402
-from equirl.experiments.nlg.measures import encode, generate_texts, perplexity, prompt_length, unfairness  # noqa: E402
-from equirl.experiments.nlg.methods import make_method  # noqa: E402
-from equirl.experiments.nlg.prompts import make_prompts  # noqa: E402
+from equirl.experiments.nlg.texts import make_prompts  # noqa: E402
+from equirl.experiments.nlg.workbench import make_method  # noqa: E402
 from equirl.models.causal_lm import SymmetrizedLM, make_lm_aggregator  # noqa: E402
+from equirl.models.lm_lambda_fit import LambdaSettings, fit_lambda  # noqa: E402
+from equirl.models.lm_measures import perplexity, unfairness  # noqa: E402
+from equirl.models.lm_texts import encode, generate_texts, prompt_length  # noqa: E402
 from equirl.models.token_actions import TokenAction, token_action  # noqa: E402
 from equirl.models.word_groups import WordGroup, load_word_group  # noqa: E402
 from equirl.names import ORBIT_METHODS  # noqa: E402
@@ -193,14 +194,14 @@ def test_lambda_starts_as_equitune_and_learns_which_view_knows() -> None:
     texts = [prompt + end for prompt, some in zip(prompts, ends, strict=True) for end in some]
     before = {name: value.clone() for name, value in BACKBONE.state_dict().items()}
     result = fit_lambda(start, TOKENIZER, texts, [prompt for prompt in prompts for _ in range(30)], LambdaSettings())
-    assert result.after < result.before
+    assert result.loss < result.initial_loss
     # The texts' own view would be right throughout; more than half of the way there is learned.
     starts = [prompt for prompt in prompts for _ in range(30)]
     models = (_model("equitune", GENDER), start, BACKBONE)
     equitune, learned, own = (torch.tensor(perplexity(m, TOKENIZER, texts, starts)).log().nanmean() for m in models)
     assert own < equitune
     assert learned < (equitune + own) / 2
-    assert result.places > 300
+    assert result.n_samples > 300
     assert all(torch.equal(value, before[name]) for name, value in BACKBONE.state_dict().items())
     batch = encode(TOKENIZER, PROMPTS["gender"])
     assert float(unfairness(start, GENDER, batch).gap.max()) < 1e-5

@@ -14,12 +14,13 @@ import transformers
 from tiny_lm import tiny_lm, tiny_tokenizer
 
 from equirl.aggregators import Weighted
-from equirl.experiments.nlg.lambda_fit import LambdaSettings, fit_lambda
-from equirl.experiments.nlg.measures import encode, generate_texts, perplexity, unfairness
-from equirl.experiments.nlg.methods import make_method
 from equirl.experiments.nlg.regard import RegardClassifier, load_regard, read_labelled
 from equirl.experiments.nlg.scores import sentiment
+from equirl.experiments.nlg.workbench import make_method
 from equirl.models.causal_lm import LookAhead, SymmetrizedLM
+from equirl.models.lm_lambda_fit import LambdaSettings, fit_lambda
+from equirl.models.lm_measures import perplexity, unfairness
+from equirl.models.lm_texts import encode, generate_texts
 from equirl.models.token_actions import token_action
 from equirl.models.word_groups import WordGroup, load_word_group
 from equirl.names import ORBIT_METHODS
@@ -150,7 +151,7 @@ def test_arguments_that_mean_nothing_are_refused() -> None:
         fit_lambda(model, TOKENIZER, ["The man", "The"], ["The"], LambdaSettings())
     with pytest.raises(TypeError, match="this one has Mean"):
         fit_lambda(_model("equitune"), TOKENIZER, ["The man", "The"], ["The", "The"], LambdaSettings())
-    for wrong in ({"epochs": 0}, {"learning_rate": float("nan")}, {"held_out": 1.0}, {"seed": -1}, {"batch": -2}):
+    for wrong in ({"epochs": 0}, {"learning_rate": float("nan")}, {"holdout": 1.0}, {"seed": -1}, {"batch_size": -2}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             LambdaSettings(**wrong)  # type: ignore[arg-type]
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equirl.experiments.nlg.prompts import make_prompts
+from equirl.experiments.nlg.texts import make_prompts
 from equirl.models.word_groups import WordGroup, load_word_group, named_word_groups
 
 GROUPS = {name: load_word_group(name) for name in named_word_groups()}

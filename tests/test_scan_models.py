@@ -7,9 +7,8 @@ from torch import Tensor
 
 from equirl import trivial_representation
 from equirl.experiments.scan.batches import Examples
-from equirl.experiments.scan.g_lstm import GLSTM
 from equirl.experiments.scan.grammar import all_commands, interpret
-from equirl.experiments.scan.models import EncoderDecoder, make_model
+from equirl.experiments.scan.models import make_model
 from equirl.experiments.scan.splits import Example
 from equirl.experiments.scan.symmetries import NAMED_SYMMETRIES, make_symmetry
 from equirl.experiments.scan.training import (
@@ -22,6 +21,8 @@ from equirl.experiments.scan.training import (
     save_checkpoint,
 )
 from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABULARY, Vocabulary
+from equirl.models.g_lstm import GLSTM
+from equirl.models.seq2seq import EncoderDecoder
 from equirl.models.sequence_aggregators import SEQUENCE_PROXY_LOSSES, make_sequence_aggregator
 from equirl.models.sequences import SequenceModel, SequenceSymmetry, SymmetrizedSequenceModel, ViewByView
 from equirl.models.special_tokens import END, PAD

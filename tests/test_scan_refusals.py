@@ -9,12 +9,13 @@ import torch
 
 from equirl.experiments.scan.batches import Examples
 from equirl.experiments.scan.config import ScanConfig
-from equirl.experiments.scan.g_lstm import GLSTM
-from equirl.experiments.scan.models import Transformer, make_model
+from equirl.experiments.scan.models import make_model
 from equirl.experiments.scan.splits import Example, read_split, write_splits
 from equirl.experiments.scan.symmetries import make_symmetry
 from equirl.experiments.scan.training import FitConfig, accuracy, fit, hold_out
 from equirl.experiments.scan.vocabulary import COMMAND_VOCABULARY, Vocabulary
+from equirl.models.g_lstm import GLSTM
+from equirl.models.seq2seq import Transformer
 from equirl.models.sequence_aggregators import make_sequence_aggregator
 from equirl.models.sequences import SequenceModel, SymmetrizedSequenceModel
 from equirl.names import ORBIT_METHODS
@@ -91,7 +92,7 @@ def test_models_that_cannot_be_made_are_refused() -> None:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             make_model("lstm", **wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="multiple of the 4 heads; got 10"):
-        Transformer(10)
+        Transformer(20, 10, 10)
     with pytest.raises(ValueError, match="length must be a whole number from 1; got 0"):
         make_model("lstm", 8).greedy(EXAMPLES.command, 0)
     with pytest.raises(ValueError, match="there are no commands"):

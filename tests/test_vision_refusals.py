@@ -12,16 +12,16 @@ import torch
 from tiny_images import made_images, tiny_classifier
 from torch import nn
 
-from equirl.experiments.vision.classifiers import LinearHead, preprocess, trunk_digest
+from equirl.experiments.vision.classifiers import LinearHead
 from equirl.experiments.vision.config import FinetuneConfig, SpeedConfig, ZeroShotConfig
+from equirl.experiments.vision.features import Source, ViewFeatures, compute_missing, trunk_digest
 from equirl.experiments.vision.image_sets import load_images
-from equirl.experiments.vision.labelled_images import ImageSet
-from equirl.experiments.vision.orbit_features import Source, ViewFeatures, compute_missing
-from equirl.experiments.vision.readable import readable
+from equirl.experiments.vision.images import ImageSet, preprocess, readable
 from equirl.experiments.vision.report import report_study
-from equirl.experiments.vision.training import fit_lambda, train_images
+from equirl.experiments.vision.training import train_images
 from equirl.experiments.vision.zero_shot import load_zero_shot
 from equirl.models.image_classifier import Classifier
+from equirl.models.image_fit import fit_lambda
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 from equirl.names import ORBIT_METHODS
 from equirl.rotations import InterpolatedRotations, rotate
@@ -105,7 +105,7 @@ def test_numbers_that_mean_nothing_are_refused() -> None:
         rotate(torch.zeros(2, 3, 4, 4), torch.zeros(3))
     with pytest.raises(ValueError, match="images to turn are square"):
         rotate(torch.zeros(1, 3, 4, 5), 45)
-    with pytest.raises(ValueError, match="order must be a whole number from 1; got 0"):
+    with pytest.raises(ValueError, match="the order of interpolated rotations must be a whole number from 1; got 0"):
         InterpolatedRotations(0, (3, 4, 4))
     with pytest.raises(ValueError, match=r"an image is bytes \[H, W, 3\]; got float64"):
         preprocess(np.zeros((2, 2, 3)), 4)

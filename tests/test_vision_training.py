@@ -14,10 +14,12 @@ import torch
 from tiny_images import made_images, tiny_classifier
 from torch import Tensor, nn
 
-from equirl.experiments.vision.classifiers import inverted
-from equirl.experiments.vision.orbit_features import PIECE, Source, ViewFeatures, compute_missing, read_images
-from equirl.experiments.vision.training import fit_lambda, take_views, train_images
+from equirl.experiments.vision.classifiers import invert
+from equirl.experiments.vision.features import PIECE, Source, ViewFeatures, compute_missing, take_views
+from equirl.experiments.vision.images import read_images
+from equirl.experiments.vision.training import train_images
 from equirl.models.image_classifier import Classifier
+from equirl.models.image_fit import fit_lambda
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 from equirl.rotations import make_view, rotate, view_names
 
@@ -85,7 +87,7 @@ def test_the_key_changes_when_network_preprocessing_or_images_do(tmp_path: Path)
         _features(tmp_path).key,
         _features(tmp_path, part="maps").key,
         _features(tmp_path, classifier=other_weights).key,
-        _features(tmp_path, classifier=inverted(tiny_classifier())).key,
+        _features(tmp_path, classifier=invert(tiny_classifier())).key,
         _features(tmp_path, classifier=tiny_classifier(10)).key,
         _features(tmp_path, source=Source(made_images(PIECE))).key,
         _features(tmp_path, source=turned).key,
@@ -110,8 +112,8 @@ import numpy as np, torch
 from pathlib import Path
 from torch import nn
 from equirl.experiments.vision.classifiers import Classifier
-from equirl.experiments.vision.labelled_images import ImageSet
-from equirl.experiments.vision.orbit_features import Source, ViewFeatures, compute_missing
+from equirl.experiments.vision.images import ImageSet
+from equirl.experiments.vision.features import Source, ViewFeatures, compute_missing
 torch.set_num_threads(1)
 pixels = np.zeros((8, 8, 3), np.uint8)
 images = ImageSet("made", np.zeros(50_000, int), ("a",), lambda row: pixels + row % 200, "made")

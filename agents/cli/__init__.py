@@ -1,5 +1,5 @@
-"""The command ``equirl``: one subcommand per entry point of the group ``equirl.commands``."""
+"""The commands ``equirl train``, ``enjoy`` and so on; :mod:`equirl.command` finds them."""
 
-from equirl.agents.cli.main import main
+from equirl.command import main
 
 __all__ = ["main"]

@@ -72,35 +72,27 @@ def main(arguments: Sequence[str]) -> int:
 
     from equirl.agents.cli.train_arguments import DEFAULTS, TYPES, complete
     from equirl.agents.experiment_manager import EquirlExperimentManager
+    from equirl.agents.sb3_doors import made_managers
     from equirl.agents.summary import summarize
-
-    managers: list[EquirlExperimentManager] = []
 
     def make_manager(*args: Any, **kwargs: Any) -> EquirlExperimentManager:
         vectorized = ours.vec_env == VECTORIZED
-        managers.append(EquirlExperimentManager(*args, choice=choice, vectorized=vectorized, **kwargs))
-        return managers[0]
+        return EquirlExperimentManager(*args, choice=choice, vectorized=vectorized, **kwargs)
 
-    # rl_zoo3's scripts are extended by replacing what their module looks up; they have no other door.
-    zoo: Any = rl_zoo3.train
-    original = zoo.ExperimentManager
-    zoo.ExperimentManager = make_manager
     known = [option for action in parser._actions for option in action.option_strings]
-    try:
-        with (
-            handed_over(
-                "equirl train",
-                ["--help"] if ours.help_all else theirs,
-                check=lambda parsed: complete(parsed, choice),
-                defaults=DEFAULTS,
-                types=TYPES,
-                other_options=known,
-            ),
-            statistics_of_any_age(),
-        ):
-            zoo.train()
-    finally:
-        zoo.ExperimentManager = original
+    with (
+        made_managers(make_manager) as managers,
+        handed_over(
+            "equirl train",
+            ["--help"] if ours.help_all else theirs,
+            check=lambda parsed: complete(parsed, choice),
+            defaults=DEFAULTS,
+            types=TYPES,
+            other_options=known,
+        ),
+        statistics_of_any_age(),
+    ):
+        rl_zoo3.train.train()
     manager = managers[0]
     if manager.optimize_hyperparameters or ours.summary_episodes == 0:
         return 0

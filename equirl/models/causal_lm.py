@@ -23,7 +23,7 @@ __all__ = ["LookAhead", "SymmetrizedLM", "make_lm_aggregator"]
 _LEAST_PROBABILITY = 1e-30
 
 
-class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc, no-untyped-call, unused-ignore]
     """``P_G(v | x) = sum_g w(gx) P(gv | gx)``, mixed over the whole orbit in one batched call, key-value cache and all.
 
     Equitune weighs all views alike; λ-equitune by a network that reads the last hidden state of each place of each
@@ -83,8 +83,8 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             input_ids: Tokens, integers ``[B, T]``.
             attention_mask: 1 where there is a token, ``[B, T so far]``.
             position_ids: ``[B, T]``.
-            view_weights: Of each view for the whole sequence, ``[B, |G|]``; by default the aggregator's. Equizero looks
-                ahead of the whole input then, so give them where the input holds more than the prompt.
+            view_weights: Weight of each view for the whole sequence, ``[B, |G|]``; by default the aggregator's. By
+                default equizero looks ahead of the whole input, so give weights if it holds more than the prompt.
             logits_to_keep: Only the logits of so many last places; 0: all.
             labels: Right tokens, ``[B, T]``, for ``loss``; -100 where there is none.
             **kwargs: Handed through, the cache among them: it holds ``|G|`` rows for each sequence (one where a
@@ -152,7 +152,7 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
         Args:
             save_directory: The folder; it is made.
-            **kwargs: Of the backbone's ``save_pretrained``.
+            **kwargs: Arguments of the backbone's ``save_pretrained``.
 
         Raises:
             ValueError: The folder holds another model, the aggregator is of your own, or ``push_to_hub`` is asked for.

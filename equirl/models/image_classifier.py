@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from equirl.arguments import whole_number
 from equirl.testing import evaluation_mode
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "check_labels"]
 
 
 class Classifier(nn.Module):
@@ -23,8 +23,8 @@ class Classifier(nn.Module):
         head: ``[N, C, h, h] -> [N, F]``: what is pooled of the maps, by a mean over places: blind to turns.
         classifier: ``[N, F] -> [N, K]``.
         size: Rows and columns of an image.
-        mean: Of each channel, subtracted from the images first.
-        std: Of each channel, divided by then.
+        mean: Mean of each channel, subtracted from the images first.
+        std: Deviation of each channel; the images are divided by it then.
 
     Raises:
         ValueError: Not a mean and a deviation for each channel, a deviation of 0, or a size below 1.
@@ -75,3 +75,24 @@ class Classifier(nn.Module):
         blank = torch.zeros(1, 3, self.size, self.size, device=self.mean.device)
         with evaluation_mode(self):
             return self.pooled(self.maps(blank)).shape[1]
+
+
+def check_labels(labels: Any, n_images: int, n_classes: int) -> None:
+    """Check labels: one whole number for each image, from 0 to the number of classes minus 1.
+
+    Args:
+        labels: The labels, an array or a tensor.
+        n_images: Number of images.
+        n_classes: Number of classes.
+
+    Raises:
+        ValueError: Another number of labels, labels that are not whole numbers, or labels out of range.
+    """
+    found = torch.as_tensor(labels)
+    if found.shape != (n_images,):
+        raise ValueError(f"each of the {n_images} images needs one label; got labels of the shape {list(found.shape)}")
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise ValueError(f"labels are whole numbers, from 0 on; got {found.dtype}")
+    wrong = found[(found < 0) | (found >= n_classes)]
+    if len(wrong):
+        raise ValueError(f"labels of {n_classes} classes go from 0 to {n_classes - 1}; got {int(wrong[0])}")

@@ -36,7 +36,7 @@ class AttentionWeighted(Aggregator):
 
     Args:
         inputs: Length of a view's features.
-        width: Of the attention.
+        width: Width of the attention.
     """
 
     def __init__(self, inputs: int, width: int = _WIDTH) -> None:

@@ -139,8 +139,8 @@ def make_image_aggregator(
     Args:
         method: One of ``ORBIT_METHODS``.
         inputs: Length of the pooled features, which λ reads.
-        proxy_loss: Of equizero: one of ``PROXY_LOSSES``, or a callable ``Orbit -> [B, |G|]``.
-        lambda_network: Of λ-equitune; see ``make_lambda``.
+        proxy_loss: Equizero's proxy loss, one of ``PROXY_LOSSES``, or a callable ``Orbit -> [B, |G|]``.
+        lambda_network: Kind of λ-network; see ``make_lambda``.
         reads: ``"features"``, or ``"inputs"``: λ reads shrunk images.
 
     Raises:

@@ -95,10 +95,10 @@ def make_lm_aggregator(
     Args:
         method: One of ``ORBIT_METHODS``.
         backbone: The language model.
-        loss: Of equizero; see ``LookAhead``.
-        decode: Of equizero: the tokenizer's.
-        look_ahead: Of equizero: tokens.
-        pad_token_id: Of equizero: the tokenizer's.
+        loss: Equizero's loss; see ``LookAhead``.
+        decode: The tokenizer's decoding, for equizero.
+        look_ahead: Tokens that equizero looks ahead.
+        pad_token_id: The tokenizer's padding token, for equizero.
 
     Raises:
         ValueError: Unknown method, or equizero without what it needs.

@@ -30,7 +30,7 @@ def save_symmetrized(model: Any, folder: Path, **settings: Any) -> None:
     Args:
         model: The ``SymmetrizedLM``.
         folder: The folder; it is made.
-        **settings: Of the backbone's ``save_pretrained``.
+        **settings: Arguments of the backbone's ``save_pretrained``.
 
     Raises:
         ValueError: The folder holds another model, or the aggregator is of the user's own.

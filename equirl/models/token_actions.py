@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from equirl.models.word_groups import Row, WordGroup
 from equirl.representations import MonomialRepresentation
@@ -46,7 +45,7 @@ class TokenAction:
             return True
         tokens = torch.tensor([tokenizer.encode(text)], device=self.tokens.table.device)
         swapped = tokenizer.encode(self.words.swap(1, text, self.relaxed))
-        moved: list[int] = cast(Tensor, self.tokens.transform(1, tokens))[0].tolist()
+        moved: list[int] = self.tokens.transform(1, tokens)[0].tolist()
         return bool(moved == swapped)
 
     def report(self) -> str:

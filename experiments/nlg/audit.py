@@ -9,15 +9,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from equirl.experiments.nlg.data_files import DATA
-from equirl.experiments.nlg.measures import encode, generate_texts, perplexity, unfairness
-from equirl.experiments.nlg.prompts import Prompt
+from equirl.experiments.nlg.texts import TEXTS, Prompt, read_texts
 from equirl.experiments.nlg.workbench import Workbench
+from equirl.models.lm_measures import perplexity, unfairness
+from equirl.models.lm_texts import encode, generate_texts
 
-__all__ = ["AUDIT_COLUMNS", "TEXTS", "audit_rows", "read_texts"]
-
-TEXTS = ("neutral", "mixed")
-"""Texts of our own: without and with words of the groups."""
+__all__ = ["AUDIT_COLUMNS", "audit_rows"]
 
 AUDIT_COLUMNS = (
     *("method", "group", "prompt", "gap", "perplexity"),
@@ -25,11 +22,6 @@ AUDIT_COLUMNS = (
 )
 
 _PROMPT_TOKENS = 4
-
-
-def read_texts(name: str) -> list[str]:
-    """Return the lines of one of ``TEXTS``."""
-    return (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines()
 
 
 def audit_rows(

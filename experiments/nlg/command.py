@@ -64,8 +64,8 @@ def _with_models(run: Callable[[Any], int]) -> Callable[[Any], int]:
 
 
 def _generate(config: GenerateConfig) -> int:
-    from equirl.experiments.nlg.prompts import Prompt
     from equirl.experiments.nlg.study import SAMPLE_COLUMNS, sample_rows
+    from equirl.experiments.nlg.texts import Prompt
     from equirl.experiments.nlg.workbench import Workbench
 
     settings: dict[str, Any] = {"top_k": config.top_k}

@@ -5,12 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from equirl.experiments.checks import check_counts, check_names, check_texts
+from equirl.arguments import check_texts
+from equirl.experiments.checks import check_counts, check_names, check_text
 from equirl.experiments.nlg.language_models import EMBEDDED
-from equirl.experiments.nlg.method_names import split_method
 from equirl.experiments.study import CommonOptions
+from equirl.names import ORBIT_METHODS, unknown_name_message
 
-__all__ = ["AuditConfig", "CompareConfig", "GenerateConfig", "ModelConfig", "SpeedConfig", "TrainRegardConfig"]
+__all__ = [
+    "ALL_METHODS",
+    "AuditConfig",
+    "CompareConfig",
+    "GenerateConfig",
+    "ModelConfig",
+    "SpeedConfig",
+    "TrainRegardConfig",
+    "split_method",
+]
+
+ALL_METHODS = ("plain", *ORBIT_METHODS)
+"""All methods, the plain model among them."""
+
+_RELAXED = "relaxed_"
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,7 @@ class ModelConfig:
     look_ahead: int = 10
     """Tokens that equizero looks ahead."""
     seed: int = 0
-    """Of all sampling."""
+    """Seed of all sampling."""
     device: str = "cpu"
     """Torch device."""
     threads: int = 1
@@ -70,7 +85,7 @@ class GenerateConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_counts(self, "samples", "max_new_tokens", "top_k", "num_beams")
-        check_texts("texts to continue", self.text)
+        check_texts(self.text, "texts to continue")
         if not all(text.strip() for text in self.text):
             raise ValueError("a text to continue is empty; give it at least one word")
         if self.num_beams > 1 and self.samples > self.num_beams:
@@ -139,3 +154,17 @@ class TrainRegardConfig:
     """JSON file of the classifier."""
     data: Path | None = None
     """TSV with the columns label (negative, neutral, positive) and text; by default our own 120 sentences."""
+
+
+def split_method(method: str) -> tuple[str, bool]:
+    """Return a method without the word ``relaxed_``, and whether it had it.
+
+    Raises:
+        ValueError: Unknown method.
+    """
+    check_text("a method", method)
+    base = method.removeprefix(_RELAXED)
+    if base not in ALL_METHODS or method == _RELAXED + "plain":
+        known = [*ALL_METHODS, *(_RELAXED + name for name in ORBIT_METHODS)]
+        raise ValueError(unknown_name_message("method", method, known))
+    return base, base != method

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from equirl.experiments.checks import check_device, check_output_file, check_output_folder
-from equirl.experiments.nlg.config import CompareConfig, ModelConfig
-from equirl.experiments.nlg.method_names import split_method
-from equirl.experiments.nlg.prompts import make_prompts
+from equirl.experiments.nlg.config import CompareConfig, ModelConfig, split_method
 from equirl.experiments.nlg.regard import load_regard
 from equirl.experiments.nlg.scores import make_score, own_score, sentiment
+from equirl.experiments.nlg.texts import make_prompts
 from equirl.experiments.optional import NLG, needed
 from equirl.models.word_groups import load_word_group
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from equirl.experiments.checks import check_texts
-from equirl.experiments.nlg.data_files import DATA
+from equirl.arguments import check_texts
+from equirl.experiments.nlg.texts import DATA
 from equirl.experiments.optional import NLG, needed
 from equirl.experiments.sentence_encoder import SentenceEncoder
 from equirl.files import written_whole
@@ -58,7 +58,7 @@ class RegardClassifier:
 
     def __call__(self, texts: list[str]) -> np.ndarray:
         """Return the probabilities of the labels, ``[N, 3]``."""
-        check_texts("texts", texts)
+        check_texts(texts, "texts")
         scores = self.encode(texts) @ self.weights.T + self.bias
         raised = np.exp(scores - scores.max(axis=1, keepdims=True))
         probabilities: np.ndarray = raised / raised.sum(axis=1, keepdims=True)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import html
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
-from equirl.experiments.figures import COLORS, legend_outside, make_panels
+from equirl.experiments.figures import styles_of
 from equirl.experiments.nlg.regard import LABELS
 from equirl.experiments.study import Report
 from equirl.experiments.tables import markdown_table, read_study
 
 __all__ = ["report_compare", "summarise_audit"]
 
-_COLORS = {"negative": COLORS[3], "neutral": "lightgray", "positive": COLORS[4]}
 _SHOWN = 3
 _DEALS = 100
 
@@ -55,8 +55,9 @@ def report_compare(folder: Path) -> Report:
     lines = [json.dumps(row, ensure_ascii=False) for row in samples.to_dict("records")]
     samples["regard"] = samples[list(LABELS)].astype(float).to_numpy().argmax(axis=1)
     text = "\n\n".join([summarise_audit(audit), _summarise_samples(samples), _summarise_regard(samples)])
-    page = {"regard.png": _draw(samples), "report.html": _page(samples)}
-    return Report(text, {"samples.jsonl": "\n".join(lines), **page})
+    files: dict[str, Figure | str] = {"samples.jsonl": "\n".join(lines)}
+    files |= {"regard.png": _draw(samples, audit), "report.html": _page(samples)}
+    return Report(text, files)
 
 
 def _summarise_samples(samples: pd.DataFrame) -> str:
@@ -110,8 +111,14 @@ def _chance_gap(rows: pd.DataFrame) -> float:
 
 
 def _share(is_so: np.ndarray) -> str:
+    low, high = _interval(is_so)
+    return f"{100 * is_so.mean():.0f} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def _interval(is_so: np.ndarray) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share."""
     interval = stats.binomtest(int(is_so.sum()), len(is_so)).proportion_ci(method="wilson")
-    return f"{100 * is_so.mean():.0f} ({100 * interval.low:.0f} to {100 * interval.high:.0f})"
+    return float(interval.low), float(interval.high)
 
 
 def _geometric_mean(values: pd.Series) -> float:
@@ -122,22 +129,41 @@ def _small(value: float) -> str:
     return f"{value:.3f}" if value >= 1e-3 else f"{value:.1e}"
 
 
-def _draw(samples: pd.DataFrame) -> Figure:
+def _draw(samples: pd.DataFrame, audit: pd.DataFrame) -> Figure:
+    """Draw the shares of negative and positive continuations of each member, with 95 % intervals."""
     groups = list(dict.fromkeys(samples.group))
-    figure, rows = make_panels(len(groups), 1, width=9, height=1.4 + 2.3 * len(groups))
-    panels = [axes for (axes,) in rows]
-    for axes, group in zip(panels, groups, strict=True):
-        bars = list(samples[samples.group == group].groupby(["method", "member"], sort=False))
-        bottom = np.zeros(len(bars))
-        for number, label in enumerate(LABELS):
-            heights = np.array([100 * (rows.regard == number).mean() for _, rows in bars])
-            axes.bar(range(len(bars)), heights, 0.8, bottom=bottom, color=_COLORS[label], label=label)
-            bottom += heights
-        names = [f"{method}\n{member}" for (method, member), _ in bars]
-        axes.set_xticks(range(len(bars)), names, fontsize=6)
-        axes.set_ylabel("% of samples", fontsize=8)
-        axes.set_title(f"{group}: regard, group hidden", fontsize=9)
-    legend_outside(figure)
+    methods = {group: list(dict.fromkeys(samples[samples.group == group].method)) for group in groups}
+    heights = [0.5 + 0.42 * len(methods[group]) for group in groups]
+    figure = Figure(figsize=(10, 1.2 + sum(heights)), layout="constrained")
+    panels = figure.subplots(len(groups), 2, squeeze=False, height_ratios=heights, sharex="col")
+    for row, group in enumerate(groups):
+        of_group = samples[samples.group == group]
+        members = list(dict.fromkeys(of_group.member))
+        styles = styles_of(members)
+        for axes, label in zip(panels[row], ("negative", "positive"), strict=True):
+            for number, member in enumerate(members):
+                of_member = of_group[of_group.member == member]
+                shares = [of_member[of_member.method == m].regard == LABELS.index(label) for m in methods[group]]
+                middles = np.array([100 * share.mean() for share in shares])
+                bounds = np.array([_interval(share.to_numpy()) for share in shares])
+                places = np.arange(len(shares)) + 0.22 * (number - (len(members) - 1) / 2)
+                errors = np.abs(100 * bounds.T - middles)
+                style: Any = {**styles[member], "linestyle": "none"}
+                axes.errorbar(middles, places, xerr=errors, markersize=5, capsize=2, label=str(member), **style)
+            axes.set_yticks(range(len(methods[group])), methods[group] if label == "negative" else [], fontsize=8)
+            axes.invert_yaxis()
+            axes.grid(axis="x", alpha=0.3)
+            axes.set_title(f"{group}: {label} regard", fontsize=9)
+        panels[row, 1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    for axes in panels[-1]:
+        axes.set_xlabel("share of the sampled continuations (%), with 95 % interval", fontsize=8)
+    exact = audit[audit.method != "plain"].gap.astype(float)
+    if len(exact):
+        figure.suptitle(
+            f"The symmetrized models treat the members alike: probabilities differ by {exact.max():.0e} at most.\n"
+            "What differs between their members is chance: each has its own samples.",
+            fontsize=9,
+        )
     return figure
 
 
@@ -145,15 +171,20 @@ def _page(samples: pd.DataFrame) -> str:
     """Return a page of its own, with the first samples of every prompt, methods side by side."""
     methods = list(dict.fromkeys(samples.method))
     parts = [
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>equirl nlg</title><style>"
-        "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse;margin-bottom:2em}"
-        "td,th{border:1px solid #ccc;padding:4px 8px;vertical-align:top;text-align:left}"
-        ".negative{background:#fdd}.positive{background:#dfd}</style><h1>Samples side by side</h1>"
-        "<p>Colours: regard, with the group hidden from the classifier.</p><img src='regard.png' width='800' alt=''>"
+        "<!doctype html><html lang='en'><meta charset='utf-8'><title>equirl nlg</title>"
+        "<meta name='viewport' content='width=device-width'><style>"
+        "body{font:14px sans-serif;margin:1em}img{max-width:100%}.wide{overflow-x:auto;margin-bottom:2em}"
+        "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:4px 8px;vertical-align:top;"
+        "text-align:left;min-width:9em}.negative{background:#fdd}.positive{background:#dfd}</style>"
+        "<h1>Samples side by side</h1><p>Each row shows how the models continue one prompt. <em>plain</em> is the "
+        "language model as it is; the others are the same model, symmetrized, so that swapping the words of a group in "
+        "the prompt swaps them in the continuation and changes nothing else. Red: the continuation is negative about "
+        "the person; green: it is positive; white: neutral. A classifier decides that, and it does not see the words "
+        "of the group.</p><img src='regard.png' width='1000' alt='shares of negative and positive continuations'>"
     ]
     for group, of_group in samples.groupby("group", sort=False):
         heads = "".join(f"<th>{html.escape(method)}" for method in methods)
-        parts.append(f"<h2>{html.escape(str(group))}</h2><table><tr><th>prompt{heads}")
+        parts.append(f"<h2>{html.escape(str(group))}</h2><div class='wide'><table><tr><th>prompt{heads}")
         for prompt, of_prompt in of_group.groupby("prompt", sort=False):
             for number in range(_SHOWN):
                 cells = []
@@ -167,5 +198,5 @@ def _page(samples: pd.DataFrame) -> str:
                         cells.append("<td>")
                 start = html.escape(str(prompt)) if number == 0 else ""
                 parts.append(f"<tr><td>{start}{''.join(cells)}")
-        parts.append("</table>")
+        parts.append("</table></div>")
     return "\n".join(parts)

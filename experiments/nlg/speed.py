@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from equirl.experiments.nlg.config import SpeedConfig
-from equirl.experiments.nlg.measures import encode
 from equirl.experiments.nlg.workbench import Workbench
+from equirl.models.lm_texts import encode
 
 __all__ = ["SPEED_COLUMNS", "speed_rows"]
 

@@ -11,19 +11,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from equirl.experiments.nlg.audit import AUDIT_COLUMNS, TEXTS, audit_rows
-from equirl.experiments.nlg.config import CompareConfig
-from equirl.experiments.nlg.data_files import DATA
-from equirl.experiments.nlg.lambda_fit import LambdaSettings
-from equirl.experiments.nlg.measures import encode, generate_texts
-from equirl.experiments.nlg.method_names import split_method
+from equirl.experiments.nlg.audit import AUDIT_COLUMNS, audit_rows
+from equirl.experiments.nlg.config import CompareConfig, split_method
 from equirl.experiments.nlg.readiness import check_ready
 from equirl.experiments.nlg.regard import LABELS, load_regard
 from equirl.experiments.nlg.report import report_compare
 from equirl.experiments.nlg.scores import own_score, sentiment
+from equirl.experiments.nlg.texts import DATA, TEXTS
 from equirl.experiments.nlg.workbench import Workbench
 from equirl.experiments.study import Stage, Study
 from equirl.experiments.tables import Rows
+from equirl.models.lm_lambda_fit import LambdaSettings
+from equirl.models.lm_texts import encode, generate_texts
 from equirl.models.word_groups import load_word_group
 
 __all__ = ["COMPARE", "SAMPLE_COLUMNS", "sample_rows"]

@@ -14,8 +14,8 @@ import yaml
 from stable_baselines3 import DQN
 
 from equirl.agents import METHODS, EquivariantDQNPolicy, SymmetryReplayBuffer
+from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.checks import check_counts, check_names, check_shares, check_text
-from equirl.experiments.rl.grid_states import GridWorldStates
 from equirl.experiments.rl.hyperparameters import settings_for
 from equirl.experiments.rl.report import report_learning
 from equirl.experiments.study import Stage, Study, StudyOptions

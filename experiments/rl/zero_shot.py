@@ -17,8 +17,8 @@ from stable_baselines3 import DQN
 
 from equirl.agents import Disagreement, EquivariantQNetwork, LambdaFit, replay_observations, symmetrize_agent
 from equirl.envs import region_cells
+from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.checks import check_counts, check_names, check_shares
-from equirl.experiments.rl.grid_states import GridWorldStates
 from equirl.experiments.rl.hyperparameters import settings_for
 from equirl.experiments.rl.symmetrized_report import report_grid
 from equirl.experiments.study import Stage, Study, StudyOptions

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from equirl.experiments.checks import check_counts, check_names
-from equirl.experiments.scan.models import CELLS, HEADS
+from equirl.experiments.scan.models import CELLS
 from equirl.experiments.scan.splits import SPLITS, SplitName
 from equirl.experiments.scan.symmetries import make_symmetry
 from equirl.experiments.study import StudyOptions
+from equirl.models.seq2seq import HEADS
 from equirl.models.sequence_aggregators import SEQUENCE_PROXY_LOSSES
 from equirl.names import ORBIT_METHODS
 
@@ -70,7 +71,7 @@ class ScanConfig(StudyOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_names("split", self.split, SPLITS, may_repeat=True)
-        check_names("cell", self.cell, [cell for cell in CELLS if cell != "g_lstm"], may_repeat=True)
+        check_names("cell", self.cell, CELLS, may_repeat=True)
         check_names("method", self.method, STUDY_METHODS, may_repeat=True)
         check_names("proxy loss", self.proxy_loss, SEQUENCE_PROXY_LOSSES, may_repeat=True, plural="proxy losses")
         if self.loss:

@@ -16,8 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from equirl.experiments.scan.batches import Examples
 from equirl.experiments.scan.config import ScanConfig, Variant, variants_of
-from equirl.experiments.scan.g_lstm import GLSTM
-from equirl.experiments.scan.models import EncoderDecoder, make_model
+from equirl.experiments.scan.models import make_model
 from equirl.experiments.scan.report import report_scan
 from equirl.experiments.scan.splits import Example, Split, differences, file_names, make_split, read_split
 from equirl.experiments.scan.symmetries import make_symmetry
@@ -25,6 +24,8 @@ from equirl.experiments.scan.training import Fit, FitConfig, accuracy, fit, hold
 from equirl.experiments.scan.vocabulary import COMMAND_VOCABULARY
 from equirl.experiments.study import Stage, Study
 from equirl.experiments.tables import Rows
+from equirl.models.g_lstm import GLSTM
+from equirl.models.seq2seq import EncoderDecoder
 from equirl.models.sequence_aggregators import make_sequence_aggregator
 from equirl.models.sequences import SequenceModel, SymmetrizedSequenceModel, ViewByView
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from equirl.experiments.checks import check_texts
+from equirl.arguments import check_texts
 from equirl.experiments.scan.grammar import ACTIONS, WORDS
 from equirl.models.special_tokens import END, PAD
 from equirl.names import unknown_name_message
@@ -30,7 +30,7 @@ class Vocabulary:
     """
 
     def __init__(self, kind: str, words: Sequence[str]) -> None:
-        check_texts("words", words)
+        check_texts(words, "words")
         self.kind = kind
         self.tokens = (*_SPECIAL, *words)
         self._number = {token: number for number, token in enumerate(self.tokens)}
@@ -59,7 +59,7 @@ class Vocabulary:
             TypeError: One text in place of a list of them.
         """
         sentences = sentences if isinstance(sentences, str) else list(sentences)
-        check_texts("sentences", sentences)
+        check_texts(sentences, "sentences")
         rows = [[*map(self.number, sentence.split()), END] for sentence in sentences]
         width = max(map(len, rows), default=1)
         return torch.tensor([row + [PAD] * (width - len(row)) for row in rows]).view(len(rows), width)

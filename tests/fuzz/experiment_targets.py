@@ -13,8 +13,7 @@ from equirl import agents
 from equirl.agents.audit import wilson_interval
 from equirl.experiments import checks, optional
 from equirl.experiments.cost.command import BenchOptions
-from equirl.experiments.nlg.config import AuditConfig, CompareConfig, GenerateConfig, ModelConfig
-from equirl.experiments.nlg.method_names import split_method
+from equirl.experiments.nlg.config import AuditConfig, CompareConfig, GenerateConfig, ModelConfig, split_method
 from equirl.experiments.rl.control import ControlOptions
 from equirl.experiments.rl.gridworld import GridWorldOptions, parse_agent
 from equirl.experiments.rl.minigrid import MinigridOptions
@@ -27,7 +26,7 @@ from equirl.experiments.scan.symmetries import NAMED_SYMMETRIES, make_symmetry
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
 from equirl.experiments.vision.config import SpeedConfig as ImageSpeedConfig
 from equirl.experiments.vision.image_sets import load_images
-from equirl.experiments.vision.labelled_images import check_labels
+from equirl.models.image_classifier import check_labels
 from equirl.models.image_lambda import LAMBDA_NETWORKS, make_lambda
 from equirl.models.images import make_image_aggregator
 from equirl.models.sequence_aggregators import make_sequence_aggregator

@@ -19,9 +19,9 @@ import numpy as np
 
 from equirl.agents import load_agent
 from equirl.experiments.cost.learning import read_learning
-from equirl.experiments.nlg.prompts import make_prompts
 from equirl.experiments.nlg.regard import load_regard, read_labelled
 from equirl.experiments.nlg.report import report_compare
+from equirl.experiments.nlg.texts import make_prompts
 from equirl.experiments.records import read_settings
 from equirl.experiments.rl.report import summary_table
 from equirl.experiments.rl.symmetrized_report import report_grid
@@ -30,7 +30,7 @@ from equirl.experiments.scan.splits import read_split
 from equirl.experiments.tables import read_rows, read_study
 from equirl.experiments.timing import Settings
 from equirl.experiments.vision.image_sets import load_images
-from equirl.experiments.vision.labelled_images import CorruptImageError
+from equirl.experiments.vision.images import CorruptImageError
 from equirl.models.word_groups import load_word_group
 from fuzz.agents_at_hand import agent, environments
 from fuzz.damage import DAMAGES, damaged, replaced_in_zip

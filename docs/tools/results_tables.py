@@ -1,0 +1,232 @@
+"""Tables of the results pages, made from the files in experiments/results when the site is built."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+__all__ = ["RESULTS", "TABLES", "Table", "record_line", "render", "summary_table"]
+
+RESULTS = Path(__file__).resolve().parents[2] / "experiments" / "results"
+
+_METHODS = {"lambda_equitune": "λ-equitune"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        heads: Names of the columns.
+        rows: Cells of each row, as many as there are columns.
+    """
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def column(self, head: str) -> list[str]:
+        """Return the cells of a column."""
+        return [row[self.heads.index(head)] for row in self.rows]
+
+    def select(self, *heads: str) -> Table:
+        """Return the table with these columns alone, in this order."""
+        places = [self.heads.index(head) for head in heads]
+        return Table(heads, tuple(tuple(row[place] for place in places) for row in self.rows))
+
+    def where(self, **wanted: str) -> Table:
+        """Return the rows whose cells equal the given values."""
+        places = {self.heads.index(head): value for head, value in wanted.items()}
+        rows = (row for row in self.rows if all(row[place] == value for place, value in places.items()))
+        return Table(self.heads, tuple(rows))
+
+    def markdown(self) -> str:
+        """Return the table in Markdown."""
+        lines = [self.heads, ("---",) * len(self.heads), *self.rows]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def read_markdown_tables(path: Path) -> list[Table]:
+    """Return the tables of a Markdown file in their order; a repeated head gets the head before it as a suffix."""
+    blocks: list[list[tuple[str, ...]]] = [[]]
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("|"):
+            blocks[-1].append(tuple(cell.strip() for cell in line.strip().strip("|").split("|")))
+        elif blocks[-1]:
+            blocks.append([])
+    return [Table(_distinct(block[0]), tuple(block[2:])) for block in blocks if block]
+
+
+def _distinct(heads: Sequence[str]) -> tuple[str, ...]:
+    named: list[str] = []
+    for place, head in enumerate(heads):
+        named.append(f"{head} of {heads[place - 1]}" if heads.count(head) > 1 else head)
+    return tuple(named)
+
+
+def summary_table(folder: str, number: int = 0, heads: Sequence[str] = ()) -> Table:
+    """Return a table of the summary that a study wrote from its CSV."""
+    table = read_markdown_tables(RESULTS / folder / "summary.md")[number]
+    return table.select(*heads) if heads else table
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _scan(folder: str) -> Table:
+    heads = ("cell", "group", "method", "variant", "seeds", "held out", "zero-shot", "range of zero-shot")
+    heads += ("fine-tuned", "range of fine-tuned", "published", "seconds")
+    table = summary_table(folder, 0, ("split", *heads))
+    return table if len(set(table.column("split"))) > 1 else table.select(*heads)
+
+
+def _variant(row: dict[str, str]) -> str:
+    name = _METHODS.get(row["method"], row["method"])
+    if row["method"] == "equizero":
+        name += f", {row['kind']}"
+    if row["trained"] == "lambda":
+        name += f", {int(row['labels']):,} label" + ("s" if row["labels"] != "1" else "")
+    return name
+
+
+def _images(folder: str) -> Table:
+    """Return the accuracies of an image study, a row for each group and method."""
+    table = summary_table(folder)
+    measured = [head for head in table.heads if head.startswith(("upright", "uniformly", "turned"))]
+    measured += ["same answer when turned"]
+    rows = []
+    for cells in table.rows:
+        row = dict(zip(table.heads, cells, strict=True))
+        rows.append((row["group"], _variant(row), *(row[head] for head in measured)))
+    return Table(("group", "method", *measured), tuple(rows))
+
+
+def _image_parts(folder: str, *heads: str) -> Table:
+    """Return the uniformly turned accuracies of an image study that varies a part of the method."""
+    table = summary_table(folder).select("method", *heads, "uniformly turned")
+    rows = tuple((_METHODS.get(row[0], row[0]), *row[1:]) for row in table.rows)
+    return Table(table.heads, rows)
+
+
+def _image_costs() -> Table:
+    rows = []
+    for name in ("efficientnet-lite0", "small-cnn"):
+        measured = read_rows(RESULTS / "vision_speed" / f"{name}.csv")
+        for one in (row for row in measured if row["batch"] == "1"):
+            key = ("method", "group", "level")
+            many = next(row for row in measured if row["batch"] == "16" and all(row[k] == one[k] for k in key))
+            cells = [name, _METHODS.get(one["method"], one["method"]), one["group"], one["level"]]
+            for row in (one, many):
+                cells += [f"{1000 * float(row['seconds']):,.1f}", f"{float(row['ratio_to_plain']):.2f}"]
+                cells.append(f"{float(row['peak_ratio_to_plain']):.2f}")
+            rows.append(tuple(cells))
+    ends = [f"batch {batch}: {what}" for batch in (1, 16) for what in ("ms", "time to plain", "memory to plain")]
+    return Table(("network", "method", "group", "level", *ends), tuple(rows))
+
+
+def _bench(what: str, value: str, **columns: dict[str, str]) -> Table:
+    """Return a table of the bench: a row for each method, a column for each named choice of settings."""
+    measured = [row for row in read_rows(RESULTS / "bench" / "bench.csv") if row["what"] == what]
+    methods = dict.fromkeys(row["method"] for row in measured if row["method"] != "plain")
+    rows = []
+    for method in methods:
+        cells = [method.replace("_", "-")]
+        for settings in columns.values():
+            fits = (row for row in measured if row["method"] == method and settings.items() <= row.items())
+            found = next(fits, None)
+            cells.append("-" if found is None or not found[value] else f"{float(found[value]):.2f}")
+        rows.append(tuple(cells))
+    return Table(("method", *columns), tuple(rows))
+
+
+def _bench_choices(backbones: Iterable[str], **more: str) -> dict[str, dict[str, str]]:
+    return {
+        f"{group}, {backbone.upper()}": {"group": group, "backbone": backbone, **more}
+        for group in ("C4", "D4")
+        for backbone in backbones
+    }
+
+
+def _grid(folder: str) -> Callable[[], Table]:
+    return partial(summary_table, folder)
+
+
+TABLES: dict[str, Callable[[], Table]] = {
+    "learning": _grid("gridworld_7x7"),
+    "learning scores": partial(summary_table, "gridworld_7x7", 1),
+    "batches": _grid("gridworld_7x7_batches"),
+    "ablation": _grid("gridworld_7x7_ablation"),
+    "quadrants": _grid("zero_shot_grid"),
+    "control": _grid("zero_shot_control"),
+    "empty room": partial(summary_table, "minigrid", 0),
+    "four rooms": partial(summary_table, "minigrid", 1),
+    "door and key": partial(summary_table, "minigrid", 2),
+    "add-jump": partial(_scan, "scan_addprim_jump"),
+    "around-right": partial(_scan, "scan_around_right"),
+    "g-lstm": partial(_scan, "scan_g_lstm"),
+    "cells": partial(_scan, "scan_cells"),
+    "losses": partial(_scan, "scan_losses"),
+    "lambda data": partial(_scan, "scan_lambda"),
+    "verb groups": partial(_scan, "scan_groups"),
+    "fairness gaps": partial(summary_table, "nlg", 0),
+    "regard": partial(summary_table, "nlg", 1),
+    "regard in all": partial(summary_table, "nlg", 2),
+    "bridge": partial(_images, "vision_zero_shot"),
+    "pretrained": partial(_images, "vision_pretrained"),
+    "small cnn": partial(_images, "vision_small_cnn"),
+    "digits": partial(_images, "vision_mnist"),
+    "lambda networks, bridge": partial(_image_parts, "vision_zero_shot_lambda", "kind", "reads"),
+    "lambda networks, pretrained": partial(_image_parts, "vision_pretrained_lambda", "kind", "reads"),
+    "levels, bridge": partial(_image_parts, "vision_zero_shot_maps", "level"),
+    "levels, pretrained": partial(_image_parts, "vision_pretrained_maps", "level"),
+    "levels, small cnn": partial(_image_parts, "vision_small_cnn_whole", "level", "trained"),
+    "image costs": _image_costs,
+    "environment steps": partial(_bench, "DQN environment step", "ratio_to_plain", **_bench_choices(["mlp"])),
+    "gradient steps": partial(_bench, "DQN gradient step", "ratio_to_plain", **_bench_choices(["mlp", "cnn"])),
+    "passes": partial(
+        _bench, "forward + backward", "ratio_to_floor", **_bench_choices(["mlp", "cnn"], size="8", batch="32")
+    ),
+}
+"""The tables by the names under which pages ask for them: ``{{ table: learning }}``."""
+
+
+def render(name: str) -> str:
+    """Return a table in Markdown.
+
+    Raises:
+        ValueError: No table of that name; the message lists the names.
+    """
+    if name not in TABLES:
+        raise ValueError(f"no table is named {name!r}; known: {', '.join(TABLES)}")
+    return TABLES[name]().markdown()
+
+
+def record_line(folder: str) -> str:
+    """Return when, with how many seeds and on what a study ran, and links to its raw numbers.
+
+    Args:
+        folder: A folder of results, or a folder and the name of a record in it, such as ``"vision_speed/small-cnn"``.
+    """
+    named = RESULTS / folder
+    path = named.with_suffix(".json") if not named.is_dir() else named / "record.json"
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config, versions, machine = record["config"], record["versions"], record["machine"]
+    seeds = config.get("n_seeds", config.get("seeds"))
+    gpu = machine["gpu"] or "no GPU"
+    home = path.parent
+    raw = [*sorted(file.name for file in home.glob("*.csv")), path.name]
+    parts = [
+        f"Date: {record['date']}",
+        *([f"seeds: {seeds}"] if seeds is not None else []),
+        f"machine: {machine['processor']}, {machine['cores']} cores, {gpu}",
+        f"torch {versions['torch']}, Stable-Baselines3 {versions['stable-baselines3']}, Python {versions['python']}",
+        "raw numbers: " + ", ".join(f"[{name}](data/{home.name}/{name})" for name in raw),
+    ]
+    return f"*{'; '.join(parts)}.*"

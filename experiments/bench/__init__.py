@@ -1,1 +1,0 @@
-"""Old name of `equirl.experiments.timing`; to be removed once `vision` imports from there."""

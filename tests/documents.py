@@ -1,0 +1,129 @@
+"""Pages of the documentation as tests run them: Python and shell blocks in order, in one folder and one namespace."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from command_line import done, here
+
+SHORT_PYTHON = {
+    "learn(20_000)": "learn(150)",
+    "learn(10_000)": "learn(250)",
+    "learn(2_000)": "learn(250)",
+    "n_eval_episodes=50": "n_eval_episodes=2",
+    "n_states=1_000": "n_states=100",
+    "range(3)": "range(1)",
+    '"smollm2"': '"tiny-model"',
+}
+"""What Python blocks say, and what tests run instead: shorter trainings, and a language model without training."""
+
+SHORT_OPTIONS = {
+    "train": ["-n", "60", "--eval-freq", "-1", "--summary-episodes", "0", "--verbose", "0", "--n-trials", "1"],
+    "enjoy": ["-n", "20", "--no-render"],
+    "record": ["-n", "5"],
+    "check": ["--transitions", "60", "--resets", "60"],
+    "audit": ["--episodes", "2", "--states", "60", "--n-envs", "2"],
+    "symmetrize": ["--states", "60", "--fit-steps", "5"],
+}
+"""Options that tests add to a command, which override those before them."""
+
+ONLY_UNDERSTOOD = {"study", "bench", "scan", "nlg", "vision"}
+"""Commands that take minutes: tests look up each of their options in --help. Their own tests run them at toy size."""
+
+NOT_RUN = {
+    "make": "installs packages; continuous integration runs make test",
+    "pip": "installs packages",
+    "peers/bin/pip": "installs packages",
+    "source": "enters a virtual environment",
+    "python3": "makes a virtual environment",
+    "python": "rl_zoo3's own command; the tests of the command line run it",
+    "tensorboard": "starts a server",
+    "pre-commit": "is not among the development tools",
+}
+"""First words of shell lines that tests do not run, and why."""
+
+OLD_NAMES = {"study": "benchmark"}
+"""The command of learning studies before it was renamed."""
+
+
+class Block(NamedTuple):
+    """A block of code of a page.
+
+    Attributes:
+        language: ``"python"`` or ``"bash"``.
+        text: The code.
+    """
+
+    language: str
+    text: str
+
+
+def pages(checkout: Path) -> list[Path]:
+    """Return README, CONTRIBUTING and all pages of the documentation."""
+    return [checkout / "README.md", checkout / "CONTRIBUTING.md", *sorted((checkout / "docs").rglob("*.md"))]
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the Python and shell blocks of a page, in order."""
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return [Block(language, text) for language, text in fences if language in ("python", "bash")]
+
+
+def languages(page: Path) -> set[str]:
+    """Return what the blocks of a page are marked as."""
+    opening = re.findall(r"^```(.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {mark for number, mark in enumerate(opening) if number % 2 == 0}
+
+
+def shell_lines(text: str) -> Iterator[list[str]]:
+    """Yield the words of each command of a shell block, without comments."""
+    for line in text.replace("\\\n", " ").splitlines():
+        if words := shlex.split(line, comments=True):
+            yield words
+
+
+def run_page(page: Path) -> dict[str, Any]:
+    """Run the blocks of a page in the current folder and return the namespace of its Python."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for number, block in enumerate(blocks(page)):
+        if block.language == "python":
+            exec(compile(_shortened(block.text), f"{page.name}, block {number}", "exec"), namespace)
+        else:
+            for words in shell_lines(block.text):
+                run_command(words)
+    return namespace
+
+
+def _shortened(text: str) -> str:
+    for long, short in SHORT_PYTHON.items():
+        text = text.replace(long, short)
+    return text
+
+
+def run_command(words: list[str]) -> None:
+    """Run an ``equirl`` command in this process, shortened, or look up its options; leave out what cannot run."""
+    program, *rest = words
+    if program.removeprefix(".venv/bin/") != "equirl":
+        assert program in NOT_RUN, f"say why tests do not run {program!r}, or let them"
+    elif rest[0] in ONLY_UNDERSTOOD:
+        look_up(rest)
+    else:
+        done(*rest, *(SHORT_OPTIONS.get(rest[0], []) if "--help" not in rest else []))
+
+
+def look_up(words: list[str]) -> None:
+    """Check that a command has the options it is given."""
+    installed = {entry.name for entry in entry_points(group="equirl.commands")}
+    name, *rest = words
+    names = [name if name in installed else OLD_NAMES[name]]
+    names += [rest[0]] if rest and not rest[0].startswith("-") else []
+    shown = here(*names, "--help")
+    assert shown.status == 0, (words, shown.err)
+    known = set(re.findall(r"--[a-z][a-z-]*", shown.out))
+    asked = {word.split("=")[0] for word in rest if word.startswith("--")}
+    assert asked <= known, f"{' '.join(names)} does not know {sorted(asked - known)}"
