@@ -121,7 +121,7 @@ def test_generate_and_words_and_speed(tiny: str, tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "commands:"),
+        ([], "subcommands"),
         (["adit"], "command 'adit' is unknown"),
         (["audit", "--group", "gendre"], "word group 'gendre' is unknown"),
         (["audit", "--method", "equitun"], "method 'equitun' is unknown"),

@@ -19,6 +19,7 @@ from equirl.experiments.nlg.config import (
     TrainRegardConfig,
 )
 from equirl.experiments.nlg.readiness import check_ready
+from equirl.experiments.study import run_study
 from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
 from equirl.files import written_whole
 
@@ -28,14 +29,6 @@ _HELP = """\
 A language model continues "The man worked as" and "The woman worked as" differently. Symmetrized over a permutation of
 words it cannot: P(g y | g x) = P(y | x), exactly, with generate(), beams and the key-value cache.
 
-commands:
-  generate       continuations, by method
-  audit          how unequally each prompt is continued, and perplexities
-  compare        continuations of all methods, scored: tables, plots, an HTML page; resumable
-  words          which words of a group are tokens of a model, and move
-  speed          what generation costs
-  train-regard   a classifier of how a text speaks of somebody, from labelled texts
-
 examples:
   equirl nlg generate --group gender --method plain equitune
   equirl nlg generate --text "The man said that" --method equizero --num-beams 4
@@ -44,8 +37,6 @@ examples:
   equirl nlg audit --model gpt2 --group gender
   equirl nlg words --group gender
   equirl nlg train-regard --data labelled.tsv --out regard.json
-
-equirl nlg COMMAND --help lists the options of each.
 """
 
 
@@ -54,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     commands: Commands = {
         "generate": (GenerateConfig, _with_models(_generate)),
         "audit": (AuditConfig, _with_models(_audit)),
-        "compare": (CompareConfig, _with_models(_compare)),
+        "compare": (CompareConfig, _compare),
         "words": (ModelConfig, _with_models(_words)),
         "speed": (SpeedConfig, _with_models(_speed)),
         "train-regard": (TrainRegardConfig, _train_regard),
@@ -66,8 +57,7 @@ def _with_models(run: Callable[[Any], int]) -> Callable[[Any], int]:
     """Return a command that first checks what it needs: packages, files, and places to write to."""
 
     def checked(config: Any) -> int:
-        if not getattr(config, "report_only", False):
-            check_ready(config)
+        check_ready(config)
         return run(config)
 
     return checked
@@ -119,14 +109,9 @@ def _audit(config: AuditConfig) -> int:
 
 
 def _compare(config: CompareConfig) -> int:
-    from equirl.experiments.nlg.report import report_compare
-    from equirl.experiments.nlg.study import run_compare
+    from equirl.experiments.nlg.study import COMPARE
 
-    if not config.report_only:
-        run_compare(config)
-    print(report_compare(config.out))
-    print(f"\nWritten to {config.out}: samples.jsonl, samples.csv, audit.csv, summary.md, regard.png, report.html")
-    return 0
+    return run_study(COMPARE, config)
 
 
 def _words(config: ModelConfig) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from equirl.arguments import check_texts
 from equirl.experiments.checks import check_counts, check_names, check_text
 from equirl.experiments.nlg.language_models import EMBEDDED
+from equirl.experiments.study import CommonOptions
 from equirl.names import ORBIT_METHODS, unknown_name_message
 
 __all__ = [
@@ -29,7 +30,7 @@ _RELAXED = "relaxed_"
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which model, made symmetric over what."""
+    """Lists which words of a group are tokens of a model, and move."""
 
     model: str = EMBEDDED
     """smollm2 (embedded), or a causal language model by name on the Hugging Face hub, such as gpt2, or by folder."""
@@ -66,7 +67,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class GenerateConfig(ModelConfig):
-    """Generates continuations."""
+    """Continues prompts, by method."""
 
     text: tuple[str, ...] = ()
     """Texts to continue, instead of the prompts."""
@@ -93,7 +94,7 @@ class GenerateConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class AuditConfig(ModelConfig):
-    """Measures how unequally prompts are continued."""
+    """Measures how unequally each prompt is continued, and perplexities."""
 
     max_new_tokens: int = 15
     """Length of the plain model's continuations, whose perplexity is measured."""
@@ -106,8 +107,8 @@ class AuditConfig(ModelConfig):
 
 
 @dataclass(frozen=True)
-class CompareConfig(ModelConfig):
-    """Generates with all methods, scores, and compares."""
+class CompareConfig(ModelConfig, CommonOptions):
+    """Compares continuations of all methods, scored: tables, figures, an HTML page; resumable."""
 
     samples: int = 20
     """Continuations of each prompt."""
@@ -117,21 +118,18 @@ class CompareConfig(ModelConfig):
     """Samples from so many most probable tokens."""
     measure: str = ""
     """MODULE:FUNCTION, from texts to numbers, such as a toxicity: one more column of the samples, `own`."""
-    n_jobs: int = 2
-    """Runs at a time."""
     out: Path = Path("logs/nlg")
-    """Folder of the samples, tables, plots and the HTML report."""
-    report_only: bool = False
-    """Only write tables, plots and report again, from the samples."""
+    """Folder of the samples, tables, figures and the HTML report."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, "samples", "max_new_tokens", "top_k", "n_jobs")
+        CommonOptions.__post_init__(self)
+        check_counts(self, "samples", "max_new_tokens", "top_k")
 
 
 @dataclass(frozen=True)
 class SpeedConfig(ModelConfig):
-    """Times generation."""
+    """Measures what generation costs."""
 
     batch: tuple[int, ...] = (1, 8)
     """Prompts at once."""
@@ -150,7 +148,7 @@ class SpeedConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class TrainRegardConfig:
-    """Trains a regard classifier."""
+    """Trains a classifier of how a text speaks of somebody, from labelled texts."""
 
     out: Path
     """JSON file of the classifier."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +12,34 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
+from equirl.experiments.figures import styles_of
 from equirl.experiments.nlg.regard import LABELS
-from equirl.experiments.tables import read_study
-from equirl.files import written_whole
+from equirl.experiments.study import Report
+from equirl.experiments.tables import markdown_table, read_study
 
 __all__ = ["report_compare", "summarise_audit"]
 
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
-_MARKERS = ("o", "s", "^", "D", "v", "P")
 _SHOWN = 3
 _DEALS = 100
 
 
 def summarise_audit(audit: pd.DataFrame) -> str:
     """Return a Markdown table of an audit: gaps over prompts, and perplexities relative to the plain model's."""
-    lines = [
-        "| group | method | gap, mean | gap, largest | plain gap, mean | perplexity of continuations (to plain) "
-        "| of neutral text | of mixed text |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    table = []
     for (group, method), rows in audit.groupby(["group", "method"], sort=False):
         gaps = rows.gap.astype(float)
-        cells = [str(group), str(method), _small(gaps.mean()), _small(gaps.max()), _small(rows.plain_gap.mean())]
+        cells = [group, method, _small(gaps.mean()), _small(gaps.max()), _small(rows.plain_gap.mean())]
         for column in ("perplexity", "neutral", "mixed"):
             value, plain = _geometric_mean(rows[column]), _geometric_mean(rows[f"plain_{column}"])
             cells.append(f"{value:.2f} ({value / plain:.4f})")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        table.append(cells)
+    heads = ("group", "method", "gap, mean", "gap, largest", "plain gap, mean")
+    perplexities = ("perplexity of continuations (to plain)", "of neutral text", "of mixed text")
+    return markdown_table((*heads, *perplexities), table)
 
 
-def report_compare(folder: Path) -> str:
-    """Write ``summary.md``, ``regard.png`` and ``report.html`` beside the samples, and return the summary.
+def report_compare(folder: Path) -> Report:
+    """Return the tables of the study in a folder, its figure, a page of samples side by side, and the samples as JSONL.
 
     Raises:
         FileNotFoundError: There are no samples in the folder.
@@ -54,61 +52,48 @@ def report_compare(folder: Path) -> str:
     plain = ("plain_gap", "plain_perplexity", "plain_neutral", "plain_mixed")
     of_audit = ("gap", "perplexity", "neutral", "mixed", *plain)
     audit = read_study(folder / "audit.csv", (*about, *of_audit), command, numbers=of_audit)
+    lines = [json.dumps(row, ensure_ascii=False) for row in samples.to_dict("records")]
     samples["regard"] = samples[list(LABELS)].astype(float).to_numpy().argmax(axis=1)
     text = "\n\n".join([summarise_audit(audit), _summarise_samples(samples), _summarise_regard(samples)])
-    with written_whole(folder / "summary.md") as temporary:
-        temporary.write_text(text + "\n")
-    with written_whole(folder / "regard.png") as temporary:
-        _draw(samples, audit).savefig(temporary, dpi=150, format="png")
-    with written_whole(folder / "report.html") as temporary:
-        temporary.write_text(_page(samples), encoding="utf-8")
-    return text
+    files: dict[str, Figure | str] = {"samples.jsonl": "\n".join(lines)}
+    files |= {"regard.png": _draw(samples, audit), "report.html": _page(samples)}
+    return Report(text, files)
 
 
 def _summarise_samples(samples: pd.DataFrame) -> str:
-    lines = [
-        "| group | method | member | samples | negative, 95 % interval | neutral | positive, 95 % interval | sentiment "
-        "| sentiment gap (by chance) | seconds per sample |" + (" own |" if "own" in samples else ""),
-        "|---|---|---|---|---|---|---|---|---|---|" + ("---|" if "own" in samples else ""),
-    ]
+    table = []
     for (group, method), rows in samples.groupby(["group", "method"], sort=False):
         gap, chance = _sentiment_gap(rows), _chance_gap(rows)
         for member, of_member in rows.groupby("member", sort=False):
             regard = of_member.regard.to_numpy()
-            cells = [str(group), str(method), str(member), str(len(of_member))]
+            cells = [group, method, member, len(of_member)]
             cells += [_share(regard == 0), f"{100 * (regard == 1).mean():.0f}", _share(regard == 2)]
             cells += [f"{of_member.sentiment.astype(float).mean():+.3f}", f"{gap:.3f} ({chance:.3f})"]
             cells.append(f"{of_member.seconds.astype(float).mean():.3f}")
             if "own" in samples:
                 cells.append(f"{of_member.own.astype(float).mean():.3f}")
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            table.append(cells)
+    heads = ("group", "method", "member", "samples", "negative, 95 % interval", "neutral", "positive, 95 % interval")
+    more = ("sentiment", "sentiment gap (by chance)", "seconds per sample")
+    return markdown_table((*heads, *more, *(("own",) if "own" in samples else ())), table)
 
 
 def _summarise_regard(samples: pd.DataFrame) -> str:
     """Return a table of regard over all members, and of how often equizero's views tied, by group and method."""
-    lines = [
-        "| group | method | negative | positive | prompts with tied views | most negative against plain |",
-        "|---|---|---|---|---|---|",
-    ]
+    table = []
     for group, of_group in samples.groupby("group", sort=False):
         by_prompt = of_group.assign(bad=of_group.regard == 0).groupby(["method", "prompt"], sort=False).bad.mean()
         for method, rows in of_group.groupby("method", sort=False):
-            cells = [
-                str(group),
-                str(method),
-                f"{100 * (rows.regard == 0).mean():.1f}",
-                f"{100 * (rows.regard == 2).mean():.1f}",
-            ]
             views = rows.drop_duplicates("prompt").view.astype(str)
-            cells.append(f"{views.str.contains('/').sum()} of {len(views)}" if (views != "").any() else "")
             worst = ""
             if "plain" in by_prompt.index.get_level_values(0) and method != "plain":
                 more = by_prompt[method] - by_prompt["plain"]
                 worst = f"{more.idxmax()}: {100 * more.max():+.0f}"
-            cells.append(worst)
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            shares = (f"{100 * (rows.regard == number).mean():.1f}" for number in (0, 2))
+            tied = f"{views.str.contains('/').sum()} of {len(views)}" if (views != "").any() else ""
+            table.append((group, method, *shares, tied, worst))
+    heads = ("group", "method", "negative", "positive", "prompts with tied views", "most negative against plain")
+    return markdown_table(heads, table)
 
 
 def _sentiment_gap(rows: pd.DataFrame) -> float:
@@ -154,6 +139,7 @@ def _draw(samples: pd.DataFrame, audit: pd.DataFrame) -> Figure:
     for row, group in enumerate(groups):
         of_group = samples[samples.group == group]
         members = list(dict.fromkeys(of_group.member))
+        styles = styles_of(members)
         for axes, label in zip(panels[row], ("negative", "positive"), strict=True):
             for number, member in enumerate(members):
                 of_member = of_group[of_group.member == member]
@@ -162,7 +148,7 @@ def _draw(samples: pd.DataFrame, audit: pd.DataFrame) -> Figure:
                 bounds = np.array([_interval(share.to_numpy()) for share in shares])
                 places = np.arange(len(shares)) + 0.22 * (number - (len(members) - 1) / 2)
                 errors = np.abs(100 * bounds.T - middles)
-                style: Any = {"fmt": _MARKERS[number % len(_MARKERS)], "color": _COLORS[number % len(_COLORS)]}
+                style: Any = {**styles[member], "linestyle": "none"}
                 axes.errorbar(middles, places, xerr=errors, markersize=5, capsize=2, label=str(member), **style)
             axes.set_yticks(range(len(methods[group])), methods[group] if label == "negative" else [], fontsize=8)
             axes.invert_yaxis()

@@ -1,33 +1,31 @@
-"""``equirl nlg compare``: continuations of all methods, scored; resumable run by run."""
+"""``equirl nlg compare``: continuations of all methods, scored."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from tqdm import tqdm
 
 from equirl.experiments.nlg.audit import AUDIT_COLUMNS, audit_rows
 from equirl.experiments.nlg.config import CompareConfig, split_method
 from equirl.experiments.nlg.readiness import check_ready
 from equirl.experiments.nlg.regard import LABELS, load_regard
+from equirl.experiments.nlg.report import report_compare
 from equirl.experiments.nlg.scores import own_score, sentiment
 from equirl.experiments.nlg.texts import DATA, TEXTS
 from equirl.experiments.nlg.workbench import Workbench
-from equirl.experiments.records import write_tables
-from equirl.experiments.runs import Rows, run_file, run_missing
-from equirl.files import written_whole
+from equirl.experiments.study import Stage, Study
+from equirl.experiments.tables import Rows
 from equirl.models.lm_lambda_fit import LambdaSettings
 from equirl.models.lm_texts import encode, generate_texts
 from equirl.models.word_groups import load_word_group
 
-__all__ = ["SAMPLE_COLUMNS", "run_compare", "sample_rows"]
+__all__ = ["COMPARE", "SAMPLE_COLUMNS", "sample_rows"]
 
 SAMPLE_COLUMNS = (
     *("group", "method", "context", "member", "prompt", "sample", "continuation"),
@@ -40,26 +38,13 @@ _PROMPTS_TOGETHER = 2
 _Job = tuple[CompareConfig, str, str]
 
 
-def run_compare(config: CompareConfig) -> None:
-    """Run what is not done yet; write ``samples.csv``, ``samples.jsonl``, ``audit.csv`` and ``record.json``.
-
-    Raises:
-        ValueError: Something unknown in the configuration.
-    """
-    check_ready(config)
+def _stages(config: CompareConfig) -> list[Stage[_Job]]:
     jobs = [(config, group, method) for group in config.group for method in config.method]
     columns = (*SAMPLE_COLUMNS, _OWN_COLUMN) if config.measure else SAMPLE_COLUMNS
-    run_missing(jobs, _samples, _sample_file, columns, config.n_jobs)
-    run_missing(jobs, _audit, _audit_file, AUDIT_COLUMNS, config.n_jobs)
-    tables = {
-        "samples.csv": (columns, [_sample_file(job) for job in jobs]),
-        "audit.csv": (AUDIT_COLUMNS, [_audit_file(job) for job in jobs]),
-    }
-    write_tables(config.out, tables, config)
-    samples = pd.read_csv(config.out / "samples.csv", keep_default_na=False)
-    with written_whole(config.out / "samples.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
-        for row in samples.to_dict("records"):
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return [
+        Stage(jobs, _samples, _sample_file, columns, table="samples.csv"),
+        Stage(jobs, _audit, _audit_file, AUDIT_COLUMNS, table="audit.csv"),
+    ]
 
 
 def sample_rows(
@@ -170,9 +155,13 @@ def _sample_file(job: _Job) -> Path:
     config, group, method = job
     name = f"samples-{Path(group).stem}-{method}"
     own = [config.measure] if config.measure else []
-    return run_file(config.out, name, [*_decisive(job), config.samples, config.top_k, *own])
+    return config.run_file(name, *_decisive(job), config.samples, config.top_k, *own)
 
 
 def _audit_file(job: _Job) -> Path:
     config, group, method = job
-    return run_file(config.out, f"audit-{Path(group).stem}-{method}", _decisive(job))
+    return config.run_file(f"audit-{Path(group).stem}-{method}", *_decisive(job))
+
+
+COMPARE = Study(_stages, lambda config: report_compare(config.out), check_ready, table="samples.csv")
+"""``equirl nlg compare``."""

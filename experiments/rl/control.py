@@ -40,7 +40,7 @@ VARIANTS: dict[str, tuple[str | None, Mapping[str, Any]]] = {
 if TYPE_CHECKING:
     VariantName: TypeAlias = str
 else:
-    VariantName = Annotated[Literal[tuple(VARIANTS)], tyro.conf.arg(metavar="NAME")]  # the names have commas in them
+    VariantName = Literal[tuple(VARIANTS)]
 
 EnvironmentName = Literal["CartPole-v1", "Acrobot-v1"]
 
@@ -69,7 +69,8 @@ class ControlOptions(StudyOptions):
     """Folder of the results."""
     environments: tuple[EnvironmentName, ...] = tuple(CONTROL_TASKS)
     """Gymnasium ids."""
-    variants: tuple[VariantName, ...] = tuple(VARIANTS)
+    # The names have commas in them: the help is to list them once, quoted.
+    variants: Annotated[tuple[VariantName, ...], tyro.conf.arg(metavar="NAME ...")] = tuple(VARIANTS)
     """What is compared."""
     n_episodes: int = 100
     """Evaluation episodes of each variant."""

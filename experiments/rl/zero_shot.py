@@ -83,7 +83,7 @@ VARIANTS: dict[str, Variant] = {
 if TYPE_CHECKING:
     VariantName: TypeAlias = str
 else:
-    VariantName = Annotated[Literal[tuple(VARIANTS)], tyro.conf.arg(metavar="NAME")]  # the names have commas in them
+    VariantName = Literal[tuple(VARIANTS)]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class ZeroShotOptions(StudyOptions):
     """Folder of the results and the pretrained agents."""
     groups: tuple[str, ...] = ("grid-c4", "grid-d4")
     """Symmetries, by name."""
-    variants: tuple[VariantName, ...] = tuple(VARIANTS)
+    # The names have commas in them: the help is to list them once, quoted.
+    variants: Annotated[tuple[VariantName, ...], tyro.conf.arg(metavar="NAME ...")] = tuple(VARIANTS)
     """What is compared, by name."""
     size: int = 7
     """Rows and columns of the grid."""

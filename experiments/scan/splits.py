@@ -14,15 +14,8 @@ from equirl.files import written_whole
 from equirl.names import unknown_name_message
 
 __all__ = [
-    "SPLITS",
-    "Example",
-    "Split",
-    "SplitName",
-    "differences",
-    "file_names",
-    "make_split",
-    "read_split",
-    "write_splits",
+    *("SPLITS", "Example", "Split", "SplitName"),
+    *("differences", "file_names", "make_split", "read_split", "write_splits"),
 ]
 
 

@@ -97,7 +97,7 @@ def _setting(label: str, default: Any, annotation: str) -> Argument | None:
         return real(*words, low=0, open_low=label != "min_seconds")
     if annotation.startswith("tuple[int") and default:
         return vector(list(default), *words)
-    if annotation.startswith("tuple[") and default and isinstance(default[0], str):
+    if isinstance(default, tuple) and default and isinstance(default[0], str):
         return _names_of(list(default), *words)
     return name([default], *words) if label in _NAMES and isinstance(default, str) else None
 
