@@ -147,10 +147,10 @@ def test_rendering() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": 1}, "size must be a whole number from 2, not 1"),
+        ({"size": 1}, "size must be at least 2, not 1"),
         ({"slip": 1.5}, r"slip is a probability in \[0, 1\], not 1.5"),
         ({"wall_density": 0.9}, r"wall_density must be in \[0, 0.5\], not 0.9"),
-        ({"max_steps": 0}, "max_steps must be a whole number from 1, not 0"),
+        ({"max_steps": 0}, "max_steps must be at least 1, not 0"),
         ({"goal": "northwest"}, "region 'northwest' is unknown; known: .* Did you mean '(not-)?north-west'"),
         ({"goal": (0, 0, 9, 9)}, r"\(0, 0, 9, 9\) is empty or leaves the 7 x 7 grid"),
         ({"goal": (0, 0, 1)}, r"a region is a name or \(top, left, bottom, right\); got \(0, 0, 1\)"),
