@@ -22,7 +22,7 @@ __all__ = ["EFFICIENTNET_INPUTS", "MODELS", "LinearHead", "SmallCNN", "invert", 
 MODELS = ("small-cnn", "efficientnet-lite0", "timm:NAME", "torchvision:NAME")
 
 EFFICIENTNET_INPUTS = (224, [127 / 255] * 3, [128 / 255] * 3)
-"""Size, mean and deviation: its weights were converted with the preprocessing ``(x - 127) / 128`` of bytes."""
+"""Size, mean and deviation of the images; the weights were converted for bytes preprocessed as ``(x - 127) / 128``."""
 
 _HALF = [0.5] * 3
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -35,7 +35,7 @@ class LinearHead(nn.Linear):
         """Fit to features ``[N, F]`` and integer labels ``[N]``, standardised first, with scikit-learn's solver.
 
         Raises:
-            ValueError: Another number of labels than of features, a label out of range, or labels of one class alone.
+            ValueError: Another number of labels than of features, a label out of range, or labels of a single class.
         """
         check_labels(labels, len(features), self.out_features)
         if len(np.unique(labels)) < 2:

@@ -44,7 +44,7 @@ commands:
   finetune       a pretrained CNN, or a small one trained here; λ alone, or then the whole network; resumable
   plot           tables and figures of a study again, of some methods
   speed          time and peak memory of each method beside the plain network
-  data           the sets of images that are known
+  data           the known sets of images
 
 examples:
   equirl vision finetune                                   EfficientNet-Lite0 on handwritten digits

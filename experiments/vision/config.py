@@ -1,4 +1,4 @@
-"""Settings of ``equirl vision``, and the variants of the methods that they stand for."""
+"""Settings of ``equirl vision``, and the variants of the methods that they ask for."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ class VisionConfig:
     group: tuple[str, ...] = ("c4",)
     """c4 (quarter turns), d4 (and mirrors), flip (the mirror alone), c8, c16 (finer turns, interpolated)."""
     level: tuple[str, ...] = ("output",)
-    """Where the views are combined: output (logits) or maps (feature maps, moved back; of a CLIP, image vectors)."""
+    """Place where the views are combined: output (logits) or maps (feature maps, moved back; CLIP: image vectors)."""
     proxy_loss: tuple[str, ...] = ("similarity",)
-    """Equizero's choice: similarity (the largest logit), confidence, entropy, or MODULE:FUNCTION, from an orbit
-    (its features and outputs) to a number for each view, lower is better."""
+    """Proxy loss of equizero: similarity (the largest logit), confidence, entropy, or MODULE:FUNCTION, which gives each
+    view of an orbit (its features and outputs) a number; lower is better."""
     lambda_network: tuple[str, ...] = ("two-layer",)
     """Network of λ-equitune: linear, two-layer, attention (over the orbit)."""
     reads: tuple[str, ...] = ("features",)
     """Input of λ for a view: features, or inputs (the image, shrunk)."""
     labels: tuple[int, ...] = (1000,)
-    """Labelled images from which λ, or the whole network, learns."""
+    """Numbers of labelled images from which λ, or the whole network, learns; each is a variant."""
     test_images: int = 1000
-    """Images on which accuracies are measured; 0: all there are."""
+    """Number of images on which accuracies are measured; 0: all there are."""
     any_angle: bool = False
     """Whether to measure images turned by any angle from 0 to 360 degrees as well."""
     invert: bool = False
-    """Whether the network sees negatives; suits white drawings on black."""
+    """Whether the network sees negatives, which suits white drawings on black."""
     on_corrupt: str = "refuse"
     """A file that is no image is an error (refuse), or is named and left out (skip)."""
     seeds: int = 1
@@ -91,11 +91,11 @@ class ZeroShotConfig(VisionConfig):
     """bridge (embedded: EfficientNet-Lite0 to MiniLM), clip:NAME (of transformers, a name or a folder),
     open_clip:NAME/WEIGHTS, open_clip:hf-hub:NAME."""
     class_names: Path | None = None
-    """File with a name for each class, a line each; by default those of the data."""
+    """File with the name of one class in each line; by default the data's own names."""
     templates: tuple[str, ...] = TEMPLATES
     """Texts with {} for a class name; their vectors are averaged."""
     centre_images: int = 1000
-    """Images whose mean feature is the origin of the bridge; their labels are not used."""
+    """Number of images whose mean feature is the origin of the bridge; their labels are not used."""
     out: Path = Path("logs/vision/zero_shot")
     """Folder of tables, plots and TensorBoard's files."""
 
@@ -107,12 +107,12 @@ class ZeroShotConfig(VisionConfig):
 
 @dataclass(frozen=True)
 class FinetuneConfig(VisionConfig):
-    """Makes a pretrained network symmetric, and trains λ, or all of it."""
+    """Makes a pretrained network symmetric, and trains λ or the whole network."""
 
     model: str = "efficientnet-lite0"
     """efficientnet-lite0 (embedded), small-cnn (trained here, upright, in a minute), timm:NAME, torchvision:NAME."""
     head_images: int = 2000
-    """Upright labelled images that first train the new last layer, or the small CNN."""
+    """Number of upright labelled images that first train the new last layer, or the small CNN."""
     pretrain_steps: int = 1500
     """Gradient steps of the small CNN."""
     whole_steps: int = 0
@@ -155,7 +155,7 @@ class PlotConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Lists the sets of images that are known."""
+    """Lists the known sets of images."""
 
 
 @dataclass(frozen=True)
@@ -171,9 +171,9 @@ class SpeedConfig:
     level: tuple[str, ...] = ("output", "maps")
     """output, maps."""
     batch: tuple[int, ...] = (1, 16)
-    """Images at once."""
+    """Batch sizes."""
     rounds: int = 5
-    """Repeats, in turns; medians are shown."""
+    """Rounds, in each of which every method has its turn; medians are shown."""
     csv: Path | None = None
     """CSV file with one row for each measurement; the record goes beside it."""
     device: str = "cpu"
