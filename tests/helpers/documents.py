@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from collections.abc import Iterator
@@ -9,12 +10,15 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from command_line import done, here
+
+from equirl.agents import LambdaFit
 
 SHORT_PYTHON = {
     "learn(20_000)": "learn(150)",
-    "learn(10_000)": "learn(250)",
-    "learn(2_000)": "learn(250)",
+    "learn(10_000)": "learn(200)",
+    "learn(2_000)": "learn(200)",
     "n_eval_episodes=50": "n_eval_episodes=2",
     "n_states=1_000": "n_states=100",
     "range(3)": "range(1)",
@@ -61,6 +65,13 @@ class Block(NamedTuple):
 
     language: str
     text: str
+
+
+def shorten_fits(monkeypatch: pytest.MonkeyPatch, steps: int = 20) -> None:
+    """Let λ be fitted by few gradient steps where nobody says by how many."""
+    defaults = [steps if field.name == "steps" else field.default for field in dataclasses.fields(LambdaFit)]
+    monkeypatch.setattr(LambdaFit.__init__, "__defaults__", tuple(defaults))
+    assert LambdaFit().steps == steps
 
 
 def pages(checkout: Path) -> list[Path]:
