@@ -6,7 +6,6 @@ import dataclasses
 import re
 import shlex
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,9 +49,6 @@ NOT_RUN = {
     "pre-commit": "is not among the development tools",
 }
 """First words of shell lines that tests do not run, and why."""
-
-OLD_NAMES = {"study": "benchmark"}
-"""The command of learning studies before it was renamed."""
 
 
 class Block(NamedTuple):
@@ -129,10 +125,8 @@ def run_command(words: list[str]) -> None:
 
 def look_up(words: list[str]) -> None:
     """Check that a command has the options it is given."""
-    installed = {entry.name for entry in entry_points(group="equirl.commands")}
     name, *rest = words
-    names = [name if name in installed else OLD_NAMES[name]]
-    names += [rest[0]] if rest and not rest[0].startswith("-") else []
+    names = [name, *([rest[0]] if rest and not rest[0].startswith("-") else [])]
     shown = here(*names, "--help")
     assert shown.status == 0, (words, shown.err)
     known = set(re.findall(r"--[a-z][a-z-]*", shown.out))
