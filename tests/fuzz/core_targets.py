@@ -182,7 +182,9 @@ def _representations() -> list[Target]:
         ),
         target("direct_sum", lambda part: direct_sum(CORNERS, part), {"part": CORNERS}, {"part": instance()}),
         target("Representation.orbit", IMAGE.orbit, {"x": torch.rand(3, 2, 3, 3)}, x),
-        target("Representation.apply", IMAGE.apply, {"g": "r", "x": torch.rand(3, 2, 3, 3)}, {"g": _element(), **x}),
+        target(
+            "Representation.transform", IMAGE.transform, {"g": "r", "x": torch.rand(3, 2, 3, 3)}, {"g": _element(), **x}
+        ),
         target(
             "TokenRepresentation.orbit",
             TokenRepresentation(C4, TURN, (2,)).orbit,

@@ -23,8 +23,8 @@ def test_help_is_short_and_version_is_told(tmp_path: Path) -> None:
     overview = in_process(cwd=tmp_path)
     assert overview == done("--help").out
     commands = re.findall(r"^  (\w+)  +\S", overview, flags=re.MULTILINE)
-    assert {"train", "enjoy", "plot", "record", "envs", "symmetrize", "audit", "benchmark"} <= set(commands)
-    for command in ("train", "enjoy", "plot", "record", "benchmark"):
+    assert {"train", "enjoy", "plot", "record", "envs", "symmetrize", "audit", "study"} <= set(commands)
+    for command in ("train", "enjoy", "plot", "record", "study"):
         text = done(command, "--help").out
         assert text.startswith("usage: equirl")
         assert len(text.splitlines()) < 45

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from tiny_images import save_tiny_clip
 
+from equirl.command import main as equirl_main
 from equirl.experiments.vision import main
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig, variants_of
 from equirl.experiments.vision.zero_shot import load_zero_shot
@@ -309,7 +310,7 @@ def test_what_is_not_installed_is_named(
 
 def test_help_and_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert main(["--help"]) == 0
+    assert equirl_main(["vision", "--help"]) == 0
     assert "equirl vision zero-shot --invert" in capsys.readouterr().out
     assert main(["data"]) == 0
     assert "imagenetv2:FOLDER" in capsys.readouterr().out

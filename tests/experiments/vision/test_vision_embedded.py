@@ -76,14 +76,14 @@ def test_every_orientation_gets_the_same_answer(
             assert (network(turned) - plain).abs().max() > 0.1
 
 
-def test_the_example_of_the_readme_runs(checkout: Path, photos: torch.Tensor) -> None:
-    examples = re.findall(r"```py\n(.*?)```", (checkout / "README.md").read_text(), flags=re.DOTALL)
-    (example,) = (text for text in examples if "SymmetrizedClassifier" in text)
+def test_the_tutorial_runs(checkout: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (checkout / "docs/tutorials/images.md").read_text(), flags=re.DOTALL)
     namespace: dict[str, Any] = {}
-    exec(example, namespace)
-    model = namespace["model"].eval()
+    for block in blocks[:2]:
+        exec(block, namespace)
+    model, images = namespace["model"].eval(), namespace["images"]
     with torch.no_grad():
-        assert (model(photos) - model(photos.rot90(1, (2, 3)))).abs().max() < 1e-4
+        assert (model(images) - model(images.rot90(1, (2, 3)))).abs().max() < 1e-4
 
 
 def test_the_bridge_knows_what_things_are_called(photos: torch.Tensor) -> None:
