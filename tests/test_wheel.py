@@ -24,7 +24,7 @@ def test_one_importable_name(checkout: Path) -> None:
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"equirl"}
     assert "equirl/py.typed" in names
     assert "equirl/agents/hyperparams/dqn.yml" in names
-    assert "equirl/experiments/nlg/data/gender.toml" in names
+    assert {"equirl/models/data/gender.toml", "equirl/experiments/nlg/data/prompts.toml"} <= set(names)
 
 
 def test_every_module_of_the_checkout_is_in_the_wheel(checkout: Path, tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ for name in {sorted(set(modules))}:
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:  # of an extra that is not installed here
-        assert name.startswith("equirl.experiments.nlg.") and error.name == "transformers", (name, error)
+        assert name.startswith(("equirl.experiments.nlg.", "equirl.models.")) and error.name == "transformers", (name, error)
     file = importlib.util.find_spec(name).origin
     assert pathlib.Path(file).is_relative_to(site.getsitepackages()[0]), file
 print("all imported")
