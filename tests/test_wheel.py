@@ -40,7 +40,8 @@ for name in {sorted(set(modules))}:
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:  # of an extra that is not installed here
-        assert name.startswith(("equirl.experiments.nlg.", "equirl.models.")) and error.name == "transformers", (name, error)
+        optional = name.startswith(("equirl.experiments.nlg.", "equirl.models."))
+        assert optional and error.name == "transformers", (name, error)
     file = importlib.util.find_spec(name).origin
     assert pathlib.Path(file).is_relative_to(site.getsitepackages()[0]), file
 print("all imported")
