@@ -1,8 +1,8 @@
 """Symmetrization: any map made equivariant by looking at the whole orbit of its input.
 
 ``[B, *S] -> orbit -> [B |G|, *S] -> backbone -> [B, |G|, *out] -> pull back -> aggregate -> [B, *out]``, one backbone
-call for the whole orbit (or for one view per input, where that is enough). This is the only place where it is written
-down; :class:`~equirl.symmetrization.Symmetrized` and the networks of agents hold an :class:`OrbitMap`.
+call for the whole orbit (one view per input, if an aggregator needs no more). No other module repeats these steps:
+:class:`~equirl.symmetrization.Symmetrized` and the networks of agents hold an :class:`OrbitMap`.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def run_file(folder: Path, name: str, decisive: Any) -> Path:
 
     Args:
         folder: The study's folder.
-        name: What the run is called.
+        name: Name of the run.
         decisive: The settings, as JSON can hold them.
     """
     key = hashlib.sha256(json.dumps([name, decisive], sort_keys=True, default=str).encode()).hexdigest()[:10]

@@ -46,7 +46,7 @@ class CommonOptions:
         """Return the CSV file of one run: its name holds a hash of all settings that change its rows.
 
         Args:
-            name: What the run is called.
+            name: Name of the run.
             *decisive: Settings of the study that change the run, as JSON can hold them.
         """
         return run_file(self.out, name, [self.device, self.threads, *decisive])
@@ -93,7 +93,7 @@ class Stage(Generic[Job]):
 
 @dataclass(frozen=True)
 class Report:
-    """What a study says.
+    """The results of a study, ready to be written.
 
     Attributes:
         text: Its tables, in Markdown.

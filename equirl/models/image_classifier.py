@@ -20,7 +20,7 @@ class Classifier(nn.Module):
 
     Args:
         features: ``[N, 3, S, S] -> [N, C, h, h]``; images have values from 0 to 1.
-        head: ``[N, C, h, h] -> [N, F]``: what is pooled of the maps, by a mean over places: blind to turns.
+        head: ``[N, C, h, h] -> [N, F]``: pools the maps by a mean over places, so that turning them changes nothing.
         classifier: ``[N, F] -> [N, K]``.
         size: Rows and columns of an image.
         mean: Mean of each channel, subtracted from the images first.

@@ -160,7 +160,7 @@ def make_image_aggregator(
 
 
 def parts_of(level: str, reads: str) -> tuple[str, ...]:
-    """Return what is to be known of each view, as ``SymmetrizedClassifier.orbit`` takes it."""
+    """Return the names of the quantities per view that ``SymmetrizedClassifier.orbit`` takes."""
     return ("pooled", *(["maps"] if level == "maps" else []), *(["inputs"] if reads == "inputs" else []))
 
 

@@ -1,4 +1,4 @@
-"""What weighs the views of a language model: equitune, λ-equitune, and equizero by looking ahead."""
+"""Aggregators for language models: equitune, λ-equitune, and equizero by looking ahead."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LookAhead(Aggregator):
         loss: From texts (prompt and continuation, in the view's own words) to one number each; lower is better.
         decode: From tokens ``[N, T]`` to texts.
         tokens: How many to look ahead.
-        pad_token_id: What follows the end of a continuation.
+        pad_token_id: Token that fills a continuation after its end.
 
     Raises:
         ValueError: No token to look ahead.

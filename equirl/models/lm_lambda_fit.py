@@ -54,7 +54,7 @@ def fit_lambda(
     Args:
         model: With λ-equitune.
         tokenizer: Its tokenizer.
-        texts: What is to be probable, each beginning with its prompt; the model's own continuations for instance.
+        texts: Texts to make probable, each with its prompt first; the model's own continuations, for instance.
         prompts: The prompt of each text; only what follows it counts.
         settings: How.
 

@@ -34,7 +34,7 @@ def prompt_length(tokenizer: Any, prompt: str, tokens: list[int]) -> int | None:
 
     Args:
         tokenizer: The tokenizer.
-        prompt: What the text begins with.
+        prompt: The beginning of the text.
         tokens: The text's.
     """
     of_prompt = tokenizer(prompt)["input_ids"]
@@ -55,7 +55,7 @@ def generate_texts(
     Args:
         model: Any model with ``generate``.
         tokenizer: Its tokenizer.
-        prompts: What to continue; all are done in one batch.
+        prompts: Texts to continue, in one batch.
         samples: Continuations of each.
         seed: Seed of the sampling.
         max_new_tokens: Length of a continuation.

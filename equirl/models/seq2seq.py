@@ -31,12 +31,12 @@ _PLACES = 64
 
 @dataclass(frozen=True)
 class Encoded:
-    """What an encoder made of commands.
+    """The encoder's output for a batch of commands.
 
     Attributes:
         memory: One vector for each word, ``[N, S, H]``.
         padding: Where there is no word, ``[N, S]``.
-        state: What the decoder starts from; its form is the model's own affair.
+        state: The decoder's first state; each model has its own form of it.
     """
 
     memory: Tensor
@@ -49,7 +49,7 @@ class EncoderDecoder(SequenceModel):
 
     @abstractmethod
     def encode(self, commands: Tensor) -> Encoded:
-        """Return what is to be known of commands ``[N, S]``."""
+        """Encode commands ``[N, S]``."""
 
     @abstractmethod
     def decode(self, encoded: Encoded, prefix: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -80,8 +80,8 @@ def _check_size(hidden: int, dropout: float) -> None:
 class Seq2Seq(EncoderDecoder):
     """A bidirectional recurrent encoder, and a recurrent decoder with dot-product attention (Luong et al. 2015).
 
-    What attention reads goes through a second recurrent layer, which so can count it; with a feed-forward one instead
-    the first layer has to count by what it knew of the command beforehand, and long repetitions of two kinds fail.
+    A second recurrent layer follows the attention, so that the decoder can count what attention has read. A
+    feed-forward layer cannot, and commands with long repetitions of two kinds then fail.
 
     Args:
         n_words: Size of the commands' vocabulary, special tokens included.

@@ -106,7 +106,7 @@ class SequenceSymmetry:
     """How a group moves the words of a command and the actions it stands for: ``meaning(gx) = g meaning(x)``.
 
     Attributes:
-        name: What it was asked for by.
+        name: Name of the symmetry.
         command: On numbers of words.
         actions: On numbers of actions.
     """

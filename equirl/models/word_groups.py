@@ -29,8 +29,8 @@ class WordGroup:
     """A cyclic group that permutes words.
 
     Attributes:
-        name: What it was asked for by.
-        members: What the members are called in prompts, one for each element of the group.
+        name: Name of the list, or of its file.
+        members: Names of the members in prompts, one for each element of the group.
         equality: Rows of words that always move.
         general: Rows of general words, such as pronouns: the relaxed form leaves them alone (Basu et al. 2023).
         source: Where the rows are from.

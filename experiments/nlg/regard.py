@@ -35,7 +35,7 @@ class RegardClassifier:
         weights: ``[3, D]``, a row for each of ``LABELS``.
         bias: ``[3]``.
         encode: From texts to vectors ``[N, D]``.
-        accuracy: Of cross-validation on its training sentences.
+        accuracy: Accuracy in cross-validation on its training sentences.
 
     Raises:
         ValueError: Weights of another form, or not finite.

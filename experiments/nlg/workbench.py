@@ -91,10 +91,10 @@ def make_method(
         backbone: The plain model.
         tokenizer: Its tokenizer.
         action: How the group moves tokens; made with or without general words.
-        score: Of equizero: the view whose continuation has the highest score is taken.
-        look_ahead: Of equizero: tokens.
-        prompts: Of λ-equitune: what λ is fitted on continues these; ``None``: λ stays constant.
-        fit: Of λ-equitune.
+        score: Equizero takes the view whose continuation has the highest score.
+        look_ahead: Tokens that equizero looks ahead.
+        prompts: λ is fitted on continuations of these prompts; ``None``: λ stays constant.
+        fit: Settings of the fit of λ.
 
     Raises:
         ValueError: An unknown method, or a score without texts to give it to.

@@ -90,7 +90,7 @@ class MinigridOptions(StudyOptions):
     tasks: tuple[TaskName, ...] = tuple(TASKS)
     """Tasks, by name."""
     agents: tuple[AgentName, ...] = ()
-    """Of each task's agents only these; none named: all."""
+    """Agents of each task to run; by default all."""
     n_eval_episodes: int = 100
     """Episodes of each evaluation; DQN acts greedily, PPO samples."""
     total_timesteps: int | None = None

@@ -61,7 +61,7 @@ def make_split(name: str, seed: int = 0) -> Split:
 
     Args:
         name: One of ``SPLITS``.
-        seed: Of the order of the training examples, and of the random split.
+        seed: Seed of the order of the training examples, and of the random split.
 
     Raises:
         ValueError: Unknown name; the message lists the known ones.

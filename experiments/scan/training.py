@@ -66,7 +66,7 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class Fit:
-    """What came of training.
+    """The outcome of a training.
 
     Attributes:
         steps: Gradient steps done.
@@ -124,18 +124,17 @@ def fit(
 
     Args:
         model: Any sequence model.
-        train: What it learns from.
-        held_out: What decides when to stop.
+        train: Examples to learn from.
+        held_out: Examples for early stopping.
         config: How.
-        seed: Of the batches' order and of dropout.
+        seed: Seed of the batches' order and of dropout.
         parameters: Those to train, the others keep their values; by default all of the model.
         report: Called at each look with the gradient steps so far, the training loss since the last look and the
             held-out loss.
-        progress: What a progress bar on a terminal calls this; ``None``: no bar.
+        progress: Title of a progress bar on a terminal; ``None``: no bar.
         resume: Where the state of the training is kept at each look; a training that was stopped goes on from there
             as if nothing had been, and one that had ended is not done again. To be removed by who keeps the result.
-        judged: What is looked at on the held-out examples, where that is not the model itself but another one of the
-            same weights.
+        judged: Model used for early stopping, if not ``model``; it must share its weights.
     """
     trained = list(model.parameters() if parameters is None else parameters)
     ours = {id(parameter) for parameter in trained}
