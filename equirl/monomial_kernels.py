@@ -1,7 +1,8 @@
 """How a monomial representation moves a batch: which of torch's operations, when, and what each buys.
 
-Only speed is decided here; every kernel gives what the formulas of
-:class:`~equirl.representations.MonomialRepresentation` say. The factors are of `equirl bench`, one core, float32.
+The choice affects speed alone: every kernel computes the formulas of
+:class:`~equirl.representations.MonomialRepresentation`. The gains that are named here come from
+``equirl bench --sections kernels`` on two AMD EPYC cores, 2026-11-26, D4 on an 8 x 8 grid of 3 channels.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class MonomialKernels:
     def views_of_one(self, x: Tensor) -> Tensor:
         """Return the orbit of one sample ``[1, *shape]``, ``[|G|, *shape]``.
 
-        One ``take`` where the orbit is small and has no signs: about half the time of a gather, for agents that act.
+        One ``take`` where the orbit is small and has no signs, as for an agent that acts: 4 to 15 % less time than
+        ``index_select`` by itself, and none of the reshaping around it.
         """
         if self.take_index is not None:
             return x.take(self.take_index)
@@ -67,8 +69,8 @@ class MonomialKernels:
     def views_of_all(self, flat: Tensor) -> Tensor:
         """Return the orbits of samples ``[B, n]``, sample by sample, ``[B |G|, n]`` or a view of it.
 
-        ``index_select`` of columns takes half the time of ``gather`` for floats, ``gather`` a third of the time of
-        ``index_select`` for bytes.
+        For floats ``gather`` takes 1.2 to 2.0 times as long as ``index_select`` of columns; for bytes it takes 0.2 to 0.3
+        of the time.
         """
         if flat.is_floating_point() or (flat.shape[0] == 1 and eager(flat)):
             moved = flat.index_select(1, self.flat_index)
@@ -99,7 +101,7 @@ class MonomialKernels:
     def multiplies(self, dtype: torch.dtype) -> bool:
         """Return whether ``average`` and ``weighted_sum`` work for a dtype: few coordinates, as a policy's actions.
 
-        One product with all ``rho(g)^-1`` side by side then takes a third of the time of moving and adding.
+        One product with all ``rho(g)^-1`` side by side then takes 0.7 of the time of moving and adding.
         """
         return self.summing is not None and self.summing.dtype == dtype
 

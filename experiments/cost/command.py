@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from equirl.arguments import real_number
 from equirl.experiments.checks import check_counts, check_names
+from equirl.experiments.cost.kernels import measure_kernels
 from equirl.experiments.cost.learning import read_learning
 from equirl.experiments.cost.measurement import COLUMNS, Measurement
 from equirl.experiments.cost.passes import measure_passes
@@ -33,10 +34,10 @@ __all__ = ["BENCH", "BenchOptions", "main"]
 _HELP = """\
 What symmetrization costs: each thing measured beside the plain one, in turns, medians with quartiles.
 
-sections: passes (forward and backward), training (SB3 steps), environments (vectorised GridWorld), peers (other
-libraries, where they are installed), scaling (time and memory by group, batch, grid, environments), sequences (SCAN
-models in batches and one command at a time), learning (wall time until the GridWorld is learned, from the results of
-`equirl study rl`)
+sections: passes (forward and backward), kernels (how a batch is moved), training (SB3 steps), environments
+(vectorised GridWorld), peers (other libraries, where they are installed), scaling (time and memory by group, batch,
+grid, environments), sequences (SCAN models in batches and one command at a time), learning (wall time until the
+GridWorld is learned, from the results of `equirl study rl`)
 
 Sections that were measured with the same settings, commit and machine are kept; delete the folder runs in --out to
 measure them again.
@@ -48,7 +49,7 @@ examples:
   equirl bench --report-only                      tables and figures from bench.csv as it is
 """
 
-SectionName = Literal["passes", "training", "environments", "peers", "scaling", "sequences", "learning"]
+SectionName = Literal["passes", "kernels", "training", "environments", "peers", "scaling", "sequences", "learning"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class BenchOptions(CommonOptions):
     device: str = "auto"
     """Torch device; auto: CUDA where there is a GPU."""
     sections: tuple[SectionName, ...] = (
-        *("passes", "training", "environments", "peers", "scaling", "sequences", "learning"),
+        *("passes", "kernels", "training", "environments", "peers", "scaling", "sequences", "learning"),
     )
     """What to measure."""
     quick: bool = False
@@ -166,6 +167,7 @@ _STUDIES = (Path("logs/study/rl"), Path("experiments/results/gridworld_7x7"))
 
 _SECTIONS: dict[SectionName, Callable[[Settings, BenchOptions], Iterator[Measurement]]] = {
     "passes": lambda settings, options: measure_passes(settings),
+    "kernels": lambda settings, options: measure_kernels(settings),
     "training": lambda settings, options: measure_training(settings),
     "environments": lambda settings, options: measure_environments(settings),
     "peers": lambda settings, options: measure_peers(settings, options.peers_python),

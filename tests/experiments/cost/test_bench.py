@@ -10,6 +10,7 @@ import torch
 
 from equirl import Equitune, equivariance_error
 from equirl.agents.cli import main
+from equirl.experiments.cost.kernels import kernel_cases
 from equirl.experiments.cost.learning import read_learning
 from equirl.experiments.cost.measurement import COLUMNS, Measurement, compare
 from equirl.experiments.cost.passes import METHODS, backbone, group_symmetry
@@ -30,6 +31,12 @@ def test_what_is_measured_is_equivariant(group: str, kind: str) -> None:
         assert equivariance_error(module, symmetry.observation, symmetry.action, x) < 1e-5
         outputs[name] = module(x)
     assert torch.allclose(outputs["loop"], outputs["equitune"], atol=1e-6)
+
+
+def test_kernels_compute_what_they_take_the_place_of() -> None:
+    for what, _, _, cases in kernel_cases(SETTINGS):
+        replaced, kernel = (case().reshape(-1) for case in cases.values())
+        assert torch.allclose(replaced, kernel, atol=1e-6), what
 
 
 def test_ratios_are_of_the_same_round() -> None:
