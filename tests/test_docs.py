@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import pandas as pd
 import pytest
-from documents import NOT_RUN, blocks, languages, pages, run_page
+from documents import NOT_RUN, blocks, languages, pages, run_page, shorten_fits
 
 import equirl.envs  # noqa: F401  (registers its symmetries before a test forgets what is registered)
 from equirl import symmetry
@@ -31,10 +31,11 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working folder, and registries that forget what a page registers."""
+    """An empty working folder, short fits of λ, and registries that forget what a page registers."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(symmetry, "_REGISTRY", dict(symmetry._REGISTRY))
+    shorten_fits(monkeypatch)
     before = set(gym.registry)
     yield tmp_path
     sys.modules.pop("own_module", None)

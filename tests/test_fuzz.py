@@ -20,6 +20,7 @@ from fuzz.runner import FAMILIES, Fuzzer, main
 from fuzz.target import Target, target, try_call
 
 import equirl
+from equirl.constructions import direct_sum
 
 INPUTS = {"core": 260, "envs": 160, "agents": 140, "experiments": 120, "files": 60, "commands": 70}
 """Inputs of each family; the families take turns by their number."""
@@ -83,7 +84,7 @@ def _judged(call: Any, **given: Any) -> list[str]:
 
 def test_the_judge_knows_silence_other_peoples_words_and_nameless_errors() -> None:
     def refuse_without_a_name(n: Any) -> None:
-        equirl.direct_sum()
+        direct_sum()
 
     assert any("accepted without a word" in complaint for complaint in _judged(lambda n: n, argument=count()))
     assert any("own words" in complaint for complaint in _judged(lambda n: range(n), argument=real()))

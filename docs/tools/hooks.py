@@ -19,6 +19,7 @@ from results_tables import RESULTS, record_line, render
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "build" / "docs-sources" / "equirl"
 _MARKER = re.compile(r"\{\{ (table|record): (.+?) \}\}")
+_ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):`~?(?:[\w.]+\.)?(\w+)`")
 _PUBLISHED = ("*.png", "*.csv", "*.json", "*.html")
 
 
@@ -29,6 +30,8 @@ def on_startup(**_: Any) -> None:
     shutil.copytree(ROOT / "equirl", SOURCES, ignore=only_sources)
     for folder in ("agents", "envs"):
         shutil.copytree(ROOT / folder, SOURCES / folder, ignore=only_sources)
+    for path in SOURCES.rglob("*.py"):  # roles of reStructuredText, which Markdown does not know, become code
+        path.write_text(_ROLE.sub(r"``\1``", path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -19,7 +19,7 @@ from equirl.experiments.nlg.config import (
     TrainRegardConfig,
 )
 from equirl.experiments.nlg.readiness import check_ready
-from equirl.experiments.study import run_study
+from equirl.experiments.study import Report, Stage, Study, run_study
 from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
 from equirl.files import written_whole
 
@@ -109,9 +109,17 @@ def _audit(config: AuditConfig) -> int:
 
 
 def _compare(config: CompareConfig) -> int:
-    from equirl.experiments.nlg.study import COMPARE
+    def stages(config: CompareConfig) -> Sequence[Stage[Any]]:
+        from equirl.experiments.nlg.study import compare_stages
 
-    return run_study(COMPARE, config)
+        return compare_stages(config)
+
+    def report(config: CompareConfig) -> Report:
+        from equirl.experiments.nlg.report import report_compare
+
+        return report_compare(config.out)
+
+    return run_study(Study(stages, report, check_ready, table="samples.csv"), config)
 
 
 def _words(config: ModelConfig) -> int:

@@ -13,19 +13,17 @@ from tqdm import tqdm
 
 from equirl.experiments.nlg.audit import AUDIT_COLUMNS, audit_rows
 from equirl.experiments.nlg.config import CompareConfig, split_method
-from equirl.experiments.nlg.readiness import check_ready
 from equirl.experiments.nlg.regard import LABELS, load_regard
-from equirl.experiments.nlg.report import report_compare
 from equirl.experiments.nlg.scores import own_score, sentiment
 from equirl.experiments.nlg.texts import DATA, TEXTS
 from equirl.experiments.nlg.workbench import Workbench
-from equirl.experiments.study import Stage, Study
+from equirl.experiments.study import Stage
 from equirl.experiments.tables import Rows
 from equirl.models.lm_lambda_fit import LambdaSettings
 from equirl.models.lm_texts import encode, generate_texts
 from equirl.models.word_groups import load_word_group
 
-__all__ = ["COMPARE", "SAMPLE_COLUMNS", "sample_rows"]
+__all__ = ["SAMPLE_COLUMNS", "compare_stages", "sample_rows"]
 
 SAMPLE_COLUMNS = (
     *("group", "method", "context", "member", "prompt", "sample", "continuation"),
@@ -38,7 +36,8 @@ _PROMPTS_TOGETHER = 2
 _Job = tuple[CompareConfig, str, str]
 
 
-def _stages(config: CompareConfig) -> list[Stage[_Job]]:
+def compare_stages(config: CompareConfig) -> list[Stage[_Job]]:
+    """Return the two stages of ``equirl nlg compare``: samples, and audits."""
     jobs = [(config, group, method) for group in config.group for method in config.method]
     columns = (*SAMPLE_COLUMNS, _OWN_COLUMN) if config.measure else SAMPLE_COLUMNS
     return [
@@ -161,7 +160,3 @@ def _sample_file(job: _Job) -> Path:
 def _audit_file(job: _Job) -> Path:
     config, group, method = job
     return config.run_file(f"audit-{Path(group).stem}-{method}", *_decisive(job))
-
-
-COMPARE = Study(_stages, lambda config: report_compare(config.out), check_ready, table="samples.csv")
-"""``equirl nlg compare``."""

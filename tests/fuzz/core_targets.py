@@ -19,6 +19,9 @@ from equirl import (
     Representation,
     TokenRepresentation,
 )
+from equirl.constructions import channel_representation, direct_sum, regular_representation
+from equirl.groups import direct_product, group_from_generators
+from equirl.symmetry import registered_symmetries, stack_frames
 from fuzz.nonsense import Argument, batch, count, instance, name, shape, table, vector
 from fuzz.target import Target, target
 
@@ -46,14 +49,14 @@ def _groups() -> list[Target]:
         target("symmetric_group", equirl.symmetric_group, {"n": 3}, {"n": count(most=6)}, _is_group),
         target(
             "group_from_generators",
-            lambda a, b: equirl.group_from_generators({"a": a, "b": b}),
+            lambda a, b: group_from_generators({"a": a, "b": b}),
             dict(generators),
             {key: vector(value, "generator", "permutation") for key, value in generators.items()},
             _is_group,
         ),
         target(
             "group_from_generators, mapping",
-            equirl.group_from_generators,
+            group_from_generators,
             {"generators": generators},
             {"generators": instance("generators")},
         ),
@@ -85,7 +88,7 @@ def _groups() -> list[Target]:
         ),
         target(
             "direct_product",
-            equirl.direct_product,
+            direct_product,
             {"first": C4, "second": C2},
             {"first": instance(), "second": instance()},
             _is_group,
@@ -122,9 +125,7 @@ def _representations() -> list[Target]:
             },
             _represents,
         ),
-        target(
-            "regular_representation", equirl.regular_representation, {"group": C4}, {"group": instance()}, _represents
-        ),
+        target("regular_representation", regular_representation, {"group": C4}, {"group": instance()}, _represents),
         target(
             "image_representation",
             equirl.image_representation,
@@ -134,7 +135,7 @@ def _representations() -> list[Target]:
         ),
         target(
             "channel_representation",
-            equirl.channel_representation,
+            channel_representation,
             {"group": C4, "shape": (4, 2), "action": TURN},
             {"shape": shape((4, 2), "side"), "action": table(TURN, "row of", "representation", nullable=True)},
             _represents,
@@ -179,7 +180,7 @@ def _representations() -> list[Target]:
             {"first": CORNERS, "second": CORNERS},
             {"first": instance(), "second": instance()},
         ),
-        target("direct_sum", lambda part: equirl.direct_sum(CORNERS, part), {"part": CORNERS}, {"part": instance()}),
+        target("direct_sum", lambda part: direct_sum(CORNERS, part), {"part": CORNERS}, {"part": instance()}),
         target("Representation.orbit", IMAGE.orbit, {"x": torch.rand(3, 2, 3, 3)}, x),
         target("Representation.apply", IMAGE.apply, {"g": "r", "x": torch.rand(3, 2, 3, 3)}, {"g": _element(), **x}),
         target(
@@ -218,7 +219,7 @@ def _symmetries() -> list[Target]:
             equirl.build_symmetry,
             {"name": "grid-d4", "observation_shape": (3, 5, 5), "n_actions": 4},
             {
-                "name": name(equirl.registered_symmetries(), "symmetry"),
+                "name": name(registered_symmetries(), "symmetry"),
                 "observation_shape": shape((3, 5, 5), "observation", "image", "grid-d4"),
                 "n_actions": count(1, "actions"),
             },
@@ -232,7 +233,7 @@ def _symmetries() -> list[Target]:
         ),
         target(
             "stack_frames",
-            equirl.stack_frames,
+            stack_frames,
             {"symmetry": one, "n_frames": 2, "axis": 0},
             {"symmetry": instance(), "n_frames": count(), "axis": _axis()},
             lambda result, _: _represents(result.observation, {}),

@@ -167,7 +167,7 @@ def _sequences() -> list[Target]:
         target(
             "make_sequence_aggregator",
             make_sequence_aggregator,
-            {"method": "equizero", "proxy_loss": "entropy"},
+            {"method": "equizero", "vocabulary": 20, "proxy_loss": "entropy"},
             {
                 "method": name(["equitune", "equizero", "lambda_equitune"], "method"),
                 "proxy_loss": name(["entropy", "confidence"], "proxy loss"),

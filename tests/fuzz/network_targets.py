@@ -9,8 +9,11 @@ from torch import Tensor, nn
 
 import equirl
 from equirl import Canonical, Equitune, Equizero, LambdaEquitune, Symmetrized
-from equirl.aggregators import Mean, Select, Weighted
+from equirl.aggregators import Mean, Select, Weighted, weight_network
 from equirl.canonical import MinimalFrame
+from equirl.chunking import Chunking
+from equirl.proxy_losses import PROXY_LOSSES, resolve_proxy_loss
+from equirl.testing import equivariance_errors
 from fuzz.core_targets import CORNERS
 from fuzz.nonsense import batch, count, instance, name, real, vector
 from fuzz.target import Target, target
@@ -26,11 +29,11 @@ def network_targets() -> list[Target]:
 def _networks() -> list[Target]:
     parts = {"backbone": nn.Linear(4, 4), "input_rep": CORNERS, "output_rep": CORNERS}
     objects = {"backbone": instance("backbone"), "input_rep": instance(), "output_rep": instance()}
-    losses = name(equirl.PROXY_LOSSES, "proxy loss", "loss")
+    losses = name(PROXY_LOSSES, "proxy loss", "loss")
     gradient = name(["pick", "straight_through"])
     reads = name(["features", "inputs"])
     widths = vector([8, 4], "width")
-    lambda_network = equirl.weight_network(4)
+    lambda_network = weight_network(4)
     found = [
         target("Equitune", Equitune, parts, objects, _is_equivariant),
         target(
@@ -70,16 +73,14 @@ def _networks() -> list[Target]:
         target(
             "MinimalFrame", MinimalFrame, {"input_rep": CORNERS, "seed": 0}, {"input_rep": instance(), "seed": count(0)}
         ),
-        target(
-            "Chunking", equirl.Chunking, {"modules": [], "rows": 4}, {"rows": count(0, "chunk_rows", nullable=True)}
-        ),
+        target("Chunking", Chunking, {"modules": [], "rows": 4}, {"rows": count(0, "chunk_rows", nullable=True)}),
         target(
             "weight_network",
-            equirl.weight_network,
+            weight_network,
             {"inputs": 4, "hidden": (8, 4)},
             {"inputs": count(), "hidden": widths},
         ),
-        target("resolve_proxy_loss", equirl.resolve_proxy_loss, {"proxy_loss": "entropy"}, {"proxy_loss": losses}),
+        target("resolve_proxy_loss", resolve_proxy_loss, {"proxy_loss": "entropy"}, {"proxy_loss": losses}),
     ]
     for made in (Equitune(**parts), LambdaEquitune(**parts), Equizero(**parts), Canonical(**parts)):
         x = {"x": batch(lambda: torch.rand(3, 4), "tensor", "acts on", "values")}
@@ -92,7 +93,7 @@ def _checks() -> list[Target]:
     x = {"x": batch(lambda: torch.rand(3, 4), "tensor", "acts on", "inputs", "no samples")}
     objects = {"module": instance(), "input_rep": instance(), "output_rep": instance()}
     return [
-        target("equivariance_errors", equirl.equivariance_errors, given, {**x, **objects}),
+        target("equivariance_errors", equivariance_errors, given, {**x, **objects}),
         target("equivariance_error", equirl.equivariance_error, given, {**x, **objects}),
         target(
             "assert_equivariant",

@@ -108,7 +108,7 @@ def _learning() -> list[CommandTarget]:
             {**others, "--tasks": Option(("empty-rom", ""), (), ("task",))},
             (),
             ("--tasks",),
-            ("task",),
+            ("--tasks",),
         ),
         CommandTarget(
             "study control",
@@ -116,7 +116,7 @@ def _learning() -> list[CommandTarget]:
             {**shared, "--variants": Option(("equitun", ""), (), ("variant",))},
             (),
             ("--variants",),
-            ("task", "variant"),
+            ("--environments", "variant"),
         ),
         CommandTarget(
             "bench",

@@ -1,4 +1,4 @@
-"""Train with a group of one element beside SB3's own policies, longer than tests/test_parity_with_sb3.py has time for.
+"""Train with a group of one element beside SB3's own policies, longer than a test has time for.
 
 Prints the largest difference of the weights before and after training, one line for each run. Exit status 1 if one
 exceeds the tolerance.

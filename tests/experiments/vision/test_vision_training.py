@@ -106,7 +106,7 @@ def test_fifty_thousand_images_take_the_memory_of_a_piece(tmp_path: Path) -> Non
     """Their features together would take 820 MB."""
     script = f"""
 import resource, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[2] / "helpers")!r})
 import numpy as np, torch
 from pathlib import Path
 from torch import nn
@@ -300,7 +300,7 @@ def test_two_processes_share_a_batch(tmp_path: Path) -> None:
     script.write_text(
         f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = [{str(Path(__file__).parents[2] / "helpers")!r}, {str(Path(__file__).parent)!r}]
 import torch
 from tiny_images import tiny_classifier
 from test_vision_training import _train

@@ -256,18 +256,18 @@ NOT_ACTION_SHAPES = [0, np.zeros(3, dtype=int), np.zeros((2, 1), dtype=int), [],
 @pytest.mark.parametrize("count", NOT_COUNTS, ids=repr)
 def test_a_number_of_environments_is_whole(count: Any) -> None:
     for make in (GridWorldVectorEnv, GridWorldVecEnv, lambda n: make_vectorized_env(n_envs=n)):
-        with pytest.raises(TypeError, match=r"n(um)?_envs is a whole number"):
+        with pytest.raises(TypeError, match=r"n(um)?_envs must be a whole number"):
             make(count)
     if count is not None:  # no limit
-        with pytest.raises(TypeError, match="max_episode_steps is a whole number"):
+        with pytest.raises(TypeError, match="max_episode_steps must be a whole number"):
             GridWorldVectorEnv(2, max_episode_steps=count)
 
 
 @pytest.mark.parametrize("seed", NOT_SEEDS, ids=repr)
 def test_a_seed_is_a_whole_number(seed: Any) -> None:
-    with pytest.raises(TypeError, match="a seed is a whole number"):
+    with pytest.raises(TypeError, match="a seed must be a whole number"):
         GridWorldVectorEnv(2).reset(seed=seed)
-    with pytest.raises(TypeError, match="a seed is a whole number"):
+    with pytest.raises(TypeError, match="a seed must be a whole number"):
         make_vectorized_env(n_envs=2, seed=seed)
 
 

@@ -99,10 +99,10 @@ T -params gamma                           | 'gamma' is not KEY:VALUE
 T -params gama:0.9                        | hyperparameter of dqn 'gama' is unknown; .* Did you mean 'gamma'\?
 T -params gamma:2                         | gamma is a number from 0 to 1; got 2
 T -params learning_rate:fast              | learning_rate is a number above 0.* got 'fast'
-T -params batch_size:0                    | batch_size must be a whole number from 1; got 0
-T -params n_envs:0                        | n_envs must be a whole number from 1; got 0
-T -params train_freq:0                    | train_freq must be a whole number from 1.* got 0
-T -params gradient_steps:x                | gradient_steps must be a whole number from 1.* got 'x'
+T -params batch_size:0                    | batch_size is a whole number from 1; got 0
+T -params n_envs:0                        | n_envs is a whole number from 1; got 0
+T -params train_freq:0                    | train_freq is a whole number from 1.* got 0
+T -params gradient_steps:x                | gradient_steps is a whole number from 1.* got 'x'
 T -params seed:3                          | seed is an option of the command
 T -params policy:NoPolicy                 | Policy NoPolicy unknown \(given: -params policy:NoPolicy\)
 T -params policy_kwargs:dict(net=[8])     | unexpected keyword argument 'net' \(given: -params policy_kwargs

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from command_line import done, here
+
+from equirl.agents import LambdaFit
 
 SHORT_PYTHON = {
     "learn(20_000)": "learn(150)",
-    "learn(10_000)": "learn(250)",
-    "learn(2_000)": "learn(250)",
+    "learn(10_000)": "learn(200)",
+    "learn(2_000)": "learn(200)",
     "n_eval_episodes=50": "n_eval_episodes=2",
     "n_states=1_000": "n_states=100",
     "range(3)": "range(1)",
@@ -47,9 +50,6 @@ NOT_RUN = {
 }
 """First words of shell lines that tests do not run, and why."""
 
-OLD_NAMES = {"study": "benchmark"}
-"""The command of learning studies before it was renamed."""
-
 
 class Block(NamedTuple):
     """A block of code of a page.
@@ -61,6 +61,13 @@ class Block(NamedTuple):
 
     language: str
     text: str
+
+
+def shorten_fits(monkeypatch: pytest.MonkeyPatch, steps: int = 20) -> None:
+    """Let λ be fitted by few gradient steps where nobody says by how many."""
+    defaults = [steps if field.name == "steps" else field.default for field in dataclasses.fields(LambdaFit)]
+    monkeypatch.setattr(LambdaFit.__init__, "__defaults__", tuple(defaults))
+    assert LambdaFit().steps == steps
 
 
 def pages(checkout: Path) -> list[Path]:
@@ -118,10 +125,8 @@ def run_command(words: list[str]) -> None:
 
 def look_up(words: list[str]) -> None:
     """Check that a command has the options it is given."""
-    installed = {entry.name for entry in entry_points(group="equirl.commands")}
     name, *rest = words
-    names = [name if name in installed else OLD_NAMES[name]]
-    names += [rest[0]] if rest and not rest[0].startswith("-") else []
+    names = [name, *([rest[0]] if rest and not rest[0].startswith("-") else [])]
     shown = here(*names, "--help")
     assert shown.status == 0, (words, shown.err)
     known = set(re.findall(r"--[a-z][a-z-]*", shown.out))

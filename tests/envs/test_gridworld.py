@@ -147,10 +147,10 @@ def test_rendering() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": 1}, "size must be a whole number from 2, not 1"),
+        ({"size": 1}, "size must be at least 2, not 1"),
         ({"slip": 1.5}, r"slip is a probability in \[0, 1\], not 1.5"),
         ({"wall_density": 0.9}, r"wall_density must be in \[0, 0.5\], not 0.9"),
-        ({"max_steps": 0}, "max_steps must be a whole number from 1, not 0"),
+        ({"max_steps": 0}, "max_steps must be at least 1, not 0"),
         ({"goal": "northwest"}, "region 'northwest' is unknown; known: .* Did you mean '(not-)?north-west'"),
         ({"goal": (0, 0, 9, 9)}, r"\(0, 0, 9, 9\) is empty or leaves the 7 x 7 grid"),
         ({"goal": (0, 0, 1)}, r"a region is a name or \(top, left, bottom, right\); got \(0, 0, 1\)"),
@@ -177,15 +177,15 @@ def test_mistakes_in_use_are_named() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": 2.5}, "size is a whole number .*; got 2.5"),
-        ({"size": True}, "size is a whole number .*; got True"),
-        ({"size": "7"}, "size is a whole number .*; got '7'"),
-        ({"max_steps": 9.5}, "max_steps is a whole number .*; got 9.5"),
+        ({"size": 2.5}, "size must be a whole number .*; got 2.5"),
+        ({"size": True}, "size must be a whole number .*; got True"),
+        ({"size": "7"}, "size must be a whole number .*; got '7'"),
+        ({"max_steps": 9.5}, "max_steps must be a whole number .*; got 9.5"),
         ({"slip": float("nan")}, r"slip is a probability in \[0, 1\], not nan"),
         ({"slip": True}, "slip is a number; got True"),
         ({"slip": "0.2"}, "slip is a number; got '0.2'"),
         ({"wall_density": float("nan")}, r"wall_density must be in \[0, 0.5\], not nan"),
-        ({"goal": (0.5, 0, 2, 2)}, "an edge of the region .* is a whole number .*; got 0.5"),
+        ({"goal": (0.5, 0, 2, 2)}, "an edge of the region .* must be a whole number .*; got 0.5"),
         ({"goal": 3}, "a region is a name or .*; got 3"),
         ({"start": None}, "a region is a name or .*; got None"),
     ],

@@ -20,7 +20,7 @@ from equirl.experiments.scan.vocabulary import COMMAND_VOCABULARY
 from equirl.models.sequence_aggregators import make_sequence_aggregator
 from equirl.models.sequences import SymmetrizedSequenceModel
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 SAVED: dict[str, Any] = json.loads((DATA / "state_of_0.1.json").read_text())
 
 

@@ -70,7 +70,7 @@ def test_settings_of_views_that_mean_nothing_are_refused() -> None:
         FullGridView(gym.make(ROOM), planes="goal")
     with pytest.raises(ValueError, match="plane 'goal' is named twice"):
         FullGridView(gym.make(ROOM), planes=["goal", "goal"])
-    with pytest.raises(TypeError, match="n_actions is a whole number"):
+    with pytest.raises(TypeError, match="n_actions must be a whole number"):
         FullGridView(gym.make(ROOM), n_actions=3.5)
     with pytest.raises(TypeError, match="mission is True or False; got 'yes'"):
         FullGridView(gym.make(ROOM), mission="yes")
