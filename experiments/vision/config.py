@@ -1,44 +1,39 @@
-"""Settings of ``equirl vision``, and the variants of the methods that they ask for."""
+"""Options of ``equirl vision``, and the variants of the methods that they ask for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from equirl.experiments.checks import (
-    check_counts,
-    check_device,
-    check_names,
-    check_output_file,
-    check_output_folder,
-    check_positive,
-)
+from equirl.experiments.checks import check_counts, check_names, check_positive
 from equirl.experiments.optional import own_function
-from equirl.experiments.vision.zero_shot import TEMPLATES, check_templates
+from equirl.experiments.study import StudyOptions
+from equirl.experiments.vision.classifiers import TEMPLATES, check_templates
 from equirl.models.image_lambda import LAMBDA_NETWORKS
 from equirl.models.images import LEVELS, PROXY_LOSSES, READS, parts_of
 from equirl.names import ORBIT_METHODS
 from equirl.rotations import IMAGE_GROUPS
 
-__all__ = [
-    *("DataConfig", "FinetuneConfig", "PlotConfig", "SpeedConfig", "StudyConfig", "VisionConfig", "ZeroShotConfig"),
-    *("Variant", "check_config", "proxy_loss_of", "variants_of"),
-]
+__all__ = ["DataConfig", "FinetuneConfig", "SpeedConfig", "StudyConfig", "Variant", "VisionConfig", "ZeroShotConfig"]
+__all__ += ["proxy_loss_of", "variants_of"]
 
 
 @dataclass(frozen=True)
-class VisionConfig:
-    """Settings that all studies of images share."""
+class VisionConfig(StudyOptions):
+    """Options of both studies of images."""
 
+    seeds: int = 1
+    """Number of seeds, 0 .. seeds - 1, for all training."""
     data: str = "mnist"
     """digits, mnist, fashion-mnist, cifar10:FOLDER, cifar100:FOLDER, folder:FOLDER, imagenetv2:FOLDER, hub:NAME,
     torchvision:NAME:FOLDER (`equirl vision data` says more)."""
     model: str = ""
     """Name of the network."""
     method: tuple[str, ...] = ("plain", "equitune", "equizero", "lambda_equitune")
-    """plain, equitune, equizero, lambda_equitune."""
+    """plain, equitune, equizero, lambda_equitune; with --report-only, the methods to show."""
     group: tuple[str, ...] = ("c4",)
     """c4 (quarter turns), d4 (and mirrors), flip (the mirror alone), c8, c16 (finer turns, interpolated)."""
     level: tuple[str, ...] = ("output",)
@@ -60,26 +55,17 @@ class VisionConfig:
     """Whether the network sees negatives, which suits white drawings on black."""
     on_corrupt: str = "refuse"
     """A file that is no image is an error (refuse), or is named and left out (skip)."""
-    seeds: int = 1
-    """Number of seeds, 0 .. seeds - 1, for all training."""
     cache: Path | None = None
     """Folder of the features; by default `equirl/features` in the user's cache."""
-    csv: Path | None = None
-    """CSV file of the accuracies, one row for each method and angle."""
-    n_jobs: int = 2
-    """Runs at a time."""
-    device: str = "cpu"
-    """Torch device."""
-    threads: int = 1
-    """Torch threads of each run."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_variants(self, ("plain", *ORBIT_METHODS))
         check_names("proxy loss", self.proxy_loss, may_repeat=True, plural="proxy losses")
         check_names("λ-network", self.lambda_network, LAMBDA_NETWORKS, may_repeat=True)
         check_names("thing for λ to read", self.reads, READS, may_repeat=True, plural="things for λ to read")
         check_names("way with corrupt images", (self.on_corrupt,), ("refuse", "skip"))
-        check_counts(self, "labels", "seeds", "n_jobs", "threads")
+        check_counts(self, "labels")
         check_counts(self, "test_images", least=0)
 
 
@@ -97,7 +83,7 @@ class ZeroShotConfig(VisionConfig):
     centre_images: int = 1000
     """Number of images whose mean feature is the origin of the bridge; their labels are not used."""
     out: Path = Path("logs/vision/zero_shot")
-    """Folder of tables, plots and TensorBoard's files."""
+    """Folder of tables, figures and TensorBoard's files."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,7 +112,7 @@ class FinetuneConfig(VisionConfig):
     mixed_precision: str = "no"
     """Precision of training: no, fp16 or bf16."""
     out: Path = Path("logs/vision/finetune")
-    """Folder of tables, plots, networks and TensorBoard's files."""
+    """Folder of tables, figures, networks and TensorBoard's files."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,20 +123,6 @@ class FinetuneConfig(VisionConfig):
 
 
 StudyConfig = ZeroShotConfig | FinetuneConfig
-
-
-@dataclass(frozen=True)
-class PlotConfig:
-    """Draws the figures of a study again."""
-
-    folder: Path
-    """Folder of the study."""
-    method: tuple[str, ...] = ()
-    """Methods to draw; by default all."""
-    out: Path | None = None
-    """Folder of the tables and figures; by default the study's folder, where they replace its own."""
-    csv: Path | None = None
-    """CSV file of the accuracies drawn, one row for each method and angle."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +140,7 @@ class SpeedConfig:
     """equitune, equizero, lambda_equitune."""
     group: tuple[str, ...] = ("c4", "d4", "c8")
     """c4, d4, flip, c8, c16."""
-    level: tuple[str, ...] = ("output", "maps")
+    level: tuple[str, ...] = LEVELS
     """output, maps."""
     batch: tuple[int, ...] = (1, 16)
     """Batch sizes."""
@@ -192,8 +164,7 @@ def _check_variants(settings: VisionConfig | SpeedConfig, methods: Sequence[str]
     check_names("level", settings.level, LEVELS, may_repeat=True)
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """One way to make a classifier symmetric, and the part of it that is trained.
 
     Attributes:
@@ -222,43 +193,22 @@ class Variant:
     @property
     def name(self) -> str:
         """A name that no other variant has, for files."""
-        kind = self.kind.replace(":", ".")
-        return f"{self.method}-{self.group}-{self.level}-{kind}-{self.reads}-{self.trained}-{self.labels}"
+        return "-".join(map(str, self)).replace(":", ".")
 
 
 def variants_of(config: VisionConfig) -> list[Variant]:
     """Return the variants of a study, in the order of its tables."""
     found = []
-    whole = config.whole_steps > 0 if isinstance(config, FinetuneConfig) else False
-    for group in config.group:
-        for method in config.method:
-            levels = ("-",) if method == "plain" else config.level
-            kinds = {"equizero": config.proxy_loss, "lambda_equitune": config.lambda_network}.get(method, ("-",))
-            reads = config.reads if method == "lambda_equitune" else ("-",)
-            frozen = [("lambda", n) for n in config.labels] if method == "lambda_equitune" else [("nothing", 0)]
-            for trained, labels in [*frozen, *([("whole", n) for n in config.labels] if whole else [])]:
-                found += [
-                    Variant(method, group, level, kind, read, trained, labels)
-                    for level in levels
-                    for kind in kinds
-                    for read in reads
-                ]
+    whole = isinstance(config, FinetuneConfig) and config.whole_steps > 0
+    for group, method in product(config.group, config.method):
+        learned = method == "lambda_equitune"
+        levels = ("-",) if method == "plain" else config.level
+        kinds = {"equizero": config.proxy_loss, "lambda_equitune": config.lambda_network}.get(method, ("-",))
+        trained = [("lambda", n) for n in config.labels] if learned else [("nothing", 0)]
+        trained += [("whole", n) for n in config.labels] if whole else []
+        for how, level, kind, reads in product(trained, levels, kinds, config.reads if learned else ("-",)):
+            found.append(Variant(method, group, level, kind, reads, *how))
     return list(dict.fromkeys(found))
-
-
-def check_config(config: StudyConfig) -> None:
-    """Check before anything is loaded that functions, the device and output folders can be used on this machine.
-
-    Raises:
-        ValueError: One of them cannot be used.
-    """
-    for name in config.proxy_loss:
-        proxy_loss_of(name)
-    check_device(config.device)
-    check_output_folder(config.out)
-    check_output_file(config.csv, "--csv")
-    if config.cache is not None:
-        check_output_folder(config.cache, "--cache")
 
 
 def proxy_loss_of(name: str) -> str | Callable[[Any], Any]:
@@ -267,6 +217,4 @@ def proxy_loss_of(name: str) -> str | Callable[[Any], Any]:
     Raises:
         ValueError: An unknown name, or a function that cannot be imported.
     """
-    if name in PROXY_LOSSES:
-        return name
-    return own_function("proxy loss", name, PROXY_LOSSES)
+    return name if name in PROXY_LOSSES else own_function("proxy loss", name, PROXY_LOSSES)

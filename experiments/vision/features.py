@@ -22,7 +22,7 @@ from equirl.models.image_lambda import shrink
 from equirl.rotations import make_view, rotate
 from equirl.testing import evaluation_mode
 
-__all__ = ["PIECE", "Source", "ViewFeatures", "compute_missing", "take_views", "trunk_digest"]
+__all__ = ["PIECE", "ViewFeatures", "compute_missing", "take_views", "trunk_digest"]
 
 PIECE = 256
 """Images in a file."""
@@ -33,9 +33,8 @@ _LARGE = 100  # from this many rows of an image on, channels last in memory is t
 
 def trunk_digest(classifier: Classifier) -> str:
     """Return a digest of the preprocessing and of all layers and weights, except the last layer's."""
-    total = hashlib.sha256(
-        f"{classifier.size} {classifier.mean.flatten().tolist()} {classifier.std.flatten().tolist()}".encode()
-    )
+    about = f"{classifier.size} {classifier.mean.flatten().tolist()} {classifier.std.flatten().tolist()}"
+    total = hashlib.sha256(about.encode())
     for part in (classifier.feature_maps, classifier.head):
         total.update(re.sub(r" at 0x\w+", "", repr(part)).encode())  # includes layers without weights
         for name, value in part.state_dict().items():
@@ -50,109 +49,84 @@ def take_views(features: Tensor, elements: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Images as one network sees them, upright or turned.
-
-    Attributes:
-        images: The images.
-        degrees: Angle by which each image is turned first, ``[N]``; ``None``: no image is turned.
-    """
-
-    images: ImageSet
-    degrees: np.ndarray | None = None
-
-    @property
-    def key(self) -> str:
-        """A digest of the images and the angles."""
-        turned = "" if self.degrees is None else hashlib.sha256(self.degrees.tobytes()).hexdigest()
-        return f"{self.images.key} {turned}"
-
-    def read(self, rows: range, size: int) -> Tensor:
-        """Return preprocessed images, ``[n, 3, size, size]``."""
-        images = read_images(self.images, rows, size)
-        if self.degrees is None:
-            return images
-        return rotate(images, torch.from_numpy(self.degrees[rows.start : rows.stop]).double())
-
-
-@dataclass(frozen=True)
 class ViewFeatures:
     """Features of some views of some images, in one file for each view and each ``PIECE`` images.
 
     Attributes:
         classifier: The network; its last layer is not used.
-        source: The images.
+        images: The images.
         views: Names of the views; see ``view_names``.
         part: ``"pooled"`` features, feature ``"maps"``, or ``"inputs"``: shrunk images.
         folder: Folder of the files. Their names change with the network, the preprocessing and the images.
         device: Torch device.
         digest: The network's ``trunk_digest``, if it is known already.
+        degrees: Angle by which each image is turned first, ``[N]``; ``None``: all are upright.
     """
 
     classifier: Classifier
-    source: Source
+    images: ImageSet
     views: tuple[str, ...]
     part: str
     folder: Path
     device: str = "cpu"
     digest: str | None = None
-
-    def __len__(self) -> int:
-        return len(self.source.images)
+    degrees: np.ndarray | None = None
 
     @cached_property
     def key(self) -> str:
         """A digest of all that changes the features of a view."""
-        about = f"{self.part} {self.classifier.size} {self.source.key}"
+        turned = "" if self.degrees is None else hashlib.sha256(self.degrees.tobytes()).hexdigest()
+        about = f"{self.part} {self.classifier.size} {self.images.key} {turned}"
         if self.part != "inputs":
             about += f" {self.digest or trunk_digest(self.classifier)}"
         return hashlib.sha256(about.encode()).hexdigest()[:16]
 
-    @property
-    def _n_pieces(self) -> int:
-        return -(-len(self) // PIECE)
-
     def missing(self) -> list[tuple[int, str]]:
         """Return the pieces and views that are not on disk."""
-        wanted = [(piece, view) for piece in range(self._n_pieces) for view in self.views]
-        return [(piece, view) for piece, view in wanted if not self._file(piece, view).exists()]
+        pieces = range(-(-len(self.images) // PIECE))
+        return [(piece, view) for piece in pieces for view in self.views if not self._file(piece, view).exists()]
+
+    def read(self, rows: range) -> Tensor:
+        """Return preprocessed images, turned first, ``[n, 3, size, size]``."""
+        images = read_images(self.images, rows, self.classifier.size)
+        if self.degrees is None:
+            return images
+        return rotate(images, torch.from_numpy(self.degrees[rows.start : rows.stop]).double())
 
     @torch.no_grad()
     def compute(self, piece: int, view: str) -> None:
         """Compute and write one file."""
-        rows = range(piece * PIECE, min((piece + 1) * PIECE, len(self)))
-        size = self.classifier.size
+        images = self.read(range(piece * PIECE, min((piece + 1) * PIECE, len(self.images))))
         found = []
-        for images in self.source.read(rows, size).split(max(1, _BATCH_PIXELS // size**2)):  # type: ignore[no-untyped-call]
-            found.append(self._of_images(make_view(view, images.to(self.device))).float().cpu())
+        for some in images.split(max(1, _BATCH_PIXELS // self.classifier.size**2)):  # type: ignore[no-untyped-call]
+            seen = make_view(view, some.to(self.device))
+            if self.part == "inputs":
+                features = shrink(seen)
+            else:
+                maps = self.classifier.maps(seen)
+                features = maps if self.part == "maps" else self.classifier.pooled(maps)
+            found.append(features.float().cpu())
         with written_whole(self._file(piece, view)) as temporary, temporary.open("wb") as file:
             np.save(file, torch.cat(found).contiguous().numpy())
 
-    def pieces(self, numbers: Sequence[int] | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """Yield the rows of all pieces, or some, and their features, ``float32 [n, len(views), ...]``, one by one."""
-        for piece in range(self._n_pieces) if numbers is None else numbers:
-            arrays = [_load_array(self._file(piece, view)) for view in self.views]
-            at = piece * PIECE
-            yield slice(at, at + len(arrays[0])), torch.from_numpy(np.stack(arrays, axis=1))
+    def pieces(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the rows of each piece and their features, ``float32 [n, len(views), ...]``."""
+        for at in range(0, len(self.images), PIECE):
+            features = self._piece(at // PIECE)
+            yield slice(at, at + len(features)), features
 
     def load(self, rows: Sequence[int] | np.ndarray | None = None) -> Tensor:
         """Return the features of some images or all, ``float32 [n, len(views), ...]``."""
-        numbers = np.arange(len(self)) if rows is None else np.asarray(rows)
-        found: Tensor | None = None
-        for some, features in self.pieces(sorted({int(number) // PIECE for number in numbers})):
-            here = np.flatnonzero((numbers >= some.start) & (numbers < some.stop))
-            if found is None:
-                found = features.new_empty(len(numbers), *features.shape[1:])
-            found[torch.from_numpy(here)] = features[torch.from_numpy(numbers[here] - some.start)]
-        if found is None:
-            raise ValueError("no images were asked for")
+        numbers = np.arange(len(self.images)) if rows is None else np.asarray(rows)
+        found = torch.empty(0)
+        for piece in np.unique(numbers // PIECE):
+            features, here = self._piece(int(piece)), torch.from_numpy(np.flatnonzero(numbers // PIECE == piece))
+            found = found if len(found) else features.new_empty(len(numbers), *features.shape[1:])
+            found[here] = features[torch.from_numpy(numbers)[here] % PIECE]
         return found
 
-    def _of_images(self, images: Tensor) -> Tensor:
-        if self.part == "inputs":
-            return shrink(images)
-        maps = self.classifier.maps(images)
-        return maps if self.part == "maps" else self.classifier.pooled(maps)
+    def _piece(self, piece: int) -> Tensor:
+        return torch.from_numpy(np.stack([_load_array(self._file(piece, view)) for view in self.views], axis=1))
 
     def _file(self, piece: int, view: str) -> Path:
         return self.folder / self.key / f"{piece:05d}-{view.replace(' ', '-')}.npy"
@@ -161,9 +135,9 @@ class ViewFeatures:
 def _load_array(path: Path) -> np.ndarray:
     try:
         found: np.ndarray = np.load(path)
-        return found
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete the file to compute its features again") from error
+    return found
 
 
 def compute_missing(wanted: Sequence[ViewFeatures], n_jobs: int, progress: bool = True) -> None:

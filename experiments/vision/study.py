@@ -1,106 +1,123 @@
 """``equirl vision zero-shot`` and ``finetune``: every variant at every angle, resumable run by run.
 
-A run measures the accuracies of a variant and a seed, the weights of the views, and how reliable equizero's choice is.
+Runs measure the accuracies of a variant and a seed, the weights of the views, and how reliable equizero's choice is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 import torch
-from joblib import Parallel, delayed
 from torch import Tensor, nn
 
 from equirl.aggregators import Select
-from equirl.experiments.records import Table, write_tables
-from equirl.experiments.runs import Rows, run_missing
-from equirl.experiments.vision.config import StudyConfig, check_config, variants_of
-from equirl.experiments.vision.features import PIECE, Source, compute_missing, take_views
+from equirl.experiments.checks import check_output_folder
+from equirl.experiments.study import Stage, Study
+from equirl.experiments.tables import Rows
+from equirl.experiments.vision.config import FinetuneConfig, StudyConfig, Variant, proxy_loss_of, variants_of
+from equirl.experiments.vision.features import PIECE, ViewFeatures, take_views
 from equirl.experiments.vision.images import read_images
-from equirl.experiments.vision.training import is_main_process, join_processes, main_process_first, n_processes
+from equirl.experiments.vision.report import report_study
+from equirl.experiments.vision.training import join_processes, n_processes
 from equirl.experiments.vision.workbench import (
     Job,
     Workbench,
+    draw_images,
     fitted_model,
     is_interpolated,
+    small_cnn_file,
     trained_network,
-    workbench,
 )
 from equirl.models.images import SymmetrizedClassifier
 from equirl.orbit import Orbit
 from equirl.rotations import InterpolatedRotations, image_action, make_view, rotate, view_names
 
-__all__ = ["run_study"]
+__all__ = ["VISION", "train_along"]
 
-_ABOUT = ("method", "group", "level", "kind", "reads", "trained", "labels", "seed")
+_ABOUT = (*Variant._fields, "seed")
+_STUDY_COLUMNS = (
+    *("method", "group", "angle", "accuracy", "n", "seed"),
+    *("level", "kind", "reads", "trained", "labels", "same"),
+)
+_WEIGHT_COLUMNS = (*_ABOUT, "view", "mean", "low", "median", "high", "largest", "n")
+_RELIABILITY_COLUMNS = (*_ABOUT, "tenth", "margin_low", "margin_high", "upright", "accuracy", "n")
 _ERROR_COLUMNS = ("group", "n", "mean", "largest")
 
 _BATCH_SIZE = 32
 _ERROR_IMAGES = 16
 
+_Network = tuple[FinetuneConfig, int]
 
-def run_study(config: StudyConfig) -> pd.DataFrame:
-    """Run what is missing; write the tables that ``report_study`` reads, and ``record.json``; return the accuracies.
 
-    Raises:
-        ValueError: A setting cannot be used on this machine, or there are too few images.
-    """
-    check_config(config)
+def _check(config: StudyConfig) -> None:
+    """Check what depends on this machine, meet the other processes, and read the images."""
+    for name in config.proxy_loss:
+        proxy_loss_of(name)
+    if config.cache is not None:
+        check_output_folder(config.cache, "--cache")
+    if config.cluster is not None and n_processes() > 1:
+        raise ValueError("several processes that train together cannot give their runs to a --cluster")
     join_processes(config.device)
-    benches = _prepared(config)
-    for message in benches[0].left_out:
+    for message in draw_images(config).left_out:
         print(f"left out: {message}")
-    variants = variants_of(config)
-    parts = sorted({part for variant in variants for part in variant.parts})
-    features = [each for bench in benches for each in bench.all_features(config.group, parts)]
-    with main_process_first(config.device):
-        compute_missing(features, config.n_jobs)
-    jobs: list[Job] = []
-    for variant in variants:
-        trained = variant.trained != "nothing" or config.model == "small-cnn"
-        for seed in range(config.seeds if trained else 1):
-            jobs.append(Job(config, variant, seed, benches[min(seed, len(benches) - 1)].key))
-    whole = [job for job in jobs if job.variant.trained == "whole"]
+
+
+def _networks(config: StudyConfig) -> list[_Network]:
+    """Return the small CNNs that are trained before all else."""
+    small = isinstance(config, FinetuneConfig) and config.model == "small-cnn"
+    return [(cast(FinetuneConfig, config), seed) for seed in range(config.seeds)] if small else []
+
+
+def _jobs(config: StudyConfig) -> list[Job]:
+    return [
+        Job(config, variant, seed)
+        for variant in variants_of(config)
+        for seed in range(config.seeds if variant.trained != "nothing" or config.model == "small-cnn" else 1)
+    ]
+
+
+def _stages(config: StudyConfig) -> list[Stage[Any]]:
+    jobs = _jobs(config)
+    in_turn = sorted(jobs, key=lambda job: job.variant.trained == "whole")  # these begin with the λ that others fit
     frozen = [job for job in jobs if job.variant.trained != "whole"]
     weighed = [job for job in frozen if job.variant.method in ("equizero", "lambda_equitune")]
     picked = [job for job in weighed if job.variant.method == "equizero"]
-    with main_process_first(config.device):
-        for kind, some in (("study", frozen), ("weights", weighed), ("reliability", picked)):
-            _run(config, some, kind)
-    if whole:
-        _run(config, whole, "study")
-    with main_process_first(config.device):
-        if is_main_process():
-            tables: dict[str, Table] = {
-                f"{kind}.csv": (_MEASURES[kind][0], [job.file(kind) for job in some])
-                for kind, some in (("study", jobs), ("weights", weighed), ("reliability", picked))
-            }
-            tables["errors.csv"] = (_ERROR_COLUMNS, _errors(benches[0], config.group))
-            write_tables(config.out, tables, config)
-    return pd.read_csv(config.out / "study.csv")
+    errors = [Job(config, Variant("-", group), 0) for group in dict.fromkeys(config.group) if is_interpolated(group)]
+    stages: list[Stage[Any]] = [
+        Stage(_networks(config), _train_small, _network_file, ("seed",), table=None, leaves=(".pt",)),
+        Stage(in_turn, _accuracy, partial(Job.file, kind="study"), _STUDY_COLUMNS, order=jobs.index),
+    ]
+    for kind, run, some, columns in (
+        ("weights", _weights, weighed, _WEIGHT_COLUMNS),
+        ("reliability", _reliability, picked, _RELIABILITY_COLUMNS),
+        ("errors", _errors, errors, _ERROR_COLUMNS),
+    ):
+        stages.append(Stage(some, run, partial(Job.file, kind=kind), columns, table=f"{kind}.csv"))
+    return stages
 
 
-def _prepared(config: StudyConfig) -> list[Workbench]:
-    """Return the workbench of every network; small CNNs are trained some at a time."""
-    seeds = range(config.seeds if config.model == "small-cnn" else 1)
-    if len(seeds) > 1 and config.n_jobs > 1 and n_processes() == 1:
-        Parallel(n_jobs=config.n_jobs)(delayed(_prepare)(config, seed) for seed in seeds)
-    return [workbench(config, seed) for seed in seeds]
+def train_along(config: StudyConfig) -> None:
+    """Do the part of a process that is not the main one: train every network together with the others."""
+    _check(config)
+    for network in _networks(config):
+        _train_small(network)
+    for job in _jobs(config):
+        path = job.file("study")  # this makes the workbench, for whose features the processes wait
+        if job.variant.trained == "whole" and not path.exists():
+            trained_network(job)
 
 
-def _prepare(config: StudyConfig, seed: int) -> None:
-    workbench(config, seed)  # its network is kept in a file; it is not sent between processes
+def _network_file(network: _Network) -> Path:
+    return small_cnn_file(*network)
 
 
-def _run(config: StudyConfig, jobs: Sequence[Job], kind: str) -> None:
-    columns, rows_of = _MEASURES[kind]
-    n_jobs = config.n_jobs if n_processes() == 1 else 1  # processes that train together start no others
-    run_missing(jobs, rows_of, partial(Job.file, kind=kind), columns, n_jobs)
+def _train_small(network: _Network) -> Rows:
+    Workbench(*network)
+    return [(network[1],)]
 
 
 def _accuracy(job: Job) -> Rows:
@@ -109,13 +126,13 @@ def _accuracy(job: Job) -> Rows:
     At angle ``"uniform"`` each image is turned by a random element of the group, at ``"any"`` by a random angle. An
     answer is unchanged (``same``) if it is the one that the upright image gets.
     """
-    method, group, *about = astuple(job.variant)
-    labels = torch.from_numpy(job.bench.test.labels)
+    method, group, *about = job.variant
+    labels = torch.from_numpy(job.bench.images.test.labels)
     rows: list[Sequence[Any]] = []
     upright: Tensor | None = None
     for angle, found in _answers(job):
         upright = found if upright is None else upright
-        accuracy, same = (round(float((found == others).double().mean()), 6) for others in (labels, upright))
+        accuracy, same = (_rounded((found == others).double().mean()) for others in (labels, upright))
         rows.append((method, group, angle, accuracy, len(labels), job.seed, *about, same))
     return rows
 
@@ -123,14 +140,14 @@ def _accuracy(job: Job) -> Rows:
 @torch.no_grad()
 def _weights(job: Job) -> Rows:
     """Return how λ, or equizero's choice, weighs each view of all upright test images."""
-    bench, model = job.bench, fitted_model(job)
-    weights = torch.cat([model.aggregator.weights(orbit) for _, orbit in _orbits(bench, model, "0")])
+    model = fitted_model(job)
+    weights = torch.cat([model.aggregator.weights(orbit) for _, orbit in _orbits(job.bench, model, "0")])
     largest = weights.argmax(dim=1)
     rows = []
     for g, view in enumerate(view_names(job.variant.group)):
         values = weights[:, g].double()
         spread = (values.mean(), *(values.quantile(q) for q in (0.05, 0.5, 0.95)), (largest == g).double().mean())
-        rows.append((*astuple(job.variant), job.seed, view, *(round(float(value), 6) for value in spread), len(values)))
+        rows.append((*job.variant, job.seed, view, *map(_rounded, spread), len(values)))
     return rows
 
 
@@ -141,7 +158,7 @@ def _reliability(job: Job) -> Rows:
     The tenths are ordered by the margin, the difference of the two least proxy losses.
     """
     bench, model = job.bench, fitted_model(job)
-    labels = torch.from_numpy(bench.test.labels)
+    labels = torch.from_numpy(bench.images.test.labels)
     margins, upright, right = [], [], []
     for rows, orbit in _orbits(bench, model, "0"):
         least = cast(Select, model.aggregator).proxy_loss(orbit).sort(dim=1).values
@@ -152,63 +169,47 @@ def _reliability(job: Job) -> Rows:
     found = []
     for tenth, some in enumerate(np.array_split(margin.argsort().numpy(), 10)):
         if len(some):
-            bounds = round(float(margin[some].min()), 6), round(float(margin[some].max()), 6)
-            shares = (round(float(value[some].double().mean()), 6) for value in (is_upright, is_right))
-            found.append((*astuple(job.variant), job.seed, tenth + 1, *bounds, *shares, len(some)))
+            shares = (is_upright[some].double().mean(), is_right[some].double().mean())
+            numbers = map(_rounded, (margin[some].min(), margin[some].max(), *shares))
+            found.append((*job.variant, job.seed, tenth + 1, *numbers, len(some)))
     return found
 
 
-_MEASURES: dict[str, tuple[Sequence[str], Callable[[Job], Rows]]] = {
-    "study": (
-        (
-            *("method", "group", "angle", "accuracy", "n", "seed"),
-            *("level", "kind", "reads", "trained", "labels", "same"),
-        ),
-        _accuracy,
-    ),
-    "weights": ((*_ABOUT, "view", "mean", "low", "median", "high", "largest", "n"), _weights),
-    "reliability": ((*_ABOUT, "tenth", "margin_low", "margin_high", "upright", "accuracy", "n"), _reliability),
-}
-"""Tables that have rows from each run, by name: their columns, and the function that measures the rows."""
-
-
 @torch.no_grad()
-def _errors(bench: Workbench, groups: Sequence[str]) -> Rows:
-    """Return how far interpolated rotations are from a group, on some test images."""
-    size = bench.classifier.size
-    images = read_images(bench.test, range(min(_ERROR_IMAGES, len(bench.test))), size)
-    rows = []
-    for group in groups:
-        action = image_action(group, (3, size, size))
-        if isinstance(action, InterpolatedRotations):
-            errors = torch.cat([action.homomorphism_errors(image.unsqueeze(0)) for image in images])
-            rows.append((group, len(images), round(float(errors.mean()), 4), round(float(errors.max()), 4)))
-    return rows
+def _errors(job: Job) -> Rows:
+    """Return how far the rotations of an interpolated group are from a group, on some test images."""
+    group, size, test = job.variant.group, job.bench.classifier.size, job.bench.images.test
+    action = cast(InterpolatedRotations, image_action(group, (3, size, size)))
+    images = read_images(test, range(min(_ERROR_IMAGES, len(test))), size)
+    errors = torch.cat([action.homomorphism_errors(image.unsqueeze(0)) for image in images])
+    return [(group, len(images), round(float(errors.mean()), 4), round(float(errors.max()), 4))]
+
+
+def _rounded(value: Tensor) -> float:
+    return round(float(value), 6)
 
 
 def _answers(job: Job) -> Iterator[tuple[str, Tensor]]:
-    """Yield angles, upright first, and the network's class for each test image turned so, ``[N]``."""
+    """Return angles, upright first, and the network's class for each test image turned so, ``[N]``."""
     if job.variant.trained == "whole":
-        yield from _of_trained(job)
-    elif job.variant.method == "plain":
-        yield from _of_plain(job.bench, job.variant.group)
-    else:
-        yield from _of_symmetrized(job.bench, fitted_model(job))
+        return _of_trained(job)
+    if job.variant.method == "plain":
+        return _of_plain(job.bench, job.variant.group)
+    return _of_symmetrized(job.bench, fitted_model(job))
 
 
 def _of_plain(bench: Workbench, group: str) -> Iterator[tuple[str, Tensor]]:
-    found = _plain_answers(bench, bench.test_source(group, "0"), group)
+    found = _plain_answers(bench, bench.features(group, "pooled", "0"))
     for g, view in enumerate(view_names(group)):
         yield view, found[:, g]
     yield "uniform", found[torch.arange(len(found)), bench.turns(group)]
     if bench.config.any_angle:
-        yield "any", _plain_answers(bench, bench.test_source(group, "any"), group)[:, 0]
+        yield "any", _plain_answers(bench, bench.features(group, "pooled", "any"))[:, 0]
 
 
 @torch.no_grad()
-def _plain_answers(bench: Workbench, source: Source, group: str) -> Tensor:
+def _plain_answers(bench: Workbench, features: ViewFeatures) -> Tensor:
     """Return the plain network's answers to all views, ``[N, |G|]``, from features on disk."""
-    features = bench.features(source, group, "pooled")
     return torch.cat([bench.classifier.classifier(piece).argmax(dim=2) for _, piece in features.pieces()])
 
 
@@ -219,7 +220,7 @@ def _of_symmetrized(bench: Workbench, model: SymmetrizedClassifier) -> Iterator[
             yield angle, _from_orbits(bench, model, angle)
     else:
         for h, view in enumerate(view_names(group)):
-            yield view, _from_orbits(bench, model, "0", cayley[:, torch.full((len(bench.test),), h)].T)
+            yield view, _from_orbits(bench, model, "0", cayley[:, torch.full((len(bench.images.test),), h)].T)
         yield "uniform", _from_orbits(bench, model, "0", cayley[:, bench.turns(group)].T)
     if bench.config.any_angle:
         yield "any", _from_orbits(bench, model, "any")
@@ -227,17 +228,15 @@ def _of_symmetrized(bench: Workbench, model: SymmetrizedClassifier) -> Iterator[
 
 @torch.no_grad()
 def _from_orbits(bench: Workbench, model: SymmetrizedClassifier, angle: str, elements: Tensor | None = None) -> Tensor:
-    return torch.cat(
-        [model.logits_of_orbit(orbit).argmax(dim=1) for _, orbit in _orbits(bench, model, angle, elements)]
-    )
+    orbits = _orbits(bench, model, angle, elements)
+    return torch.cat([model.logits_of_orbit(orbit).argmax(dim=1) for _, orbit in orbits])
 
 
 def _orbits(
     bench: Workbench, model: SymmetrizedClassifier, angle: str, elements: Tensor | None = None
 ) -> Iterator[tuple[slice, Orbit]]:
     """Yield rows of test images and their orbits, from features on disk; ``elements [N, |G|]`` orders the views."""
-    source = bench.test_source(model.group, angle)
-    pieces = [bench.features(source, model.group, part).pieces() for part in model.parts]
+    pieces = [bench.features(model.group, part, angle).pieces() for part in model.parts]
     for found in zip(*pieces, strict=True):
         rows = found[0][0]
         views = {part: features for part, (_, features) in zip(model.parts, found, strict=True)}
@@ -247,27 +246,30 @@ def _orbits(
 
 
 def _of_trained(job: Job) -> Iterator[tuple[str, Tensor]]:
-    bench, variant = job.bench, job.variant
-    model = trained_network(job)
+    bench, group = job.bench, job.variant.group
+    answers = partial(_from_images, bench, trained_network(job))
     size = bench.classifier.size
-    action = image_action(variant.group, (3, size, size))
-    each = variant.method == "plain" or not is_interpolated(variant.group)
-    for view in view_names(variant.group) if each else ("0",):
-        yield view, _from_images(bench, model, lambda some, rows, view=view: make_view(view, some))  # type: ignore[misc]
-    turns = bench.turns(variant.group)
-    yield "uniform", _from_images(bench, model, lambda some, rows: cast(Tensor, action.transform(turns[rows], some)))
+    action = image_action(group, (3, size, size))
+    each = job.variant.method == "plain" or not is_interpolated(group)
+    for view in view_names(group) if each else ("0",):
+        yield view, answers(lambda some, rows, view=view: make_view(view, some))  # type: ignore[misc]
+    turns, degrees = bench.turns(group), torch.from_numpy(bench.any_degrees())
+    yield "uniform", answers(lambda some, rows: cast(Tensor, action.transform(turns[rows], some)))
     if bench.config.any_angle:
-        degrees = torch.from_numpy(bench.any_degrees())
-        yield "any", _from_images(bench, model, lambda some, rows: rotate(some, degrees[rows]))
+        yield "any", answers(lambda some, rows: rotate(some, degrees[rows]))
 
 
 @torch.no_grad()
 def _from_images(bench: Workbench, model: nn.Module, moved: Callable[[Tensor, slice], Tensor]) -> Tensor:
     device = next(model.parameters()).device
-    found = []
-    for at in range(0, len(bench.test), PIECE):
-        rows = range(at, min(at + PIECE, len(bench.test)))
-        images = moved(read_images(bench.test, rows, bench.classifier.size), slice(rows.start, rows.stop))
+    found, test = [], bench.images.test
+    for at in range(0, len(test), PIECE):
+        rows = range(at, min(at + PIECE, len(test)))
+        images = moved(read_images(test, rows, bench.classifier.size), slice(rows.start, rows.stop))
         for some in images.split(_BATCH_SIZE):  # type: ignore[no-untyped-call]
             found.append(model(some.to(device)).argmax(dim=1).cpu())
     return torch.cat(found)
+
+
+VISION: Study[StudyConfig] = Study(_stages, lambda config: report_study(config.out, config.method), _check)
+"""``equirl vision zero-shot`` and ``finetune``; curves for TensorBoard are in ``tb/``."""

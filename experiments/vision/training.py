@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,13 @@ from tqdm import tqdm
 
 from equirl.arguments import whole_number
 from equirl.experiments.optional import VISION, needed
+from equirl.experiments.vision.config import FinetuneConfig
+from equirl.experiments.vision.images import ImageSet, read_images
 from equirl.files import load_weights, read_saved, written_whole
 from equirl.models.image_classifier import check_labels
 
-__all__ = [
-    *("board", "check_rate", "is_main_process", "join_processes"),
-    *("main_process_first", "n_processes", "train_images", "train_or_read"),
-]
+__all__ = ["board", "is_main_process", "join_processes", "main_process_first", "n_processes"]
+__all__ += ["train_images", "train_or_read"]
 
 _LONGEST_WAIT = timedelta(days=7)
 
@@ -69,7 +68,8 @@ def train_images(
     """
     for name, number in (("steps", steps), ("batch_size", batch_size), ("accumulate", accumulate)):
         whole_number(number, name, 1)
-    check_rate(learning_rate)
+    if not 0 <= learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be a finite number, 0 or more; got {learning_rate}")
     if not len(labels):
         raise ValueError("a network is trained on at least one labelled image; there are none")
     check_labels(labels, len(labels), int(labels.max()) + 1)
@@ -117,32 +117,40 @@ def train_images(
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False).eval()
 
 
-def train_or_read(model: nn.Module, path: Path, curves: Path, curve: str, **settings: Any) -> None:
+def train_or_read(
+    model: nn.Module, path: Path, config: FinetuneConfig, images: ImageSet, size: int, settings: dict[str, Any]
+) -> None:
     """Read a network's weights from a file, or train it and write the file; a training that was stopped continues.
 
     Args:
-        model: Network.
+        model: The network.
         path: File of its weights. The training's state is beside it until the weights are written.
-        curves: Folder of TensorBoard's files.
-        curve: Name of the curve of the loss.
-        **settings: Arguments of ``train_images``.
+        config: The study.
+        images: Images to learn from.
+        size: Rows and columns of the network's images.
+        settings: Further arguments of ``train_images``.
     """
     if path.exists():
         load_weights(model, path)
         model.eval()
         return
     state = path.with_suffix(".part")
-    with board(curves) as note:
-        train_images(model, **settings, resume=state, report=partial(note, curve))
+    with board(config.out / "tb" / path.stem) as note:
+        train_images(
+            model,
+            lambda rows: read_images(images, rows.tolist(), size),
+            torch.from_numpy(images.labels),
+            **settings,
+            batch_size=config.batch_size,
+            progress=path.stem,
+            mixed_precision=config.mixed_precision,
+            device=config.device,
+            resume=state,
+            report=lambda step, loss: note("loss/train", step, loss),
+        )
     with written_whole(path) as temporary:
         torch.save({name: value.cpu() for name, value in model.state_dict().items()}, temporary)
     state.unlink(missing_ok=True)
-
-
-def check_rate(learning_rate: float) -> None:
-    """Raise a ``ValueError`` unless a learning rate is a finite number, 0 or more."""
-    if not 0 <= learning_rate < math.inf:
-        raise ValueError(f"learning_rate must be a finite number, 0 or more; got {learning_rate}")
 
 
 def _save_state(path: Path, stateful: dict[str, Any], generator: torch.Generator, done: int) -> None:

@@ -208,8 +208,8 @@ def _vision() -> list[CommandTarget]:
     return [
         CommandTarget("vision finetune", line, options, (), ("--group", "--labels", "--level"), ("missing",)),
         CommandTarget(
-            "vision plot",
-            ("vision", "plot", "--folder", "missing"),
-            {"--folder": Option(("missing", "folder", "text.txt"), (), ("study.csv",))},
+            "vision report",
+            ("vision", "finetune", "--report-only", "--out", "missing"),
+            {"--out": Option(("missing", "folder", "text.txt"), (), ("study.csv", "text.txt"))},
         ),
     ]

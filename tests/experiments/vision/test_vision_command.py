@@ -21,8 +21,8 @@ from tiny_images import save_tiny_clip
 
 from equirl.command import main as equirl_main
 from equirl.experiments.vision import main
+from equirl.experiments.vision.classifiers import load_zero_shot
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig, variants_of
-from equirl.experiments.vision.zero_shot import load_zero_shot
 
 pytest.importorskip("accelerate", reason="the extra vision is not installed")
 pytest.importorskip("sklearn", reason="the extra vision is not installed")
@@ -81,19 +81,17 @@ def test_finetuning_a_small_network(tmp_path: Path, cache: str) -> None:
         assert (out / name).stat().st_size > 500
     assert list((out / "tb").rglob("events.*"))
 
-    again = _run("finetune", *options)
-    assert "8 runs, 0 to do" in again.stdout
+    assert "8 runs, 0 to do" in _run("finetune", *options).stdout
     (next((out / "runs").glob("study-equitune-c4*"))).unlink()
     assert "8 runs, 1 to do" in _run("finetune", *options, "--csv", str(csv)).stdout
     assert pd.read_csv(csv, dtype={"angle": str}).equals(table)
 
-    drawn = tmp_path / "drawn.csv"
-    _run("plot", "--folder", str(out), "--method", "plain", "equizero", "--csv", str(drawn))
-    assert set(pd.read_csv(drawn).method) == {"plain", "equizero"}
+    again = ["finetune", "--report-only", "--out", str(out), "--method", "plain"]
+    assert "reliability.png" in _run(*again, "equizero").stdout
     assert "lambda_equitune" not in (out / "summary.md").read_text()
-    assert "reliability.png" not in _run("plot", "--folder", str(out), "--method", "plain").stdout
+    assert "reliability.png" not in _run(*again).stdout
     assert not (out / "reliability.png").exists()
-    failed = _run("plot", "--folder", str(out), "--method", "equizer", expect=2)
+    failed = _run(*again, "equizer", expect=2)
     assert "is unknown; known: equitune, equizero, lambda_equitune, plain. Did you mean 'equizero'?" in failed.stderr
 
 
@@ -261,7 +259,7 @@ def test_costs(tmp_path: Path) -> None:
     [
         (
             ["finetun"],
-            "command 'finetun' is unknown; known: data, finetune, plot, speed, zero-shot. Did you mean 'fine",
+            "command 'finetun' is unknown; known: data, finetune, speed, zero-shot. Did you mean 'fine",
         ),
         (["finetune", "--group", "c6"], "group of images 'c6' is unknown; known: c16, c4, c8, d4, flip"),
         (["finetune", "--method", "lambda"], "method 'lambda' is unknown"),
@@ -277,7 +275,8 @@ def test_costs(tmp_path: Path) -> None:
         (["finetune", "--data", "digits", "--model", "resnet", "--head-images", "50"], "model 'resnet' is unknown"),
         (["zero-shot", "--data", "digits", "--templates", "a photo"], "has no {} for the class name"),
         (["zero-shot", "--data", "digits", "--class-names", "missing.txt"], "no file of class names missing.txt"),
-        (["plot", "--folder", "missing"], "missing has no study.csv"),
+        (["finetune", "--report-only", "--out", "missing"], "missing/study.csv is not there"),
+        (["finetune", "--cluster", "10.0.0.1:8786"], "a cluster is named by its address"),
         (["speed", "--rounds", "0"], "rounds must be a whole number from 1; got 0"),
     ],
 )

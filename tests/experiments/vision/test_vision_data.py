@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from tiny_images import made_images
 
+from equirl.experiments.vision.classifiers import load_zero_shot, read_class_names
 from equirl.experiments.vision.image_sets import image_sets, load_images
 from equirl.experiments.vision.images import CorruptImageError, preprocess, readable
-from equirl.experiments.vision.zero_shot import load_zero_shot, read_class_names
 
 
 def _write(path: Path, color: tuple[int, int, int], size: tuple[int, int] = (6, 4)) -> None:

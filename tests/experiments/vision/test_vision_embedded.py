@@ -11,11 +11,16 @@ import pytest
 import torch
 
 from equirl.aggregators import Mean
-from equirl.experiments.vision.classifiers import EFFICIENTNET_INPUTS, load_backbone, load_efficientnet
-from equirl.experiments.vision.features import Source, ViewFeatures, compute_missing
+from equirl.experiments.vision.classifiers import (
+    EFFICIENTNET_INPUTS,
+    Bridge,
+    load_backbone,
+    load_efficientnet,
+    load_zero_shot,
+)
+from equirl.experiments.vision.features import ViewFeatures, compute_missing
 from equirl.experiments.vision.image_sets import load_images
 from equirl.experiments.vision.images import preprocess, read_images
-from equirl.experiments.vision.zero_shot import Bridge, load_zero_shot
 from equirl.models.image_classifier import Classifier
 from equirl.models.images import LEVELS, SymmetrizedClassifier, make_image_aggregator
 from equirl.names import ORBIT_METHODS
@@ -108,9 +113,9 @@ def test_upright_clothes_are_known_best(tmp_path: Path) -> None:
         pytest.skip("the Debian package dataset-fashion-mnist is not installed")
     train = load_images("fashion-mnist", "train").subset(range(200))
     classifier = load_backbone("efficientnet-lite0", 10)
-    at = [ViewFeatures(classifier, Source(some), ("0",), "pooled", tmp_path) for some in (train,)]
-    compute_missing(at, 1, progress=False)
-    classifier.classifier.fit(at[0].load()[:, 0].numpy(), train.labels)  # type: ignore[operator]
+    features = ViewFeatures(classifier, train, ("0",), "pooled", tmp_path)
+    compute_missing([features], 1, progress=False)
+    classifier.classifier.fit(features.load()[:, 0].numpy(), train.labels)  # type: ignore[operator]
     labels = torch.from_numpy(images.labels)
     model = SymmetrizedClassifier(classifier, "c4", Mean()).eval()
     pixels = read_images(images, range(64), 224)

@@ -12,14 +12,13 @@ import torch
 from tiny_images import made_images, tiny_classifier
 from torch import nn
 
-from equirl.experiments.vision.classifiers import LinearHead
+from equirl.experiments.vision.classifiers import LinearHead, load_zero_shot
 from equirl.experiments.vision.config import FinetuneConfig, SpeedConfig, ZeroShotConfig
-from equirl.experiments.vision.features import Source, ViewFeatures, compute_missing, trunk_digest
+from equirl.experiments.vision.features import ViewFeatures, compute_missing, trunk_digest
 from equirl.experiments.vision.image_sets import load_images
 from equirl.experiments.vision.images import ImageSet, preprocess, readable
 from equirl.experiments.vision.report import report_study
 from equirl.experiments.vision.training import train_images
-from equirl.experiments.vision.zero_shot import load_zero_shot
 from equirl.models.image_classifier import Classifier
 from equirl.models.image_fit import fit_lambda
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
@@ -52,7 +51,7 @@ def test_symmetrizing_changes_no_mode_and_draws_no_numbers(tmp_path: Path) -> No
     want = torch.rand(2)
     torch.manual_seed(2)
     SymmetrizedClassifier(classifier, "d4", make_image_aggregator("equitune", classifier.pooled_length()), "maps")
-    compute_missing([ViewFeatures(classifier, Source(made_images(3)), ("0",), "pooled", tmp_path)], 1, progress=False)
+    compute_missing([ViewFeatures(classifier, made_images(3), ("0",), "pooled", tmp_path)], 1, progress=False)
     assert torch.equal(torch.rand(2), want)
     assert classifier.training
     assert classifier.feature_maps.training
@@ -167,7 +166,7 @@ def test_caches_know_what_matters_and_are_looked_at(tmp_path: Path) -> None:
     tanh, relu = tiny_classifier(), tiny_classifier()
     relu.feature_maps[1] = nn.ReLU()  # a layer without weights
     assert trunk_digest(tanh) != trunk_digest(relu)
-    features = ViewFeatures(tanh, Source(made_images(3)), ("0",), "pooled", tmp_path)
+    features = ViewFeatures(tanh, made_images(3), ("0",), "pooled", tmp_path)
     compute_missing([features], 1, progress=False)
     (file,) = tmp_path.rglob("*.npy")
     file.write_bytes(b"damaged")

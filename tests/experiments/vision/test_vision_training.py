@@ -15,7 +15,7 @@ from tiny_images import made_images, tiny_classifier
 from torch import Tensor, nn
 
 from equirl.experiments.vision.classifiers import invert
-from equirl.experiments.vision.features import PIECE, Source, ViewFeatures, compute_missing, take_views
+from equirl.experiments.vision.features import PIECE, ViewFeatures, compute_missing, take_views
 from equirl.experiments.vision.images import read_images
 from equirl.experiments.vision.training import train_images
 from equirl.models.image_classifier import Classifier
@@ -29,7 +29,7 @@ pytest.importorskip("accelerate", reason="the extra vision is not installed")
 def _features(folder: Path, part: str = "pooled", **changes: Any) -> ViewFeatures:
     given: dict[str, Any] = {
         "classifier": tiny_classifier(),
-        "source": Source(made_images(PIECE + 44)),
+        "images": made_images(PIECE + 44),
         "views": view_names("c4"),
         "part": part,
         "folder": folder,
@@ -44,7 +44,7 @@ def test_features_are_the_networks(tmp_path: Path, part: str) -> None:
     compute_missing([features], n_jobs=2, progress=False)
     found = features.load()
     classifier = features.classifier
-    images = read_images(features.source.images, range(PIECE + 44), 8)
+    images = read_images(features.images, range(PIECE + 44), 8)
     for g, view in enumerate(features.views):
         maps = classifier.maps(make_view(view, images))
         expected = maps if part == "maps" else classifier.pooled(maps)
@@ -82,15 +82,14 @@ def test_the_key_changes_when_network_preprocessing_or_images_do(tmp_path: Path)
     other_weights, other_last = tiny_classifier(), tiny_classifier()
     next(other_weights.head.parameters()).data[0] += 1e-4
     next(other_last.classifier.parameters()).data[0] += 1
-    turned = Source(made_images(PIECE + 44), np.full(PIECE + 44, 45.0))
     keys = [
         _features(tmp_path).key,
         _features(tmp_path, part="maps").key,
         _features(tmp_path, classifier=other_weights).key,
         _features(tmp_path, classifier=invert(tiny_classifier())).key,
         _features(tmp_path, classifier=tiny_classifier(10)).key,
-        _features(tmp_path, source=Source(made_images(PIECE))).key,
-        _features(tmp_path, source=turned).key,
+        _features(tmp_path, images=made_images(PIECE)).key,
+        _features(tmp_path, degrees=np.full(PIECE + 44, 45.0)).key,
     ]
     assert len(set(keys)) == len(keys)
     assert _features(tmp_path, classifier=other_last).key == keys[0]  # the last layer plays no part
@@ -98,9 +97,9 @@ def test_the_key_changes_when_network_preprocessing_or_images_do(tmp_path: Path)
 
 def test_images_turned_first(tmp_path: Path) -> None:
     degrees = np.random.default_rng(0).uniform(0, 360, 20)
-    source = Source(made_images(20), degrees)
+    features = _features(tmp_path, images=made_images(20), degrees=degrees)
     expected = rotate(read_images(made_images(20), range(20), 8), torch.from_numpy(degrees))
-    assert torch.allclose(source.read(range(5, 9), 8), expected[5:9], atol=1e-6)
+    assert torch.allclose(features.read(range(5, 9)), expected[5:9], atol=1e-6)
 
 
 def test_fifty_thousand_images_take_the_memory_of_a_piece(tmp_path: Path) -> None:
@@ -113,18 +112,18 @@ from pathlib import Path
 from torch import nn
 from equirl.experiments.vision.classifiers import Classifier
 from equirl.experiments.vision.images import ImageSet
-from equirl.experiments.vision.features import Source, ViewFeatures, compute_missing
+from equirl.experiments.vision.features import ViewFeatures, compute_missing
 torch.set_num_threads(1)
 pixels = np.zeros((8, 8, 3), np.uint8)
 images = ImageSet("made", np.zeros(50_000, int), ("a",), lambda row: pixels + row % 200, "made")
 widen = nn.Conv2d(3, 4096, 1)
 classifier = Classifier(widen, nn.AdaptiveAvgPool2d(1), nn.Identity(), 8, [0.5] * 3, [0.5] * 3).eval()
 classifier.maps = lambda images: widen(nn.functional.adaptive_avg_pool2d(images, 1))
-features = ViewFeatures(classifier, Source(images), ("0",), "pooled", Path({str(tmp_path)!r}))
+features = ViewFeatures(classifier, images, ("0",), "pooled", Path({str(tmp_path)!r}))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 compute_missing([features], n_jobs=1, progress=False)
 total = sum(float(piece[:, 0, 0].sum()) for _, piece in features.pieces())
-print(len(features), total != 0, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print(len(features.images), total != 0, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300)
     assert run.returncode == 0, run.stderr
