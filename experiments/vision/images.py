@@ -19,10 +19,7 @@ from equirl.experiments.optional import needed
 from equirl.files import written_whole
 from equirl.models.image_classifier import check_labels
 
-__all__ = [
-    *("CorruptImageError", "ImageSet", "as_pixels"),
-    *("preprocess", "read_images", "readable", "split_of"),
-]
+__all__ = ["CorruptImageError", "ImageSet", "as_pixels", "preprocess", "read_images", "readable", "split_of"]
 
 _TEST_SHARE = 0.4
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L")
@@ -77,10 +74,7 @@ class ImageSet:
 
 
 def split_of(images: ImageSet, split: str) -> ImageSet:
-    """Return the ``"train"`` or ``"test"`` part of a set without a split of its own.
-
-    The split is the same in every call; the test part holds two fifths of each class.
-    """
+    """Return the ``"train"`` or ``"test"`` part of a set without a split; the test part is two fifths of each class."""
     generator = np.random.default_rng(0)
     is_test = np.zeros(len(images), dtype=bool)
     for label in range(len(images.classes)):
@@ -104,10 +98,7 @@ def preprocess(pixels: np.ndarray, size: int) -> Tensor:
 
     Args:
         pixels: ``uint8 [H, W, 3]``.
-        size: Rows and columns of the result.
-
-    Returns:
-        Floats from 0 to 1, ``[3, size, size]``.
+        size: Rows and columns of the result, floats from 0 to 1 of the shape ``[3, size, size]``.
 
     Raises:
         ValueError: Pixels of another kind or shape.
@@ -135,9 +126,9 @@ def readable(images: ImageSet, on_corrupt: str, cache: Path) -> tuple[ImageSet, 
     """Return the images that can be read, and a message for each of the others.
 
     Args:
-        images: The images; each file is opened once, and the outcome is remembered.
+        images: The images; each file is opened once.
         on_corrupt: ``"refuse"``: an image that cannot be read is an error; ``"skip"``: it is left out.
-        cache: Folder of the file that remembers the outcome.
+        cache: Folder of the file that remembers the messages.
 
     Raises:
         CorruptImageError: An image cannot be read, and ``on_corrupt`` is not ``"skip"``.
@@ -145,9 +136,10 @@ def readable(images: ImageSet, on_corrupt: str, cache: Path) -> tuple[ImageSet, 
     if not images.from_files:
         return images, []
     path = cache / f"readable-{images.key}.json"
-    corrupt = _remembered(path)
-    if corrupt is None:
-        corrupt = {}
+    corrupt: dict[str, str] = {}
+    try:
+        corrupt = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # nobody has looked yet, or the file is damaged
         for row in range(len(images)):
             try:
                 images.read(row)
@@ -155,19 +147,8 @@ def readable(images: ImageSet, on_corrupt: str, cache: Path) -> tuple[ImageSet, 
                 corrupt[str(row)] = str(error)
         with written_whole(path) as temporary:
             temporary.write_text(json.dumps(corrupt, indent=1), encoding="utf-8")
-    if not corrupt:
-        return images, []
-    if on_corrupt != "skip":
-        raise CorruptImageError(
-            f"{next(iter(corrupt.values()))} ({len(corrupt)} in all); --on-corrupt skip leaves such images out"
-        )
-    return images.subset([row for row in range(len(images)) if str(row) not in corrupt]), list(corrupt.values())
-
-
-def _remembered(path: Path) -> dict[str, str] | None:
-    """Return the messages by image from an earlier look, or ``None`` if there was none or its file is damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    if corrupt and on_corrupt != "skip":
+        found = f"{next(iter(corrupt.values()))} ({len(corrupt)} in all)"
+        raise CorruptImageError(f"{found}; --on-corrupt skip leaves such images out")
+    left = [row for row in range(len(images)) if str(row) not in corrupt]
+    return (images.subset(left) if corrupt else images), list(corrupt.values())

@@ -1,7 +1,4 @@
-"""``equirl vision zero-shot`` and ``finetune``: every variant at every angle, resumable run by run.
-
-Runs measure the accuracies of a variant and a seed, the weights of the views, and how reliable equizero's choice is.
-"""
+"""``equirl vision zero-shot`` and ``finetune``: accuracies at every angle, weights of the views, and reliability."""
 
 from __future__ import annotations
 
@@ -12,14 +9,14 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from equirl.aggregators import Select
 from equirl.experiments.checks import check_output_folder
 from equirl.experiments.study import Stage, Study
 from equirl.experiments.tables import Rows
 from equirl.experiments.vision.config import FinetuneConfig, StudyConfig, Variant, proxy_loss_of, variants_of
-from equirl.experiments.vision.features import PIECE, ViewFeatures, take_views
+from equirl.experiments.vision.features import PIECE, take_views
 from equirl.experiments.vision.images import read_images
 from equirl.experiments.vision.report import report_study
 from equirl.experiments.vision.training import join_processes, n_processes
@@ -198,38 +195,37 @@ def _answers(job: Job) -> Iterator[tuple[str, Tensor]]:
     return _of_symmetrized(job.bench, fitted_model(job))
 
 
+@torch.no_grad()
 def _of_plain(bench: Workbench, group: str) -> Iterator[tuple[str, Tensor]]:
-    found = _plain_answers(bench, bench.features(group, "pooled", "0"))
+    def answers(angle: str) -> Tensor:  # to all views, ``[N, |G|]``
+        pieces = bench.features(group, "pooled", angle).pieces()
+        return torch.cat([bench.classifier.classifier(piece).argmax(dim=2) for _, piece in pieces])
+
+    found = answers("0")
     for g, view in enumerate(view_names(group)):
         yield view, found[:, g]
     yield "uniform", found[torch.arange(len(found)), bench.turns(group)]
     if bench.config.any_angle:
-        yield "any", _plain_answers(bench, bench.features(group, "pooled", "any"))[:, 0]
+        yield "any", answers("any")[:, 0]
 
 
 @torch.no_grad()
-def _plain_answers(bench: Workbench, features: ViewFeatures) -> Tensor:
-    """Return the plain network's answers to all views, ``[N, |G|]``, from features on disk."""
-    return torch.cat([bench.classifier.classifier(piece).argmax(dim=2) for _, piece in features.pieces()])
-
-
 def _of_symmetrized(bench: Workbench, model: SymmetrizedClassifier) -> Iterator[tuple[str, Tensor]]:
-    group, cayley = model.group, model.images.group.cayley.cpu()
-    if is_interpolated(group):
+    def answers(angle: str, turns: Tensor | None = None) -> Tensor:
+        elements = None if turns is None else model.images.group.cayley.cpu()[:, turns].T
+        orbits = _orbits(bench, model, angle, elements)
+        return torch.cat([model.logits_of_orbit(orbit).argmax(dim=1) for _, orbit in orbits])
+
+    turns = bench.turns(model.group)
+    if is_interpolated(model.group):
         for angle in ("0", "uniform"):  # the orbit of a turned image holds other views
-            yield angle, _from_orbits(bench, model, angle)
+            yield angle, answers(angle)
     else:
-        for h, view in enumerate(view_names(group)):
-            yield view, _from_orbits(bench, model, "0", cayley[:, torch.full((len(bench.images.test),), h)].T)
-        yield "uniform", _from_orbits(bench, model, "0", cayley[:, bench.turns(group)].T)
+        for h, view in enumerate(view_names(model.group)):
+            yield view, answers("0", torch.full_like(turns, h))
+        yield "uniform", answers("0", turns)
     if bench.config.any_angle:
-        yield "any", _from_orbits(bench, model, "any")
-
-
-@torch.no_grad()
-def _from_orbits(bench: Workbench, model: SymmetrizedClassifier, angle: str, elements: Tensor | None = None) -> Tensor:
-    orbits = _orbits(bench, model, angle, elements)
-    return torch.cat([model.logits_of_orbit(orbit).argmax(dim=1) for _, orbit in orbits])
+        yield "any", answers("any")
 
 
 def _orbits(
@@ -245,10 +241,20 @@ def _orbits(
         yield rows, model.orbit(**views)
 
 
+@torch.no_grad()
 def _of_trained(job: Job) -> Iterator[tuple[str, Tensor]]:
-    bench, group = job.bench, job.variant.group
-    answers = partial(_from_images, bench, trained_network(job))
-    size = bench.classifier.size
+    bench, group, model, test = job.bench, job.variant.group, trained_network(job), job.bench.images.test
+    size, device = bench.classifier.size, next(model.parameters()).device
+
+    def answers(moved: Callable[[Tensor, slice], Tensor]) -> Tensor:
+        found = []
+        for at in range(0, len(test), PIECE):
+            rows = range(at, min(at + PIECE, len(test)))
+            images = moved(read_images(test, rows, size), slice(rows.start, rows.stop))
+            for some in images.split(_BATCH_SIZE):  # type: ignore[no-untyped-call]
+                found.append(model(some.to(device)).argmax(dim=1).cpu())
+        return torch.cat(found)
+
     action = image_action(group, (3, size, size))
     each = job.variant.method == "plain" or not is_interpolated(group)
     for view in view_names(group) if each else ("0",):
@@ -257,18 +263,6 @@ def _of_trained(job: Job) -> Iterator[tuple[str, Tensor]]:
     yield "uniform", answers(lambda some, rows: cast(Tensor, action.transform(turns[rows], some)))
     if bench.config.any_angle:
         yield "any", answers(lambda some, rows: rotate(some, degrees[rows]))
-
-
-@torch.no_grad()
-def _from_images(bench: Workbench, model: nn.Module, moved: Callable[[Tensor, slice], Tensor]) -> Tensor:
-    device = next(model.parameters()).device
-    found, test = [], bench.images.test
-    for at in range(0, len(test), PIECE):
-        rows = range(at, min(at + PIECE, len(test)))
-        images = moved(read_images(test, rows, bench.classifier.size), slice(rows.start, rows.stop))
-        for some in images.split(_BATCH_SIZE):  # type: ignore[no-untyped-call]
-            found.append(model(some.to(device)).argmax(dim=1).cpu())
-    return torch.cat(found)
 
 
 VISION: Study[StudyConfig] = Study(_stages, lambda config: report_study(config.out, config.method), _check)

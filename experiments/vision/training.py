@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,6 @@ from equirl.models.image_classifier import check_labels
 
 __all__ = ["board", "is_main_process", "join_processes", "main_process_first", "n_processes"]
 __all__ += ["train_images", "train_or_read"]
-
-_LONGEST_WAIT = timedelta(days=7)
 
 
 def train_images(
@@ -51,17 +49,16 @@ def train_images(
         read: Function from numbers of images ``[n]`` to the images, ``[n, 3, S, S]``.
         labels: Classes, integers ``[N]``.
         seed: Seed of batches and turns.
-        steps: Gradient steps, at least 1.
+        steps: Gradient steps.
         learning_rate: AdamW's learning rate; it falls to zero along a half cosine.
         batch_size: Images in a batch, on each device.
         accumulate: Batches in a gradient step.
-        turned: Function that turns a batch at random; ``None``: images stay as they are.
+        turned: Function that turns a batch at random.
         progress: Text of the progress bar; ``None``: no bar.
         mixed_precision: ``"no"``, ``"fp16"`` or ``"bf16"``.
-        device: ``"cpu"``, or anything else for the devices that ``accelerate`` finds, one or many.
-        resume: File of the training's state; a training that was stopped continues from it. The caller removes it once
-            the result is safe.
-        report: Function that is called every 50 steps with the step and the mean loss since the last call.
+        device: ``"cpu"``, or anything else for the devices that ``accelerate`` finds.
+        resume: File of the training's state; a training that was stopped continues from it.
+        report: Function that gets the step and the mean loss every 50 steps.
 
     Raises:
         ValueError: No labels, negative ones, or a setting out of range.
@@ -84,9 +81,7 @@ def train_images(
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     rates: Any = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     stateful = {"weights": model, "optimizer": optimizer, "rates": rates, "scaler": accelerator.scaler}
-    done = 0
-    if resume is not None and resume.exists():
-        done = _load_state(resume, stateful, generator)
+    done = _load_state(resume, stateful, generator) if resume is not None and resume.exists() else 0
     wrapped, prepared = accelerator.prepare(model, optimizer)
     wrapped.train()
     losses: list[Tensor] = []
@@ -124,7 +119,7 @@ def train_or_read(
 
     Args:
         model: The network.
-        path: File of its weights. The training's state is beside it until the weights are written.
+        path: File of its weights; the state of an unfinished training is beside it.
         config: The study.
         images: Images to learn from.
         size: Rows and columns of the network's images.
@@ -162,7 +157,7 @@ def _save_state(path: Path, stateful: dict[str, Any], generator: torch.Generator
 
 
 def _load_state(path: Path, stateful: dict[str, Any], generator: torch.Generator) -> int:
-    """Load a saved state into the parts of a training and return the number of its steps."""
+    """Load a training's state and return the number of steps done."""
     state = read_saved(path)
     for name, part in stateful.items():
         if part is not None:
@@ -180,23 +175,21 @@ def n_processes() -> int:
 
 
 def is_main_process() -> bool:
-    """Return whether this is the process that reports: the only one, or the first of several."""
+    """Return whether this is the only process, or the first of several, which reports."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def join_processes(device: str) -> None:
-    """Meet the other processes, if there are any; call it before all else, as it sets how long they wait."""
+    """Meet the other processes, if there are any, before all else: this sets how long they wait for each other."""
     if n_processes() > 1:
-        needed("accelerate", VISION).PartialState(cpu=device == "cpu", timeout=_LONGEST_WAIT)
+        needed("accelerate", VISION).PartialState(cpu=device == "cpu", timeout=timedelta(days=7))
 
 
 @contextmanager
 def main_process_first(device: str) -> Iterator[None]:
-    """Run a block in the main process and then in the others, which find its work done; alone, just run it."""
-    if n_processes() == 1:
-        yield
-        return
-    with needed("accelerate", VISION).PartialState(cpu=device == "cpu").main_process_first():
+    """Run a block in the main process and then in the others, which find its work done."""
+    state = needed("accelerate", VISION).PartialState(cpu=device == "cpu") if n_processes() > 1 else None
+    with nullcontext() if state is None else state.main_process_first():
         yield
 
 

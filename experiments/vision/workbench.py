@@ -52,19 +52,13 @@ def is_interpolated(group: str) -> bool:
 
 
 class Images(NamedTuple):
-    """The images of a study.
-
-    Attributes:
-        preparing: Images that train the last layer or the small CNN, or that centre the bridge.
-        labelled: Images from which λ, or the whole network, learns.
-        test: Images on which accuracies are measured.
-        left_out: A message for each image that cannot be read.
-    """
+    """Images that prepare the network, those that λ or the whole network learns from, and those of the tests."""
 
     preparing: ImageSet
     labelled: ImageSet
     test: ImageSet
     left_out: list[str]
+    """A message for each image that cannot be read."""
 
 
 @cache
@@ -94,9 +88,8 @@ def draw_images(config: StudyConfig) -> Images:
         raise ValueError(f"{config.data} has {len(train)} images to learn from, too few: {needs}; ask for less")
     order = np.random.default_rng(0).permutation(len(train))
     chosen = np.random.default_rng(0).permutation(len(test))[: config.test_images or None]
-    return Images(
-        train.subset(order[:n_preparing]), train.subset(order[::-1][:n_labels]), test.subset(chosen), left_out
-    )
+    preparing, labelled = train.subset(order[:n_preparing]), train.subset(order[::-1][:n_labels])
+    return Images(preparing, labelled, test.subset(chosen), left_out)
 
 
 def small_cnn_file(config: FinetuneConfig, seed: int) -> Path:
@@ -127,11 +120,6 @@ class Workbench:
         config: The study.
         seed: Seed of the small CNN, which is trained here if it has not been before; 0 for pretrained networks.
 
-    Attributes:
-        images: The images.
-        classifier: The network.
-        key: A digest of the network and the images.
-
     Raises:
         ValueError: Something unknown, or too few images.
     """
@@ -158,11 +146,8 @@ class Workbench:
     def features(self, group: str, part: str, images: str) -> ViewFeatures:
         """Return the features of all views of some images; see ``ViewFeatures`` for the parts.
 
-        Args:
-            group: The group.
-            part: The part.
-            images: Angle of the test images, ``"0"``, ``"uniform"`` (over a group of turns) or ``"any"``; or
-                ``"labelled"``: the labelled images, turned by random elements if the group is interpolated.
+        The images are the test images at the angle ``"0"``, ``"uniform"`` or ``"any"``, or the ``"labelled"`` ones,
+        which an interpolated group turns by random elements.
         """
         some = self.images.labelled if images == "labelled" else self.images.test
         degrees = None
@@ -171,11 +156,11 @@ class Workbench:
         elif images == "uniform" or (images == "labelled" and is_interpolated(group)):
             elements = _random_elements(group, 1 if images == "uniform" else 3, some)
             degrees = 360 / len(view_names(group)) * elements.astype(float)
-        views, folder, device = view_names(group), _folder(self.config), self.config.device
-        return ViewFeatures(self.classifier, some, views, part, folder, device, self._digest, degrees)
+        where = (_folder(self.config), self.config.device)
+        return ViewFeatures(self.classifier, some, view_names(group), part, *where, self._digest, degrees)
 
     def labelled_rows(self, n: int, seed: int) -> np.ndarray:
-        """Return the ``n`` labelled images from which a seed learns."""
+        """Return the labelled images from which a seed learns."""
         return np.random.default_rng(seed).permutation(len(self.images.labelled))[:n]
 
     def _prepared_classifier(self, seed: int) -> Classifier:
@@ -243,9 +228,8 @@ def fitted_model(job: Job) -> SymmetrizedClassifier:
     proxy_loss = proxy_loss_of(variant.kind) if variant.method == "equizero" else "similarity"
     kind, reads = (variant.kind, variant.reads) if learned else ("two-layer", "features")
     with seeded(job.seed):
-        aggregator = make_image_aggregator(
-            variant.method, bench.classifier.pooled_length(), proxy_loss, lambda_network=kind, reads=reads
-        )
+        length = bench.classifier.pooled_length()
+        aggregator = make_image_aggregator(variant.method, length, proxy_loss, kind, reads)
     model = SymmetrizedClassifier(bench.classifier, variant.group, aggregator, variant.level, reads).eval()
     if not learned:
         return model
@@ -269,10 +253,7 @@ def fitted_model(job: Job) -> SymmetrizedClassifier:
 
 
 def trained_network(job: Job) -> nn.Module:
-    """Return the whole network, trained through its method on images turned at random, λ along with it.
-
-    An earlier training's result is read, and a training that was stopped continues.
-    """
+    """Return the whole network, trained through its method on images turned at random, λ along with it; or read it."""
     config, variant, bench = job.config, job.variant, job.bench
     assert isinstance(config, FinetuneConfig)
     network = copy.deepcopy(bench.classifier)
