@@ -75,6 +75,7 @@ class LambdaFitReport:
         )
 
 
+@torch.enable_grad()
 def fit_weights(
     network: nn.Module,
     loss_of: Callable[[Tensor], Tensor],

@@ -26,6 +26,7 @@ __all__ = ["board", "is_main_process", "join_processes", "main_process_first", "
 __all__ += ["train_images", "train_or_read"]
 
 
+@torch.enable_grad()
 def train_images(
     model: nn.Module,
     read: Callable[[Tensor], Tensor],
