@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from torch import Tensor, nn
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
 
-from equirl.agents.features_extractors import resolve_features_extractor
 from equirl.agents.orbit_network import OrbitNetwork
-from equirl.agents.symmetric_policy import SymmetricPolicy, with_fused_adam
+from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.constructions import direct_sum, trivial_representation
 from equirl.orbit import Orbit
 from equirl.representations import MonomialRepresentation, Tree
-from equirl.symmetry import MDPSymmetry
 
 __all__ = ["EquivariantActorCriticPolicy"]
 
@@ -51,34 +46,7 @@ class EquivariantActorCriticPolicy(SymmetricPolicy, OrbitNetwork, ActorCriticPol
 
     algorithm: ClassVar[str] = "ActorCritic"
 
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Space[Any],
-        lr_schedule: Schedule,
-        net_arch: list[int] | dict[str, list[int]] | None = None,
-        activation_fn: type[nn.Module] = nn.Tanh,
-        *,
-        features_extractor_class: type[BaseFeaturesExtractor] | str | None = None,
-        symmetry: str | MDPSymmetry | None = None,
-        method: str | None = None,
-        method_kwargs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        # Before super().__init__(), which builds the networks and has no room for modules yet.
-        arguments = self._symmetry_arguments(symmetry, method, method_kwargs, observation_space, action_space)
-        if arguments["method"] == "equizero":
-            arguments["method_kwargs"] = {"proxy_loss": "entropy", **arguments["method_kwargs"]}
-        self._network_kwargs = arguments
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch,
-            activation_fn,
-            features_extractor_class=resolve_features_extractor(features_extractor_class, observation_space),
-            **with_fused_adam(kwargs, eps=1e-5),  # the eps is SB3's
-        )
+    adam: ClassVar[dict[str, Any]] = {"eps": 1e-5}
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return actions ``[B]``, values ``[B, 1]`` and log-probabilities ``[B]``."""
@@ -106,6 +74,12 @@ class EquivariantActorCriticPolicy(SymmetricPolicy, OrbitNetwork, ActorCriticPol
     def _distribution_and_values(self, obs: PyTorchObs) -> tuple[Distribution, Tensor]:
         both = self.symmetrized(obs)
         return self.action_dist.proba_distribution(action_logits=both[:, :-1]), both[:, -1:]
+
+    def _symmetry_arguments(self, *args: Any) -> dict[str, Any]:
+        arguments = super()._symmetry_arguments(*args)
+        if arguments["method"] == "equizero":
+            arguments["method_kwargs"] = {"proxy_loss": "entropy", **arguments["method_kwargs"]}
+        return arguments
 
     def _build_mlp_extractor(self) -> None:
         super()._build_mlp_extractor()

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
-from torch import Tensor
 
 from equirl.agents.observations import as_tensors
-from equirl.agents.spaces import observation_shape, resolve_symmetry, symmetry_on
+from equirl.agents.symmetry_buffer import SymmetryBuffer
 from equirl.arguments import real_number, whole_number
 from equirl.names import unknown_name_message
 from equirl.representations import Tree, map_tensors
-from equirl.symmetry import MDPSymmetry
 
-__all__ = [
-    "Copies",
-    "SymmetryDictReplayBuffer",
-    "SymmetryNStepReplayBuffer",
-    "SymmetryReplayBuffer",
-    "action_images",
-    "moved_rows",
-]
+__all__ = ["Copies", "SymmetryDictReplayBuffer", "SymmetryNStepReplayBuffer", "SymmetryReplayBuffer"]
 
 Copies = Literal["random", "all"]
 
 
-class SymmetryReplayBuffer(ReplayBuffer):
+class SymmetryReplayBuffer(SymmetryBuffer, ReplayBuffer):
     """A replay buffer that hands out transformed transitions ``(gs, ga, r, gs')`` instead of ``(s, a, r, s')``.
 
     They are as real as the stored ones where the world has the symmetry. For any SB3 algorithm with a replay buffer and
@@ -59,35 +49,17 @@ class SymmetryReplayBuffer(ReplayBuffer):
             ``optimize_memory_usage`` where SB3 has neither.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: D102
-        space = kwargs.get("observation_space", args[1] if len(args) > 1 else None)
-        made: type[ReplayBuffer] = cls
-        if cls is SymmetryReplayBuffer and isinstance(space, spaces.Dict):
-            made = SymmetryDictReplayBuffer
-        elif cls is SymmetryReplayBuffer and "n_steps" in kwargs:
-            made = SymmetryNStepReplayBuffer
-        return cast(Self, object.__new__(made))
-
-    def __init__(
-        self,
-        buffer_size: int,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Space[Any],
-        *args: Any,
-        symmetry: str | MDPSymmetry,
-        copies: Copies = "random",
-        **kwargs: Any,
-    ) -> None:
-        # Before anything is stored: a replay buffer may take gigabytes.
+    def __init__(self, *args: Any, copies: Copies = "random", **kwargs: Any) -> None:
         if copies not in get_args(Copies):
             raise ValueError(unknown_name_message("copies", copies, get_args(Copies)))
-        resolved = resolve_symmetry(symmetry, observation_space, action_space)
-        whole_number(buffer_size, "buffer_size", 1)
-        self._check_settings(kwargs)
-        super().__init__(buffer_size, observation_space, cast(Any, action_space), *args, **kwargs)
-        self.symmetry = symmetry_on(resolved, self.device)
+        super().__init__(*args, **kwargs)
         self.copies = copies
-        self._action_image = action_images(self.symmetry)
+
+    @classmethod
+    def _class_for(cls, dict_observations: bool, settings: dict[str, Any]) -> type[Any]:
+        if cls is SymmetryReplayBuffer and dict_observations:
+            return SymmetryDictReplayBuffer
+        return SymmetryNStepReplayBuffer if cls is SymmetryReplayBuffer and "n_steps" in settings else cls
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """Return transformed transitions, ``batch_size`` of them, or ``batch_size * |G|`` with ``copies="all"``."""
@@ -101,10 +73,10 @@ class SymmetryReplayBuffer(ReplayBuffer):
         else:
             elements = torch.randint(order, (batch_size,), device=self.device)
         before, after = (
-            self._normalized(moved_rows(self.symmetry, elements, rows, self.observation_space), env)
+            self._normalized(self._moved(elements, rows), env)
             for rows in (samples.observations, samples.next_observations)
         )
-        actions = self._action_image[elements].gather(1, samples.actions.long())
+        actions = self._moved_actions(elements, samples.actions)
         moved: ReplayBufferSamples = samples._replace(observations=before, next_observations=after, actions=actions)
         return moved
 
@@ -114,9 +86,6 @@ class SymmetryReplayBuffer(ReplayBuffer):
         given: Any = map_tensors(rows, lambda values: values.cpu())
         arrays = {key: part.numpy() for key, part in given.items()} if isinstance(given, dict) else given.numpy()
         return map_tensors(as_tensors(env.normalize_obs(arrays)), lambda values: values.to(self.device))
-
-    def _check_settings(self, settings: dict[str, Any]) -> None:
-        """Raise where SB3's constructor would not, or only by an ``assert``."""
 
 
 class SymmetryDictReplayBuffer(SymmetryReplayBuffer, DictReplayBuffer):  # type: ignore[misc]  # as SB3's own is
@@ -153,34 +122,6 @@ class _RewardsOnly:
 
     def normalize_reward(self, rewards: NDArray[np.float32]) -> NDArray[np.float32]:
         return cast("NDArray[np.float32]", self._normalize.normalize_reward(rewards))
-
-
-def moved_rows(symmetry: MDPSymmetry, elements: Tensor, rows: Tree, space: spaces.Space[Any]) -> Tree:
-    """Return stored observations ``[B, *stored]``, or a dict of such, each moved by an element of its own."""
-    moved = symmetry.observation.transform(elements, _as_the_group_sees(rows, space))
-    return _as_stored(moved, rows)
-
-
-def _as_the_group_sees(rows: Tree, space: spaces.Space[Any]) -> Tree:
-    if isinstance(space, spaces.Dict):
-        return {key: _as_the_group_sees(cast("dict[str, Any]", rows)[key], space.spaces[key]) for key in space.spaces}
-    tensor = cast(Tensor, rows)
-    shaped = tensor.reshape(len(tensor), *cast("tuple[int, ...]", observation_shape(space)))  # Discrete: from [B, 1]
-    return shaped if isinstance(space, spaces.Box) else shaped.long()
-
-
-def _as_stored(moved: Tree, rows: Tree) -> Tree:
-    if isinstance(rows, dict):
-        return {key: _as_stored(cast("dict[str, Any]", moved)[key], part) for key, part in rows.items()}
-    tensor = cast(Tensor, moved).reshape(rows.shape)
-    # Unsigned numbers that changed their sign have become floats, and stay them.
-    return tensor if tensor.is_floating_point() else tensor.to(rows.dtype)
-
-
-def action_images(symmetry: MDPSymmetry) -> Tensor:
-    """Return what each element makes of each action, ``g a``: integers ``[|G|, A]``."""
-    # index[g] reads where action i of g q comes from; g carries action a to the place that reads from a
-    return symmetry.action.index.argsort(dim=1)
 
 
 def _repeated(field: Any, order: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,15 +12,12 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
-from equirl.agents.replay import action_images, moved_rows
-from equirl.agents.spaces import resolve_symmetry, symmetry_on
-from equirl.arguments import whole_number
-from equirl.symmetry import MDPSymmetry
+from equirl.agents.symmetry_buffer import SymmetryBuffer
 
 __all__ = ["SymmetryDictRolloutBuffer", "SymmetryRolloutBuffer"]
 
 
-class SymmetryRolloutBuffer(RolloutBuffer):
+class SymmetryRolloutBuffer(SymmetryBuffer, RolloutBuffer):
     """A rollout buffer that hands out each sample under a random group element: ``(gs, ga)`` instead of ``(s, a)``.
 
     ``PPO("MlpPolicy", env, rollout_buffer_class=SymmetryRolloutBuffer,
@@ -48,27 +45,13 @@ class SymmetryRolloutBuffer(RolloutBuffer):
         ValueError: Unknown symmetry, one that does not fit the spaces, or no room for a step.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: D102
-        space = kwargs.get("observation_space", args[1] if len(args) > 1 else None)
-        dict_needed = cls is SymmetryRolloutBuffer and isinstance(space, spaces.Dict)
-        made: type[RolloutBuffer] = SymmetryDictRolloutBuffer if dict_needed else cls
-        return cast(Self, object.__new__(made))
-
-    def __init__(
-        self,
-        buffer_size: int,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Space[Any],
-        *args: Any,
-        symmetry: str | MDPSymmetry,
-        **kwargs: Any,
-    ) -> None:
-        buffer_size = whole_number(buffer_size, "buffer_size", 1)
-        resolved = resolve_symmetry(symmetry, observation_space, action_space)
-        super().__init__(buffer_size, observation_space, cast(Any, action_space), *args, **kwargs)
-        self.symmetry = symmetry_on(resolved, self.device)
-        self._action_image = action_images(self.symmetry)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._warned = False
+
+    @classmethod
+    def _class_for(cls, dict_observations: bool, settings: dict[str, Any]) -> type[Any]:
+        return SymmetryDictRolloutBuffer if cls is SymmetryRolloutBuffer and dict_observations else cls
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Yield the samples in random order, each transformed by a random group element."""
@@ -82,12 +65,8 @@ class SymmetryRolloutBuffer(RolloutBuffer):
         order = self.symmetry.group.order
         for samples in super().get(batch_size):
             elements = torch.randint(order, (len(samples.actions),), device=self.device)
-            images = self._action_image[elements].gather(1, samples.actions.long())
-            seen: Any = samples.observations
-            yield samples._replace(
-                observations=cast(Any, moved_rows(self.symmetry, elements, seen, self.observation_space)),
-                actions=images.to(samples.actions.dtype),
-            )
+            moved = self._moved(elements, cast(Any, samples.observations))
+            yield samples._replace(observations=moved, actions=self._moved_actions(elements, samples.actions))
 
 
 class SymmetryDictRolloutBuffer(SymmetryRolloutBuffer, DictRolloutBuffer):  # type: ignore[misc]  # as SB3's is

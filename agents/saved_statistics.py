@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +57,8 @@ def load_vecnormalize(path: str | Path, environments: VecEnv) -> VecNormalize:
         FileNotFoundError: There is no such file.
         ValueError: The file is something else, damaged, or of other observations; the message names it.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no VecNormalize at {path}; give the file that VecNormalize.save() wrote")
-    try:
-        with Path(path).open("rb") as file:
-            loaded = _Unpickler(file).load()
-    except Exception as error:  # a damaged pickle may raise anything
-        raise ValueError(
-            f"{path} holds no statistics of VecNormalize that can be read ({type(error).__name__}: {error}); give the "
-            "file that VecNormalize.save() wrote"
-        ) from error
+    with _reading(path, "statistics of VecNormalize", "VecNormalize.save()"), Path(path).open("rb") as file:
+        loaded = _Unpickler(file).load()
     if not isinstance(loaded, VecNormalize):
         raise ValueError(
             f"{path} holds a {type(loaded).__name__}, not the statistics of VecNormalize; give the file that "
@@ -93,9 +87,7 @@ def load_replay_buffer(model: OffPolicyAlgorithm, path: str | Path) -> None:
         FileNotFoundError: There is no such file.
         ValueError: The file is something else, damaged, or of other observations; the message names it.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no replay buffer at {path}; give the file of save_replay_buffer()")
-    try:
+    with _reading(path, "replay buffer", "save_replay_buffer()"):
         model.load_replay_buffer(path)
         buffer = model.replay_buffer
         if not isinstance(buffer, ReplayBuffer):
@@ -103,17 +95,26 @@ def load_replay_buffer(model: OffPolicyAlgorithm, path: str | Path) -> None:
         kept = buffer.observations
         found = {key: values.shape[2:] for key, values in kept.items()} if isinstance(kept, dict) else kept.shape[2:]
         size = buffer.size()
-    except Exception as error:  # a damaged pickle may raise anything
-        raise ValueError(
-            f"{path} holds no replay buffer that can be read ({type(error).__name__}: {error}); give the file of "
-            "save_replay_buffer()"
-        ) from error
     wanted = DictReplayBuffer if isinstance(model.observation_space, spaces.Dict) else ReplayBuffer
     due = _shapes_of(model.observation_space)
     if not isinstance(buffer, wanted) or (isinstance(found, tuple) and isinstance(due, tuple) and found != due):
         raise ValueError(f"{path} holds observations of shape {found}, but the agent's are {due}; give its own buffer")
     if size == 0:
         raise ValueError(f"{path} holds an empty replay buffer; give one that was saved after training")
+
+
+@contextmanager
+def _reading(path: str | Path, what: str, writer: str) -> Iterator[None]:
+    """Name the file in the error of a block that unpickles it."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no {what} at {path}; give the file that {writer} wrote")
+    try:
+        yield
+    except Exception as error:  # a damaged pickle may raise anything
+        raise ValueError(
+            f"{path} holds no {what} that can be read ({type(error).__name__}: {error}); give the file that {writer} "
+            "wrote"
+        ) from error
 
 
 def _shapes(normalize: VecNormalize) -> Any:

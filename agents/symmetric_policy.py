@@ -8,9 +8,12 @@ from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
+from equirl.agents.features_extractors import resolve_features_extractor
 from equirl.agents.methods import check_method
 from equirl.agents.normalization import check_normalized_env
 from equirl.agents.sb3_doors import calling_algorithm
@@ -35,7 +38,35 @@ class SymmetricPolicy(nn.Module):
     algorithm: ClassVar[str] = ""
     """How policy classes of this kind are told apart by name; see ``equirl.agents.policies``."""
 
+    adam: ClassVar[dict[str, Any]] = {}
+    """SB3's settings of the optimizer, where they are not torch's."""
+
     _network_kwargs: dict[str, Any]
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] | str | None = None,
+        symmetry: str | MDPSymmetry | None = None,
+        method: str | None = None,
+        method_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # Before super().__init__(), which builds the networks and has no room for modules yet.
+        self._network_kwargs = self._symmetry_arguments(
+            symmetry, method, method_kwargs, observation_space, action_space
+        )
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            *args,
+            features_extractor_class=resolve_features_extractor(features_extractor_class, observation_space),
+            **with_fused_adam(kwargs, **self.adam),
+        )
 
     def _symmetry_arguments(
         self,

@@ -14,7 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
-from equirl.agents.cli.arguments import CommandParser, StoreSettings, device, existing_file, whole
+from equirl.agents.cli.arguments import CommandParser, add_environment_settings, device, existing_file, whole
 from equirl.agents.cli.runs import Run, run_of
 from equirl.agents.cli.zoo import check_environment, folder_name, import_packages, split_id
 from equirl.agents.loading import ALGORITHMS, load_agent
@@ -38,14 +38,7 @@ def add_agent_options(parser: CommandParser) -> None:
     parser.add_argument("--env", required=True, metavar="ENV", help="environment id, or MODULE:ID for one of your own")
     parser.add_argument("--symmetry", required=True, metavar="NAME", help="`equirl envs` lists them")
     parser.add_argument("--algo", choices=sorted(ALGORITHMS), help="default: told from the file")
-    parser.add_argument("--env-kwargs", nargs="+", action=StoreSettings, metavar="KEY:VALUE", help="settings of ENV")
-    parser.add_argument(
-        "--view-kwargs",
-        nargs="+",
-        action=StoreSettings,
-        metavar="KEY:VALUE",
-        help="planes, mission, n_actions (MiniGrid)",
-    )
+    add_environment_settings(parser)
     parser.add_argument("--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules that register ENV")
     parser.add_argument("--frame-stack", type=whole(1), metavar="N", help="frames that the agent sees at a time")
     parser.add_argument(

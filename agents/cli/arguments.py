@@ -11,7 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-__all__ = ["CommandParser", "StoreSettings", "check_output", "device", "existing_file", "new_file", "rate", "whole"]
+__all__ = [
+    *("CommandParser", "StoreSettings", "add_environment_settings", "check_output", "device", "existing_file"),
+    *("new_file", "rate", "whole"),
+]
 
 _UNKNOWN = "unrecognized arguments: "
 _WORD = re.compile(r"[^\s()\[\]{}'\"=,]+")
@@ -95,6 +98,17 @@ class StoreSettings(argparse.Action):
                 f"the value of {key}:{text} is no Python expression ({type(error).__name__}: {reason}); a string with "
                 f"spaces or brackets takes quotes of its own, such as \"{key}:'a b'\"",
             ) from error
+
+
+def add_environment_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the settings of an environment and of its view."""
+    settings: dict[str, Any] = {"nargs": "+", "action": StoreSettings, "metavar": "KEY:VALUE"}
+    parser.add_argument("--env-kwargs", help="settings of ENV", **settings)
+    parser.add_argument(
+        "--view-kwargs",
+        help="planes, mission, n_actions (MiniGrid); default: those under which the symmetry is declared",
+        **settings,
+    )
 
 
 def whole(least: int, *others: int, most: int | None = None) -> Callable[[str], int]:

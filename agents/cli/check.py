@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from equirl.agents.cli.arguments import CommandParser, StoreSettings, whole
+from equirl.agents.cli.arguments import CommandParser, add_environment_settings, whole
 from equirl.envs import check_symmetry, make_environment
 from equirl.envs.catalog import declared_view_settings
 
@@ -39,14 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = CommandParser(prog="equirl check", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("env", metavar="ENV", help="environment id")
     parser.add_argument("--symmetry", required=True, metavar="NAME", help="`equirl envs` lists them")
-    parser.add_argument("--env-kwargs", nargs="+", action=StoreSettings, metavar="KEY:VALUE", help="settings of ENV")
-    parser.add_argument(
-        "--view-kwargs",
-        nargs="+",
-        action=StoreSettings,
-        metavar="KEY:VALUE",
-        help="planes, mission, n_actions (MiniGrid); default: those under which the symmetry is declared",
-    )
+    add_environment_settings(parser)
     parser.add_argument("--transitions", type=whole(1), default=500, metavar="N", help="transitions compared (500)")
     parser.add_argument("--resets", type=whole(20), default=600, metavar="N", help="resets for the start test (600)")
     parser.add_argument("--significance", type=float, default=0.001, help="of the statistical tests (0.001)")

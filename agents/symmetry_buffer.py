@@ -1,0 +1,91 @@
+"""What the buffers of symmetry augmentation share: stored observations and actions that a group moves."""
+
+from __future__ import annotations
+
+from typing import Any, Self, cast
+
+from gymnasium import spaces
+from torch import Tensor
+
+from equirl.agents.spaces import observation_shape, resolve_symmetry, symmetry_on
+from equirl.arguments import whole_number
+from equirl.representations import Tree
+from equirl.symmetry import MDPSymmetry
+
+__all__ = ["SymmetryBuffer"]
+
+
+class SymmetryBuffer:
+    """Mixin for SB3's buffers.
+
+    Args:
+        buffer_size: As for SB3's buffer.
+        observation_space: As for SB3's buffer.
+        action_space: ``Discrete``.
+        *args: Further arguments of SB3's buffer.
+        symmetry: A registered name or an ``MDPSymmetry``.
+        **kwargs: Further arguments of SB3's buffer.
+
+    Raises:
+        TypeError: Actions that are not ``Discrete``, or a number that is none.
+        ValueError: Unknown symmetry, or one that does not fit the spaces.
+    """
+
+    device: Any  # SB3's
+    observation_space: Any
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: D102
+        space = kwargs.get("observation_space", args[1] if len(args) > 1 else None)
+        made = cls._class_for(isinstance(space, spaces.Dict), kwargs)
+        return cast(Self, object.__new__(made))
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        *args: Any,
+        symmetry: str | MDPSymmetry,
+        **kwargs: Any,
+    ) -> None:
+        # Before anything is stored: a replay buffer may take gigabytes.
+        resolved = resolve_symmetry(symmetry, observation_space, action_space)
+        buffer_size = whole_number(buffer_size, "buffer_size", 1)
+        self._check_settings(kwargs)
+        super().__init__(buffer_size, observation_space, action_space, *args, **kwargs)  # type: ignore[call-arg]
+        self.symmetry = symmetry_on(resolved, self.device)
+        # index[g] reads where action i of g q comes from; g carries action a to the place that reads from a
+        self._action_image = self.symmetry.action.index.argsort(dim=1)
+
+    @classmethod
+    def _class_for(cls, dict_observations: bool, settings: dict[str, Any]) -> type[Any]:
+        """Return the class that fits observations and settings."""
+        return cls
+
+    def _check_settings(self, settings: dict[str, Any]) -> None:
+        """Raise where SB3's constructor would not, or only by an ``assert``."""
+
+    def _moved(self, elements: Tensor, rows: Tree) -> Any:
+        """Return stored observations, each moved by an element of its own, ``[B]``."""
+        seen = _as_the_group_sees(rows, self.observation_space)
+        return _as_stored(self.symmetry.observation.transform(elements, seen), rows)
+
+    def _moved_actions(self, elements: Tensor, actions: Tensor) -> Tensor:
+        """Return stored actions ``[B, 1]``, each moved by an element of its own, ``[B]``."""
+        return self._action_image[elements].gather(1, actions.long()).to(actions.dtype)
+
+
+def _as_the_group_sees(rows: Tree, space: spaces.Space[Any]) -> Tree:
+    if isinstance(space, spaces.Dict):
+        return {key: _as_the_group_sees(cast("dict[str, Any]", rows)[key], space.spaces[key]) for key in space.spaces}
+    tensor = cast(Tensor, rows)
+    shaped = tensor.reshape(len(tensor), *cast("tuple[int, ...]", observation_shape(space)))  # Discrete: from [B, 1]
+    return shaped if isinstance(space, spaces.Box) else shaped.long()
+
+
+def _as_stored(moved: Tree, rows: Tree) -> Tree:
+    if isinstance(rows, dict):
+        return {key: _as_stored(cast("dict[str, Any]", moved)[key], part) for key, part in rows.items()}
+    tensor = cast(Tensor, moved).reshape(rows.shape)
+    # Unsigned numbers that changed their sign have become floats, and stay them.
+    return tensor if tensor.is_floating_point() else tensor.to(rows.dtype)
