@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ def transform_minigrid(environment: MiniGridEnv, group: FiniteGroup, element: in
             "('on your left'); they cannot be moved. MiniGrid's own environments can"
         )
     grid = environment.grid
-    source = image_representation(group, (1, grid.height, grid.width)).index[element]
+    source = _sources(group, grid.height, grid.width)[element]
     target = source.argsort()
 
     def moved(position: Any) -> tuple[int, int]:
@@ -68,10 +69,17 @@ def transform_minigrid(environment: MiniGridEnv, group: FiniteGroup, element: in
     environment.agent_dir = _TO_MINIGRID[int(directions[facing(environment)])]
 
 
+@lru_cache(maxsize=16)
+def _sources(group: FiniteGroup, height: int, width: int) -> torch.Tensor:
+    """Return from which cell each element fills each cell, integers ``[|G|, height * width]``."""
+    return image_representation(group, (1, height, width)).index
+
+
+@lru_cache(maxsize=16)
 def facing_action(group: FiniteGroup) -> torch.Tensor:
     """Return how a group of turns and mirrors permutes up, left, down, right: integers ``[|G|, 4]``."""
     # A 3 x 3 image with a mark at the middle of each side shows it for every such group.
     sides = torch.tensor([1, 3, 7, 5])  # up, left, down, right of the flattened 3 x 3
-    source = image_representation(group, (1, 3, 3)).index
+    source = _sources(group, 3, 3)
     target = source.argsort(dim=1)[:, sides]
     return (target[:, :, None] == sides).long().argmax(dim=2)
