@@ -3,82 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 import torch
 import tyro
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from stable_baselines3 import DQN
 
-from equirl.agents import Disagreement, EquivariantQNetwork, LambdaFit, replay_observations, symmetrize_agent
+from equirl.agents import EquivariantQNetwork
 from equirl.envs import region_cells
 from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.checks import check_counts, check_names, check_shares
-from equirl.experiments.rl.hyperparameters import settings_for
-from equirl.experiments.rl.symmetrized_report import report_grid
-from equirl.experiments.study import Stage, Study, StudyOptions
-from equirl.experiments.tables import Rows
+from equirl.experiments.figures import COLORS, legend_outside, make_panels, name_rows, reference_line
+from equirl.experiments.rl.symmetrized import VARIANTS, Variant, symmetrized
+from equirl.experiments.rl.training import make_agent, settings_for
+from equirl.experiments.study import Report, Stage, Study, StudyOptions
+from equirl.experiments.tables import Rows, markdown_table, read_study
 from equirl.experiments.training import EvaluateAndStop
 from equirl.files import written_whole
 from equirl.symmetry import build_symmetry, registered_symmetries
 
-__all__ = ["COLUMNS", "QUADRANT", "VARIANTS", "ZERO_SHOT", "Variant", "ZeroShotOptions"]
+__all__ = ["COLUMNS", "QUADRANT", "ZERO_SHOT", "ZeroShotOptions", "report_grid"]
 
 QUADRANT = "north-west"
 
 COLUMNS = (
-    "group",
-    "variant",
-    "seed",
-    "pretrain_steps",
-    "success_known",
-    "success_unseen",
-    "seconds",
-    "familiar_share",
-    "value_familiar",
-    "value_unfamiliar",
+    *("group", "variant", "seed", "pretrain_steps", "success_known", "success_unseen", "seconds"),
+    *("familiar_share", "value_familiar", "value_unfamiliar"),
 )
 
 _ENVIRONMENT = "equirl/GridWorld-v0"
 _EVAL_FREQ = 500
 
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to symmetrize: a method, its settings, and for λ how it is fitted and on how many states."""
-
-    method: str | None
-    method_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    fit: LambdaFit = field(default_factory=LambdaFit)
-    n_states: int = 10_000
-
-
-VARIANTS: dict[str, Variant] = {
-    "plain": Variant(None),
-    "equitune": Variant("equitune"),
-    "equizero, max_value": Variant("equizero", {"proxy_loss": "max_value"}),
-    "equizero, entropy": Variant("equizero", {"proxy_loss": "entropy"}),
-    "equizero, confidence": Variant("equizero", {"proxy_loss": "confidence"}),
-    "equizero, target_disagreement": Variant("equizero", {"proxy_loss": "target_disagreement"}),
-    "equizero, ensemble of the seeds": Variant("equizero", {"proxy_loss": "ensemble"}),
-    "equizero, bellman_residual": Variant("equizero", {"proxy_loss": "bellman_residual"}),
-    "equizero, novelty": Variant("equizero", {"proxy_loss": "novelty"}),
-    "λ-equitune, inputs": Variant("lambda_equitune", {"reads": "inputs", "hidden": (64,)}),
-    "λ-equitune, inputs, linear": Variant("lambda_equitune", {"reads": "inputs", "hidden": ()}),
-    "λ-equitune, features": Variant("lambda_equitune", {"reads": "features", "hidden": (64,)}),
-    "λ-equitune, features, linear": Variant("lambda_equitune", {"reads": "features", "hidden": ()}),
-    "λ-equitune, inputs, recognize": Variant(
-        "lambda_equitune", {"reads": "inputs", "hidden": (64,)}, fit=LambdaFit(objective="recognize")
-    ),
-    "λ-equitune, inputs, 300 states": Variant("lambda_equitune", {"reads": "inputs", "hidden": (64,)}, n_states=300),
-    "λ-equitune, inputs, random states": Variant("lambda_equitune", {"reads": "inputs", "hidden": (64,)}, n_states=0),
-}
-"""What is compared, by name. ``n_states=0``: λ fitted on uniformly drawn states, most of which the agent never saw."""
 
 if TYPE_CHECKING:
     VariantName: TypeAlias = str
@@ -138,11 +100,7 @@ def _stages(options: ZeroShotOptions) -> list[Stage[_Job]]:
 
 def _variants(options: ZeroShotOptions) -> dict[str, Variant]:
     """Return the variants that can be made: an ensemble of the seeds needs two."""
-    return {name: VARIANTS[name] for name in options.variants if options.seeds > 1 or not _asks_others(VARIANTS[name])}
-
-
-def _asks_others(variant: Variant) -> bool:
-    return variant.method_kwargs.get("proxy_loss") == "ensemble"
+    return {name: VARIANTS[name] for name in options.variants if options.seeds > 1 or not VARIANTS[name].asks_others}
 
 
 def _pretrain_file(job: _Job) -> Path:
@@ -155,7 +113,7 @@ def _pretrain_file(job: _Job) -> Path:
 def _result_file(job: _Job) -> Path:
     options, seed = job
     variants = _variants(options)
-    others = options.seeds if any(map(_asks_others, variants.values())) else None
+    others = options.seeds if any(variant.asks_others for variant in variants.values()) else None
     decisive = [_pretrain_file(job).name, options.groups, others, str(variants)]
     return options.run_file(f"zero-shot-seed{seed}", *decisive)
 
@@ -176,9 +134,8 @@ class _Goals:
 def _pretrain(job: _Job) -> Rows:
     options, seed = job
     settings = settings_for("dqn", _ENVIRONMENT, options.total_timesteps)
-    del settings["n_envs"]
     environment = gym.make(_ENVIRONMENT, size=options.size, goal=QUADRANT)
-    model = DQN("MlpPolicy", environment, seed=seed, device=options.device, **settings)
+    model = make_agent("dqn", environment, settings, seed=seed, device=options.device)
     callback = EvaluateAndStop(_Goals(options.size).rates, _EVAL_FREQ, options.pretrain_threshold, stop_after=3)
     model.learn(options.total_timesteps, callback=callback)
     path = _pretrain_file(job)
@@ -197,15 +154,17 @@ def _symmetrize(job: _Job) -> Rows:
     model = agents[seed]
     others = [agent.q_net for k, agent in enumerate(agents) if k != seed]
     goals = _Goals(options.size)
+    states = torch.as_tensor(goals.states.observations)
     rows: list[tuple[Any, ...]] = []
     for group in options.groups:
-        for name in _variants(options):
+        for name, variant in _variants(options).items():
             started = time.perf_counter()
-            symmetrized = _variant(model, group, VARIANTS[name], others, goals)
+            agent = symmetrized(model, group, variant, others, states)
             seconds = round(time.perf_counter() - started, 2)
-            measured = (*goals.rates(symmetrized), seconds, *_choice(symmetrized, goals, options.size))
-            rows.append((group, name, seed, model.num_timesteps, *measured))
-            print(f"{group} {name} seed {seed}: known {measured[0]}, unseen {measured[1]}, {seconds} s", flush=True)
+            known, unseen = goals.rates(agent)
+            choice = _choice(agent, goals, options.size)
+            rows.append((group, name, seed, model.num_timesteps, known, unseen, seconds, *choice))
+            print(f"{group} {name} seed {seed}: known {known}, unseen {unseen}, {seconds} s", flush=True)
     return rows
 
 
@@ -214,21 +173,6 @@ def _load(job: _Job) -> DQN:
     model = DQN.load(path.with_suffix(".zip"), device=options.device)
     model.load_replay_buffer(path.with_suffix(".pkl"))
     return model
-
-
-def _variant(model: DQN, group: str, variant: Variant, others: list[Any], goals: _Goals) -> DQN:
-    if variant.method is None:
-        return model
-    settings = dict(variant.method_kwargs)
-    if settings.get("proxy_loss") == "ensemble":
-        settings["proxy_loss"] = Disagreement(others)
-    observations = None
-    if variant.method == "lambda_equitune":
-        if variant.n_states:
-            observations = replay_observations(model, variant.n_states)
-        else:
-            observations = torch.as_tensor(goals.states.observations)
-    return symmetrize_agent(model, group, variant.method, settings, observations=observations, fit=variant.fit)
 
 
 def _choice(model: DQN, goals: _Goals, size: int) -> tuple[Any, Any, Any]:
@@ -249,6 +193,66 @@ def _choice(model: DQN, goals: _Goals, size: int) -> tuple[Any, Any, Any]:
     values = orbit.outputs.amax(dim=2)
     share = float((weights * familiar).sum(dim=1).mean())
     return round(share, 4), round(float(values[familiar].mean()), 4), round(float(values[~familiar].mean()), 4)
+
+
+def report_grid(folder: Path) -> Report:
+    """Return the table and the figure of ``equirl study zero-shot``.
+
+    Raises:
+        FileNotFoundError: There is no ``study.csv`` in the folder.
+        ValueError: It is damaged, or another study's.
+    """
+    path, needed = folder / "study.csv", (*COLUMNS[:3], *COLUMNS[4:])
+    study = read_study(path, needed, "equirl study zero-shot", numbers=needed[2:], dtype={"variant": str})
+    variants = {group: set(rows.variant) for group, rows in study.groupby("group", dropna=False)}
+    for group, known in variants.items():
+        if known != set(study.variant):
+            lacking = ", ".join(sorted(map(str, set(study.variant) - known)))
+            raise ValueError(f"{path}: the group {group} has no rows of {lacking}; it is damaged")
+    rows = []
+    for (group, variant), runs in study.groupby(["group", "variant"], sort=False):
+        if variant == "plain" and group != study.group.iloc[0]:
+            continue  # the same agents under every group
+        rows.append(
+            (
+                "-" if variant == "plain" else group,
+                variant,
+                *(f"{runs[column].mean():.3f}" for column in ("success_known", "success_unseen")),
+                f"{runs.success_unseen.min():.3f}",
+                *(
+                    "-" if runs[column].isna().any() else f"{runs[column].mean():.2f}"
+                    for column in ("familiar_share", "value_familiar", "value_unfamiliar")
+                ),
+                "-" if variant == "plain" else f"{runs.seconds.median():.1f}",
+            )
+        )
+    heads = ("group", "variant", "known quadrant", "three unseen", "unseen, worst seed", "familiar views")
+    text = markdown_table((*heads, "max Q familiar", "max Q unfamiliar", "seconds"), rows)
+    return Report(text, {"success.png": _draw_grid(study)})
+
+
+def _draw_grid(study: pd.DataFrame) -> Figure:
+    groups, variants = list(study.group.unique()), list(study.variant.unique())
+    figure, (panels,) = make_panels(
+        1, len(groups), width=2.6 + 3.6 * len(groups), height=0.34 * len(variants) + 1.6, share_y=True
+    )
+    rows = np.arange(len(variants))
+    for axes, group in zip(panels, groups, strict=True):
+        for shift, column, label, color in (
+            (-0.2, "success_known", "known quadrant", COLORS[6]),
+            (0.2, "success_unseen", "three unseen quadrants", COLORS[1]),
+        ):
+            table = study[study.group == group].pivot_table(index="variant", columns="seed", values=column, sort=False)
+            values = table.reindex(variants).to_numpy()  # a variant without a number is not in the table
+            axes.barh(rows + shift, values.mean(axis=1), height=0.38, label=label, color=color)
+            for seed in range(values.shape[1]):
+                axes.plot(values[:, seed], rows + shift, "k.", markersize=3, label="one seed")
+        reference_line(axes, 0.95, "0.95", horizontal=False)
+        axes.set(xlabel="success rate over all states", xlim=(0, 1.02))
+        axes.set_title(f"{group}: mean of {study.seed.nunique()} seeds", fontsize=10)
+        name_rows(axes, variants)
+    legend_outside(figure)
+    return figure
 
 
 ZERO_SHOT = Study(_stages, lambda options: report_grid(options.out), _check)
