@@ -1,12 +1,14 @@
-"""Forward and backward passes: every method beside the plain backbone, the floor, and a loop over the elements."""
+"""Forward and backward passes of every method beside the plain backbone and the floor, and the kernels under them."""
 
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from equirl import (
     Equizero,
     LambdaEquitune,
     MDPSymmetry,
+    MonomialRepresentation,
     build_symmetry,
     permutation_representation,
     symmetric_group,
@@ -25,26 +28,22 @@ from equirl import (
 from equirl.constructions import channel_representation
 from equirl.experiments.cost.measurement import Measurement, compare
 from equirl.experiments.timing import Settings
+from equirl.monomial_kernels import MonomialKernels
 from equirl.representations import Representation
 
 __all__ = [
-    "COMPILED",
-    "FORWARD",
-    "METHODS",
-    "TRAIN",
-    "Loop",
-    "backbone",
-    "group_symmetry",
-    "measure_passes",
-    "train_step",
+    *("COMPILED", "FORWARD", "METHODS", "TRAIN", "Loop", "backbone", "group_symmetry"),
+    *("kernel_cases", "measure_kernels", "measure_passes", "train_step"),
 ]
 
 FORWARD = "forward"
 TRAIN = "forward + backward"
 COMPILED = "torch.compile"
 
+_GROUPS = ("C4", "D4", "S4")
 _MOST_PIXELS = 26_000_000  # of all views of a batch: beyond, a single case takes minutes
 
+Cases = dict[str, Callable[[], Tensor]]
 
 METHODS: dict[str, Callable[[nn.Module, MDPSymmetry], nn.Module]] = {
     "equitune": lambda m, s: Equitune(m, s.observation, s.action),
@@ -93,13 +92,13 @@ def group_symmetry(name: str, size: int) -> tuple[MDPSymmetry, tuple[int, int, i
     return build_symmetry(f"grid-{name.lower()}", shape, 4), shape
 
 
-def backbone(kind: str, shape: tuple[int, int, int]) -> nn.Module:
-    """Return an ``"mlp"`` or a ``"cnn"`` for images, with four outputs."""
+def backbone(kind: str, shape: Sequence[int]) -> nn.Module:
+    """Return an ``"mlp"``, or a ``"cnn"`` for images, with four outputs."""
     torch.manual_seed(0)
-    channels, size, _ = shape
     if kind == "mlp":
-        layers: list[nn.Module] = [nn.Flatten(), nn.Linear(channels * size * size, 128), nn.ReLU()]
-        return nn.Sequential(*layers, nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 4))
+        layers = [nn.Flatten(), nn.Linear(math.prod(shape), 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU()]
+        return nn.Sequential(*layers, nn.Linear(128, 4))
+    channels, size, _ = shape
     if size <= 16:
         convolutions = [nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()]
     else:
@@ -116,11 +115,21 @@ def backbone(kind: str, shape: tuple[int, int, int]) -> nn.Module:
 
 def measure_passes(settings: Settings) -> Iterator[Measurement]:
     """Yield forward, and forward + backward, for groups, backbones, image sizes and batches."""
-    for size in (8,) if settings.quick else (8, 64):
-        for kind in ("mlp", "cnn"):
-            for group in ("C4", "D4") if settings.quick else ("C4", "D4", "S4"):
-                for batch in (1, 32) if settings.quick else (1, 32, 256):
-                    yield from _case(settings, size, kind, group, batch)
+    sizes, groups, batches = ((8,), ("C4", "D4"), (1, 32)) if settings.quick else ((8, 64), _GROUPS, (1, 32, 256))
+    most_pixels = _MOST_PIXELS * (4 if settings.device != "cpu" else 1)
+    for size, kind, group, batch in product(sizes, ("mlp", "cnn"), groups, batches):
+        symmetry, shape = group_symmetry(group, size)
+        order = symmetry.group.order
+        if batch * order * math.prod(shape) > most_pixels:
+            continue
+        x = torch.randn(batch, *shape, device=settings.device)
+        all_views = torch.randn(batch * order, *shape, device=settings.device)
+        modules = {"plain": backbone(kind, shape)}
+        modules |= {name: make(backbone(kind, shape), symmetry) for name, make in METHODS.items()}
+        for what in (FORWARD, TRAIN) if batch > 1 else (FORWARD,):
+            cases = {name: _PASSES[what](module.to(settings.device), x) for name, module in modules.items()}
+            views = _PASSES[what](modules["plain"], all_views)
+            yield from compare(cases, settings, what, group, kind, size, batch, order, views)
     if not settings.quick:
         yield from _compiled(settings)
 
@@ -138,27 +147,10 @@ def _compiled(settings: Settings) -> Iterator[Measurement]:
         for name in list(modules):
             modules[f"{name}, compiled"] = copy.deepcopy(modules[name])
             modules[f"{name}, compiled"].compile()
-        for what, timed in ((FORWARD, _forward), (TRAIN, train_step)):
+        for what, timed in _PASSES.items():
             cases = {name: timed(module.to(settings.device), x) for name, module in modules.items()}
             for row in compare(cases, settings, f"{COMPILED}: {what}", "C4", kind, 8, 32):
                 yield replace(row, group="-" if row.method.startswith("plain") else "C4")
-
-
-def _case(settings: Settings, size: int, kind: str, group: str, batch: int) -> Iterator[Measurement]:
-    symmetry, shape = group_symmetry(group, size)
-    order = symmetry.group.order
-    if batch * order * shape[0] * size * size > _MOST_PIXELS * (4 if settings.device != "cpu" else 1):
-        return
-    device = torch.device(settings.device)
-    x = torch.randn(batch, *shape, device=device)
-    all_views = torch.randn(batch * order, *shape, device=device)
-    plain = backbone(kind, shape).to(device)
-    methods = {name: make(backbone(kind, shape), symmetry).to(device) for name, make in METHODS.items()}
-    for what, timed in ((FORWARD, _forward), (TRAIN, train_step)):
-        if what == TRAIN and batch == 1:
-            continue
-        cases = {"plain": timed(plain, x), **{name: timed(module, x) for name, module in methods.items()}}
-        yield from compare(cases, settings, what, group, kind, size, batch, order, timed(plain, all_views))
 
 
 def _forward(module: nn.Module, x: Tensor) -> Callable[[], object]:
@@ -179,3 +171,49 @@ def train_step(module: nn.Module, x: Tensor) -> Callable[[], object]:
         module(x).square().mean().backward()
 
     return run
+
+
+_PASSES = {FORWARD: _forward, TRAIN: train_step}
+
+
+def measure_kernels(settings: Settings) -> Iterator[Measurement]:
+    """Yield the time of each kernel on D4's images and actions; ratios are to the operation that it replaces."""
+    for what, size, batch, cases in kernel_cases(settings):
+        yield from compare(cases, settings, what, "D4", "-", size, batch)
+
+
+def kernel_cases(settings: Settings) -> Iterator[tuple[str, int, int, Cases]]:
+    """Yield what is computed, the size of a sample, the batch, and the ways to compute it."""
+    symmetry, shape = group_symmetry("D4", 8)
+    images, actions = symmetry.observation.to(settings.device), symmetry.action.to(settings.device)
+    assert isinstance(images, MonomialRepresentation)
+    torch.manual_seed(0)
+    index = images.index
+    kernels = MonomialKernels(images.shape, index, index, None, None)
+    one, columns = torch.rand(1, *shape, device=settings.device), index.reshape(-1)
+    cases: Cases = {
+        "index_select": lambda: one.view(1, -1).index_select(1, columns),
+        "take": lambda: kernels.views_of_one(one),
+    }
+    yield "orbit of one image", shape[1], 1, cases
+    for batch in (64,) if settings.quick else (32, 256):
+        for dtype in (torch.float32, torch.uint8):
+            rows = torch.randint(2, (batch, images.dim), device=settings.device).to(dtype)
+            what = f"orbits of images, {str(dtype).removeprefix('torch.')}"
+            yield what, shape[1], batch, _orbits(images, rows)
+        values = torch.rand(batch, actions.group.order, *actions.shape, device=settings.device)
+        yield "weighted sum of the orbit of 4 actions", 4, batch, _sums(actions, values)
+
+
+def _orbits(images: MonomialRepresentation, rows: Tensor) -> Cases:
+    columns = images.index.reshape(-1)
+    expanded = columns.expand(len(rows), -1)
+    return {"index_select": lambda: rows.index_select(1, columns), "gather": lambda: rows.gather(1, expanded)}
+
+
+def _sums(actions: MonomialRepresentation, values: Tensor) -> Cases:
+    weights = values.sum(dim=2).softmax(dim=1)
+    return {
+        "move and add": lambda: Representation.combine(actions, values, weights),
+        "product": lambda: actions.combine(values, weights),
+    }
