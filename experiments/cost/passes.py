@@ -8,7 +8,9 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 from itertools import product
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -64,14 +66,10 @@ class Loop(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the mean of ``g^-1 M(gx)``."""
-        group = self.input_rep.group
-        total: Tensor | None = None
-        for g in range(group.order):
-            term = self.output_rep.transform(int(group.inverses[g]), self.backbone(self.input_rep.transform(g, x)))
-            assert isinstance(term, Tensor)
-            total = term if total is None else total + term
-        assert total is not None
-        return total / group.order
+        inverses = enumerate(self.input_rep.group.inverses.tolist())
+        outputs = ((inverse, self.backbone(self.input_rep.transform(g, x))) for g, inverse in inverses)
+        terms = (cast(Tensor, self.output_rep.transform(inverse, output)) for inverse, output in outputs)
+        return reduce(torch.add, terms) / self.input_rep.group.order
 
 
 def group_symmetry(name: str, size: int) -> tuple[MDPSymmetry, tuple[int, int, int]]:
@@ -81,15 +79,12 @@ def group_symmetry(name: str, size: int) -> tuple[MDPSymmetry, tuple[int, int, i
         name: ``"C4"`` or ``"D4"`` (they turn the image), or ``"S4"`` (it permutes four channels).
         size: Rows and columns.
     """
-    if name == "S4":
-        group = symmetric_group(4)
-        shape = (4, size, size)
-        natural = permutation_representation(group)
-        action = group.natural_action
-        assert action is not None
-        return MDPSymmetry("channels", channel_representation(group, shape, action), natural), shape
-    shape = (3, size, size)
-    return build_symmetry(f"grid-{name.lower()}", shape, 4), shape
+    if name != "S4":
+        return build_symmetry(f"grid-{name.lower()}", (3, size, size), 4), (3, size, size)
+    group, shape = symmetric_group(4), (4, size, size)
+    assert group.natural_action is not None
+    channels = channel_representation(group, shape, group.natural_action)
+    return MDPSymmetry("channels", channels, permutation_representation(group)), shape
 
 
 def backbone(kind: str, shape: Sequence[int]) -> nn.Module:

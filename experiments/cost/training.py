@@ -77,7 +77,11 @@ def measure_environments(settings: Settings) -> Iterator[Measurement]:
         vector = gym.make_vec(_ID, num_envs=n, vectorization_mode="vector_entry_point")
         vector.reset(seed=0)
         actions = np.random.default_rng(0).integers(4, size=(_STEPS, n))
-        environments: dict[str, Any] = {"SB3 DummyVecEnv": singles, "vectorised, SB3": batch, "vectorised, Gymnasium": vector}
+        environments: dict[str, Any] = {
+            "SB3 DummyVecEnv": singles,
+            "vectorised, SB3": batch,
+            "vectorised, Gymnasium": vector,
+        }
         cases = {name: stepping(each, actions) for name, each in environments.items()}
         rows = compare(cases, settings, ENVIRONMENT_STEP, "-", "-", 7, n)
         yield from (per_item(row, _STEPS) for row in rows)

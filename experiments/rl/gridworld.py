@@ -39,16 +39,8 @@ class GridWorldOptions(StudyOptions):
     out: Path = Path("logs/study/rl")
     """Folder of the results."""
     agents: tuple[str, ...] = (
-        "plain",
-        "grid-d4/augmentation",
-        "grid-c4/equitune",
-        "grid-c4/lambda_equitune",
-        "grid-c4/equizero",
-        "grid-c4/canonical",
-        "grid-d4/equitune",
-        "grid-d4/lambda_equitune",
-        "grid-d4/equizero",
-        "grid-d4/canonical",
+        *("plain", "grid-d4/augmentation"),
+        *(f"{symmetry}/{method}" for symmetry in ("grid-c4", "grid-d4") for method in METHODS),
     )
     """"plain" (SB3), "sbx" (SBX's plain DQN, where it is installed), SYMMETRY/METHOD or SYMMETRY/augmentation; each
     with settings as +key=value, the method's own or DQN's batch_size, gradient_steps, train_freq, learning_rate."""
@@ -112,15 +104,13 @@ def parse_agent(name: str) -> AgentSpec:
     if len(settings) < len(pairs):
         raise ValueError(f"agent {name!r} gives a setting twice; give each once")
     dqn_kwargs = {key: _number(key, settings.pop(key)) for key in _DQN_SETTINGS if key in settings}
+    if settings and without_symmetry:
+        raise ValueError(unknown_name_message(f"setting of {base!r}:", next(iter(settings)), _DQN_SETTINGS))
     if without_symmetry:
-        if settings:
-            raise ValueError(unknown_name_message(f"setting of {base!r}:", next(iter(settings)), _DQN_SETTINGS))
         return AgentSpec(name, None, base, {}, dqn_kwargs)
-    if symmetry not in registered_symmetries():
-        raise ValueError(unknown_name_message("symmetry", symmetry, registered_symmetries()))
-    if method not in (*METHODS, "augmentation"):
-        raise ValueError(unknown_name_message("method", method, [*METHODS, "augmentation"]))
-    if method == "augmentation" and settings:
+    check_names("symmetry", (symmetry,), registered_symmetries())
+    check_names("method", (method,), (*METHODS, "augmentation"))
+    if settings and method == "augmentation":
         raise ValueError(unknown_name_message("setting of augmentation:", next(iter(settings)), _DQN_SETTINGS))
     return AgentSpec(name, symmetry, method, settings, dqn_kwargs)
 

@@ -20,7 +20,7 @@ from equirl.experiments.tables import Rows, read_study
 from equirl.experiments.training import EvaluateAndStop
 from equirl.names import unknown_name_message
 
-__all__ = ["MINIGRID", "TASKS", "MinigridOptions", "Task", "report_minigrid"]
+__all__ = ["MINIGRID", "TASKS", "MinigridOptions", "Task"]
 
 COLUMNS = ("environment", "agent", "seed", "timesteps", "success_rate", "train_seconds")
 
@@ -116,20 +116,15 @@ def _stages(options: MinigridOptions) -> list[Stage[_Job]]:
     return [Stage(jobs, _run, _file_of, COLUMNS, order=place)]
 
 
-def report_minigrid(folder: Path) -> Report:
-    """Return a table for each task, and the learning curves.
-
-    Raises:
-        FileNotFoundError: There is no ``study.csv`` in the folder.
-        ValueError: It is the CSV of another study.
-    """
-    study = read_study(folder / "study.csv", COLUMNS, "equirl study minigrid", numbers=COLUMNS[2:])
+def _report(options: MinigridOptions) -> Report:
+    path = options.out / "study.csv"
+    study = read_study(path, COLUMNS, "equirl study minigrid", numbers=COLUMNS[2:])
     tasks = {task.environment_id: task for task in TASKS.values()}
     tables, parts, thresholds = [], {}, {}
     for name, rows in study.groupby("environment", sort=False, dropna=False):
         environment = str(name)
         if environment not in tasks:
-            raise ValueError(f"{folder / 'study.csv'}: {unknown_name_message('environment', environment, tasks)}")
+            raise ValueError(f"{path}: {unknown_name_message('environment', environment, tasks)}")
         task = tasks[environment]
         parts[environment], thresholds[environment] = rows, task.threshold
         heading = f"**{environment}**, {task.algorithm.upper()}, `{task.symmetry}`"
@@ -183,5 +178,5 @@ def _environments(task: Task, n_envs: int, seed: int) -> VecEnv:
     return make_vec_env(task.environment_id, n_envs, seed=seed, wrapper_class=view)
 
 
-MINIGRID = Study(_stages, lambda options: report_minigrid(options.out))
+MINIGRID = Study(_stages, _report)
 """``equirl study minigrid``."""

@@ -105,13 +105,12 @@ def agents_to_draw(study: pd.DataFrame, threshold: float, most: int) -> list[str
     def method_of(name: str) -> str:
         return name.partition("+")[0].rpartition("/")[2]
 
-    chosen: list[str] = []
     baselines = [name for name in fastest if method_of(name) in ("plain", "augmentation")]
-    for one_each in (True, False):
-        for name in (*baselines, *fastest):
-            if name not in chosen and not (one_each and method_of(name) in map(method_of, chosen)):
-                chosen.append(name)
-    return [name for name in names if name in chosen[:most]]
+    first_of_method: dict[str, str] = {}
+    for name in (*baselines, *fastest):
+        first_of_method.setdefault(method_of(name), name)
+    chosen = list(dict.fromkeys([*first_of_method.values(), *baselines, *fastest]))[:most]
+    return [name for name in names if name in chosen]
 
 
 def summary_table(study: pd.DataFrame, threshold: float) -> str:

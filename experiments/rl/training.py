@@ -17,26 +17,26 @@ from equirl.agents.policies import POLICY_CLASSES
 from equirl.experiments.tables import Rows
 from equirl.experiments.training import EvaluateAndStop
 
-__all__ = ["learning_rows", "make_agent", "settings_for", "view_of"]
+__all__ = ["learning_rows", "make_agent", "planned_timesteps", "settings_for", "view_of"]
 
 _ZOO_ONLY = ("policy", "n_timesteps", "monitor_kwargs", "callback", "env_wrapper", "n_envs")
 
 
 def settings_for(algorithm: str, environment_id: str, total_timesteps: int) -> dict[str, Any]:
-    """Return the arguments of an algorithm's class, and ``n_envs``, without what rl_zoo3 alone understands.
+    """Return the arguments of an algorithm's class in our file, and ``n_envs``, without what rl_zoo3 alone understands.
 
     The exploration lasts as many steps as in our file, however long the run is.
-
-    Args:
-        algorithm: By rl_zoo3's name.
-        environment_id: One that our file knows.
-        total_timesteps: Length of the run.
     """
     entry = _entry(algorithm, environment_id)
     settings = {key: value for key, value in entry.items() if key not in _ZOO_ONLY}
     if "exploration_fraction" in settings:
         settings["exploration_fraction"] *= entry["n_timesteps"] / total_timesteps
     return settings | {"n_envs": entry.get("n_envs", 1)}
+
+
+def planned_timesteps(algorithm: str, environment_id: str) -> int:
+    """Return how many environment steps our file plans for an environment."""
+    return int(_entry(algorithm, environment_id)["n_timesteps"])
 
 
 def view_of(algorithm: str, environment_id: str) -> Callable[[Any], Any] | None:

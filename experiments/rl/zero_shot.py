@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 
@@ -16,12 +17,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from stable_baselines3 import DQN
 
-from equirl.agents import EquivariantQNetwork
+from equirl.agents import Disagreement, EquivariantQNetwork, LambdaFit, replay_observations, symmetrize_agent
 from equirl.envs import region_cells
 from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.checks import check_counts, check_names, check_shares
 from equirl.experiments.figures import COLORS, legend_outside, make_panels, name_rows, reference_line
-from equirl.experiments.rl.symmetrized import VARIANTS, Variant, symmetrized
 from equirl.experiments.rl.training import make_agent, settings_for
 from equirl.experiments.study import Report, Stage, Study, StudyOptions
 from equirl.experiments.tables import Rows, markdown_table, read_study
@@ -29,7 +29,7 @@ from equirl.experiments.training import EvaluateAndStop
 from equirl.files import written_whole
 from equirl.symmetry import build_symmetry, registered_symmetries
 
-__all__ = ["COLUMNS", "QUADRANT", "ZERO_SHOT", "ZeroShotOptions", "report_grid"]
+__all__ = ["COLUMNS", "QUADRANT", "VARIANTS", "ZERO_SHOT", "Variant", "ZeroShotOptions", "symmetrized"]
 
 QUADRANT = "north-west"
 
@@ -41,6 +41,43 @@ COLUMNS = (
 _ENVIRONMENT = "equirl/GridWorld-v0"
 _EVAL_FREQ = 500
 
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to symmetrize: a method, its settings, and for λ how it is fitted and on how many states."""
+
+    method: str | None
+    method_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    fit: LambdaFit = field(default_factory=LambdaFit)
+    n_states: int = 10_000
+
+    @property
+    def asks_others(self) -> bool:
+        """Whether it needs agents of other seeds."""
+        return self.method_kwargs.get("proxy_loss") == "ensemble"
+
+
+_INPUTS = {"reads": "inputs", "hidden": (64,)}
+
+VARIANTS: dict[str, Variant] = {
+    "plain": Variant(None),
+    "equitune": Variant("equitune"),
+    "equizero, max_value": Variant("equizero", {"proxy_loss": "max_value"}),
+    "equizero, entropy": Variant("equizero", {"proxy_loss": "entropy"}),
+    "equizero, confidence": Variant("equizero", {"proxy_loss": "confidence"}),
+    "equizero, target_disagreement": Variant("equizero", {"proxy_loss": "target_disagreement"}),
+    "equizero, ensemble of the seeds": Variant("equizero", {"proxy_loss": "ensemble"}),
+    "equizero, bellman_residual": Variant("equizero", {"proxy_loss": "bellman_residual"}),
+    "equizero, novelty": Variant("equizero", {"proxy_loss": "novelty"}),
+    "λ-equitune, inputs": Variant("lambda_equitune", _INPUTS),
+    "λ-equitune, inputs, linear": Variant("lambda_equitune", {"reads": "inputs", "hidden": ()}),
+    "λ-equitune, features": Variant("lambda_equitune", {"reads": "features", "hidden": (64,)}),
+    "λ-equitune, features, linear": Variant("lambda_equitune", {"reads": "features", "hidden": ()}),
+    "λ-equitune, inputs, recognize": Variant("lambda_equitune", _INPUTS, fit=LambdaFit(objective="recognize")),
+    "λ-equitune, inputs, 300 states": Variant("lambda_equitune", _INPUTS, n_states=300),
+    "λ-equitune, inputs, random states": Variant("lambda_equitune", _INPUTS, n_states=0),
+}
+"""What is compared, by name. ``n_states=0``: λ fitted on uniformly drawn states, most of which the agent never saw."""
 
 if TYPE_CHECKING:
     VariantName: TypeAlias = str
@@ -122,7 +159,7 @@ class _Goals:
     """The states with goals in the known quadrant, and the others."""
 
     def __init__(self, size: int) -> None:
-        self.states = GridWorldStates(size)
+        self.size, self.states = size, GridWorldStates(size)
         self.known: NDArray[np.bool_] = np.isin(self.states.goals, region_cells(QUADRANT, size))
 
     def rates(self, model: DQN) -> tuple[float, float]:
@@ -162,7 +199,7 @@ def _symmetrize(job: _Job) -> Rows:
             agent = symmetrized(model, group, variant, others, states)
             seconds = round(time.perf_counter() - started, 2)
             known, unseen = goals.rates(agent)
-            choice = _choice(agent, goals, options.size)
+            choice = _choice(agent, goals)
             rows.append((group, name, seed, model.num_timesteps, known, unseen, seconds, *choice))
             print(f"{group} {name} seed {seed}: known {known}, unseen {unseen}, {seconds} s", flush=True)
     return rows
@@ -175,7 +212,32 @@ def _load(job: _Job) -> DQN:
     return model
 
 
-def _choice(model: DQN, goals: _Goals, size: int) -> tuple[Any, Any, Any]:
+def symmetrized(
+    model: DQN,
+    symmetry: str,
+    variant: Variant,
+    others: Sequence[torch.nn.Module] = (),
+    states: torch.Tensor | None = None,
+) -> DQN:
+    """Return an agent made equivariant, or itself where it is to stay plain.
+
+    Args:
+        model: A trained agent with its replay buffer.
+        symmetry: Name of the symmetry.
+        variant: How.
+        others: Q-networks of other seeds, for a variant that asks them.
+        states: What λ is fitted on where the variant draws none from the replay buffer.
+    """
+    if variant.method is None:
+        return model
+    settings = dict(variant.method_kwargs) | ({"proxy_loss": Disagreement(others)} if variant.asks_others else {})
+    observations = None
+    if variant.method == "lambda_equitune":
+        observations = replay_observations(model, variant.n_states) if variant.n_states else states
+    return symmetrize_agent(model, symmetry, variant.method, settings, observations=observations, fit=variant.fit)
+
+
+def _choice(model: DQN, goals: _Goals) -> tuple[Any, Any, Any]:
     """Return how much weight goes to views whose goal is in the known quadrant, and the values of both kinds of view.
 
     Over the states with goals elsewhere, every one of which has familiar and unfamiliar views.
@@ -187,22 +249,16 @@ def _choice(model: DQN, goals: _Goals, size: int) -> tuple[Any, Any, Any]:
         orbit = network.evaluate_orbit(torch.as_tensor(goals.states.observations[~goals.known], device=model.device))
         weights = network.aggregator.weights(orbit)
     goal_planes = cast(torch.Tensor, orbit.inputs)[:, :, 1].flatten(2)
-    known_cells = torch.zeros(size * size, device=model.device)
-    known_cells[torch.as_tensor(region_cells(QUADRANT, size))] = 1
+    known_cells = torch.zeros(goals.size**2, device=model.device)
+    known_cells[torch.as_tensor(region_cells(QUADRANT, goals.size))] = 1
     familiar = (goal_planes.float() @ known_cells) > 0
     values = orbit.outputs.amax(dim=2)
     share = float((weights * familiar).sum(dim=1).mean())
     return round(share, 4), round(float(values[familiar].mean()), 4), round(float(values[~familiar].mean()), 4)
 
 
-def report_grid(folder: Path) -> Report:
-    """Return the table and the figure of ``equirl study zero-shot``.
-
-    Raises:
-        FileNotFoundError: There is no ``study.csv`` in the folder.
-        ValueError: It is damaged, or another study's.
-    """
-    path, needed = folder / "study.csv", (*COLUMNS[:3], *COLUMNS[4:])
+def _report(options: ZeroShotOptions) -> Report:
+    path, needed = options.out / "study.csv", (*COLUMNS[:3], *COLUMNS[4:])
     study = read_study(path, needed, "equirl study zero-shot", numbers=needed[2:], dtype={"variant": str})
     variants = {group: set(rows.variant) for group, rows in study.groupby("group", dropna=False)}
     for group, known in variants.items():
@@ -228,10 +284,10 @@ def report_grid(folder: Path) -> Report:
         )
     heads = ("group", "variant", "known quadrant", "three unseen", "unseen, worst seed", "familiar views")
     text = markdown_table((*heads, "max Q familiar", "max Q unfamiliar", "seconds"), rows)
-    return Report(text, {"success.png": _draw_grid(study)})
+    return Report(text, {"success.png": _draw(study)})
 
 
-def _draw_grid(study: pd.DataFrame) -> Figure:
+def _draw(study: pd.DataFrame) -> Figure:
     groups, variants = list(study.group.unique()), list(study.variant.unique())
     figure, (panels,) = make_panels(
         1, len(groups), width=2.6 + 3.6 * len(groups), height=0.34 * len(variants) + 1.6, share_y=True
@@ -255,5 +311,5 @@ def _draw_grid(study: pd.DataFrame) -> Figure:
     return figure
 
 
-ZERO_SHOT = Study(_stages, lambda options: report_grid(options.out), _check)
+ZERO_SHOT = Study(_stages, _report, _check)
 """``equirl study zero-shot``."""
