@@ -16,10 +16,9 @@ from tqdm import tqdm
 from equirl.arguments import real_number
 from equirl.experiments.checks import check_counts, check_names
 from equirl.experiments.cost.measurement import COLUMNS, Measurement
-from equirl.experiments.cost.passes import measure_kernels, measure_passes
+from equirl.experiments.cost.passes import measure_kernels, measure_passes, measure_scaling
 from equirl.experiments.cost.peers import measure_peers
 from equirl.experiments.cost.report import report_bench
-from equirl.experiments.cost.scaling import measure_scaling
 from equirl.experiments.cost.training import measure_environments, measure_sequences, measure_training, read_learning
 from equirl.experiments.records import commit, machine
 from equirl.experiments.study import CommonOptions, Stage, Study, run_study

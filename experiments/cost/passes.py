@@ -1,4 +1,4 @@
-"""Forward and backward passes of every method beside the plain backbone and the floor, and the kernels under them."""
+"""Passes of every method beside the plain backbone and the floor, how they grow, and the kernels under them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from functools import reduce
 from itertools import product
 from typing import cast
 
+import gymnasium as gym
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,18 +26,24 @@ from equirl import (
     MDPSymmetry,
     MonomialRepresentation,
     build_symmetry,
+    cyclic_group,
+    dihedral_group,
     permutation_representation,
     symmetric_group,
+    tensor_product,
+    trivial_representation,
 )
-from equirl.constructions import channel_representation
-from equirl.experiments.cost.measurement import Measurement, compare
-from equirl.experiments.timing import Settings
+from equirl.constructions import channel_representation, regular_representation
+from equirl.experiments.cost.measurement import Measurement, compare, per_item
+from equirl.experiments.cost.training import stepping
+from equirl.experiments.timing import Settings, peak_of_arrays, peak_of_tensors
+from equirl.groups import direct_product
 from equirl.monomial_kernels import MonomialKernels
 from equirl.representations import Representation
 
 __all__ = [
-    *("COMPILED", "FORWARD", "METHODS", "TRAIN", "Loop", "backbone", "group_symmetry"),
-    *("kernel_cases", "measure_kernels", "measure_passes", "train_step"),
+    *("COMPILED", "FORWARD", "METHODS", "SCALING", "TRAIN", "Loop", "backbone", "group_symmetry"),
+    *("kernel_cases", "measure_kernels", "measure_passes", "measure_scaling", "train_step"),
 ]
 
 FORWARD = "forward"
@@ -44,6 +52,16 @@ COMPILED = "torch.compile"
 
 _GROUPS = ("C4", "D4", "S4")
 _MOST_PIXELS = 26_000_000  # of all views of a batch: beyond, a single case takes minutes
+
+SCALING = {
+    "order": "forward + backward, by the order of the group",
+    "batch": "forward + backward, by the batch",
+    "grid": "forward + backward, by the size of the grid",
+    "environments": "vectorised GridWorld step, by the number of environments",
+}
+"""What is varied, to what the rows say that was done."""
+
+_WIDTH = 48
 
 Cases = dict[str, Callable[[], Tensor]]
 
@@ -169,6 +187,45 @@ def train_step(module: nn.Module, x: Tensor) -> Callable[[], object]:
 
 
 _PASSES = {FORWARD: _forward, TRAIN: train_step}
+
+
+def measure_scaling(settings: Settings) -> Iterator[Measurement]:
+    """Yield time and peak memory of equitune over orders 1 to 48, batches, grid sizes and numbers of environments."""
+    quick, pair, s4 = settings.quick, cyclic_group(2), symmetric_group(4)
+    groups = [cyclic_group(1), pair, cyclic_group(4), dihedral_group(4), cyclic_group(12), s4, direct_product(s4, pair)]
+    for group in groups[:: 2 if quick else 1]:
+        copies = trivial_representation(group, (_WIDTH // group.order,))
+        rep = tensor_product(regular_representation(group), copies)
+        module = Equitune(backbone("mlp", rep.shape), rep, trivial_representation(group, (4,))).to(settings.device)
+        run = train_step(module, torch.randn(64, *rep.shape, device=settings.device))
+        peak = peak_of_tensors(run, settings.device)
+        yield _one(settings, SCALING["order"], str(group), "mlp", group.order, 64, run, peak)
+    for batch in (4, 16, 64) if quick else (1, 4, 16, 64, 256, 1024):
+        yield _on_images(settings, SCALING["batch"], "mlp", 8, batch)
+    for size in (5, 10) if quick else (5, 8, 12, 16):
+        yield _on_images(settings, SCALING["grid"], "cnn", size, 32)
+    for n in (4, 64) if quick else (1, 4, 16, 64, 256, 1024):
+        vector = gym.make_vec("equirl/GridWorld-v0", num_envs=n, vectorization_mode="vector_entry_point")
+        vector.reset(seed=0)
+        actions = np.random.default_rng(0).integers(4, size=(20, n))
+        run = stepping(vector, actions)
+        row = _one(settings, SCALING["environments"], "-", "-", 7, n, run, peak_of_arrays(run))
+        yield per_item(row, len(actions))
+
+
+def _on_images(settings: Settings, what: str, kind: str, size: int, batch: int) -> Measurement:
+    symmetry, shape = group_symmetry("C4", size)
+    module = METHODS["equitune"](backbone(kind, shape), symmetry).to(settings.device)
+    run = train_step(module, torch.randn(batch, *shape, device=settings.device))
+    return _one(settings, what, "C4", kind, size, batch, run, peak_of_tensors(run, settings.device))
+
+
+def _one(
+    settings: Settings, what: str, group: str, kind: str, size: int, batch: int, run: Callable[[], object], peak: float
+) -> Measurement:
+    method = "equitune" if kind != "-" else "vectorised, Gymnasium"
+    (row,) = compare({method: run}, settings, what, group, kind, size, batch)
+    return replace(row, group=group, ratio_to_plain=math.nan, peak_mb=peak)
 
 
 def measure_kernels(settings: Settings) -> Iterator[Measurement]:

@@ -113,18 +113,7 @@ def equiadapt_network() -> nn.Module:
     shape = (3, SIZE, SIZE)
     network = ESCNNEquivariantNetwork(shape, CHANNELS, 3, group_type="rotation", num_rotations=4, num_layers=2)
     settings = DictConfig({"beta": 1.0, "input_crop_ratio": 1.0, "resize_shape": SIZE})
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.canonicalization = GroupEquivariantImageCanonicalization(network, settings, shape)
-            self.backbone = backbone()
-
-        def forward(self, x: Tensor) -> Tensor:
-            outputs: Tensor = self.backbone(self.canonicalization(x))
-            return outputs
-
-    return Network()
+    return nn.Sequential(GroupEquivariantImageCanonicalization(network, settings, shape), backbone())
 
 
 def main() -> None:

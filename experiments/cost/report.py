@@ -10,8 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from equirl.experiments.cost.measurement import COLUMNS
-from equirl.experiments.cost.passes import FORWARD, TRAIN
-from equirl.experiments.cost.scaling import SCALING, VARIED, fitted_exponents
+from equirl.experiments.cost.passes import FORWARD, SCALING, TRAIN
 from equirl.experiments.figures import (
     COLORS,
     legend_outside,
@@ -24,17 +23,18 @@ from equirl.experiments.figures import (
 from equirl.experiments.study import Report
 from equirl.experiments.tables import markdown_table, read_study
 
-__all__ = ["draw_passes", "draw_scaling", "markdown", "read_measurements", "report_bench"]
+__all__ = ["draw_passes", "draw_scaling", "fitted_exponents", "markdown", "read_measurements", "report_bench"]
 
 _TEXTS = ("what", "method", "group", "backbone", "device")
 _COUNTS = ("size", "batch", "rounds", "threads")
 _HEADS = ("backbone", "size", "batch", "group", "method", "time", "quartiles", "to plain", "to floor", "peak")
 _AXES = {
-    "order": "order of the group",
-    "batch": "batch (images)",
-    "grid": "side of the grid (cells)",
-    "environments": "number of environments",
+    "order": ("size", "order of the group"),
+    "batch": ("batch", "batch (images)"),
+    "grid": ("size", "side of the grid (cells)"),
+    "environments": ("batch", "number of environments"),
 }
+"""What is varied, to the column that holds the number and the name of its axis."""
 
 
 def report_bench(folder: Path) -> Report:
@@ -78,6 +78,27 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
 
 
+def fitted_exponents(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Return for each thing varied the exponents of time and of memory, least squares of logarithms.
+
+    The smallest half is left out, where constant costs hide the growth.
+
+    Args:
+        table: Rows of the bench, with the fields of ``Measurement`` as columns.
+    """
+    exponents = {}
+    for varied, what in SCALING.items():
+        column, _ = _AXES[varied]
+        chosen = table[table.what == what].sort_values(column)
+        if len(chosen) < 2:
+            continue
+        half = chosen[len(chosen) // 2 - (1 if len(chosen) < 4 else 0) :]
+        logarithms = np.log(half[[column, "seconds", "peak_mb"]].to_numpy(float))
+        time, memory = (float(np.polyfit(logarithms[:, 0], logarithms[:, k], 1)[0]) for k in (1, 2))
+        exponents[varied] = (time, memory)
+    return exponents
+
+
 def draw_passes(table: pd.DataFrame) -> Figure | None:
     """Draw the time of each method over the floor, a row for each case; ``None`` where there are no such rows."""
     chosen = table[table.what.isin((FORWARD, TRAIN)) & table.ratio_to_floor.notna() & (table.method != "plain")]
@@ -105,12 +126,13 @@ def draw_scaling(table: pd.DataFrame) -> Figure | None:
         return None
     figure, panels = make_panels(2, len(parts), width=3 * len(parts), height=5)
     for column, (varied, part) in enumerate(parts.items()):
-        x = part[VARIED[varied]].to_list()
+        number, name = _AXES[varied]
+        x = part[number].to_list()
         drawn = ((part.seconds * 1e3, "time (ms)"), (part.peak_mb, "peak memory (MB)"))
         for row, (values, label) in zip(panels, drawn, strict=True):
             axes = row[column]
             axes.plot(x, values, "o-", markersize=4, color=COLORS[2])
-            log_axis(axes, "x", _AXES[varied], x)
+            log_axis(axes, "x", name, x)
             log_axis(axes, "y", label)
             axes.tick_params(labelsize=8)
         what = "step of all environments" if varied == "environments" else "forward + backward"

@@ -147,16 +147,11 @@ def _draw(study: pd.DataFrame, estimates: Mapping[tuple[str, str, str], tuple[fl
     rows = np.arange(len(variants))
     for axes, environment in zip(panels, environments, strict=True):
         for k, stage in enumerate(stages):
-            nothing = (np.nan,) * 3
-            bounds = np.array([estimates.get((environment, stage, variant), nothing) for variant in variants])
+            lacking = (np.nan,) * 3
+            bounds = np.array([estimates.get((environment, stage, variant), lacking) for variant in variants])
             y, spread = rows + 0.25 * (k - (len(stages) - 1) / 2), np.abs(bounds[:, 1:] - bounds[:, :1]).T
-            style: dict[str, Any] = {
-                "fmt": "os^D"[k % 4],
-                "color": COLORS[(1, 2, 4, 3)[k % 4]],
-                "markersize": 4,
-                "capsize": 2,
-            }
-            axes.errorbar(bounds[:, 0], y, xerr=spread, **style, label=f"trained: {stage}")
+            label, mark, color = f"trained: {stage}", "os^D"[k % 4], COLORS[(1, 2, 4, 3)[k % 4]]
+            axes.errorbar(bounds[:, 0], y, xerr=spread, fmt=mark, color=color, markersize=4, capsize=2, label=label)
         axes.set_xlabel("mean return of an episode")
         axes.set_title(f"{environment}: IQM of {study.seed.nunique()} seeds, bootstrap over seeds", fontsize=9)
         axes.grid(alpha=0.3)

@@ -16,6 +16,7 @@ import tyro
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from stable_baselines3 import DQN
+from torch import Tensor, nn
 
 from equirl.agents import Disagreement, EquivariantQNetwork, LambdaFit, replay_observations, symmetrize_agent
 from equirl.envs import region_cells
@@ -213,11 +214,7 @@ def _load(job: _Job) -> DQN:
 
 
 def symmetrized(
-    model: DQN,
-    symmetry: str,
-    variant: Variant,
-    others: Sequence[torch.nn.Module] = (),
-    states: torch.Tensor | None = None,
+    model: DQN, symmetry: str, variant: Variant, others: Sequence[nn.Module] = (), states: Tensor | None = None
 ) -> DQN:
     """Return an agent made equivariant, or itself where it is to stay plain.
 
@@ -248,7 +245,7 @@ def _choice(model: DQN, goals: _Goals) -> tuple[Any, Any, Any]:
     with torch.no_grad():
         orbit = network.evaluate_orbit(torch.as_tensor(goals.states.observations[~goals.known], device=model.device))
         weights = network.aggregator.weights(orbit)
-    goal_planes = cast(torch.Tensor, orbit.inputs)[:, :, 1].flatten(2)
+    goal_planes = cast(Tensor, orbit.inputs)[:, :, 1].flatten(2)
     known_cells = torch.zeros(goals.size**2, device=model.device)
     known_cells[torch.as_tensor(region_cells(QUADRANT, goals.size))] = 1
     familiar = (goal_planes.float() @ known_cells) > 0
@@ -269,19 +266,11 @@ def _report(options: ZeroShotOptions) -> Report:
     for (group, variant), runs in study.groupby(["group", "variant"], sort=False):
         if variant == "plain" and group != study.group.iloc[0]:
             continue  # the same agents under every group
-        rows.append(
-            (
-                "-" if variant == "plain" else group,
-                variant,
-                *(f"{runs[column].mean():.3f}" for column in ("success_known", "success_unseen")),
-                f"{runs.success_unseen.min():.3f}",
-                *(
-                    "-" if runs[column].isna().any() else f"{runs[column].mean():.2f}"
-                    for column in ("familiar_share", "value_familiar", "value_unfamiliar")
-                ),
-                "-" if variant == "plain" else f"{runs.seconds.median():.1f}",
-            )
-        )
+        own = variant != "plain"
+        successes = (runs.success_known.mean(), runs.success_unseen.mean(), runs.success_unseen.min())
+        choice = ("-" if runs[c].isna().any() else f"{runs[c].mean():.2f}" for c in COLUMNS[-3:])
+        seconds = f"{runs.seconds.median():.1f}" if own else "-"
+        rows.append((group if own else "-", variant, *(f"{rate:.3f}" for rate in successes), *choice, seconds))
     heads = ("group", "variant", "known quadrant", "three unseen", "unseen, worst seed", "familiar views")
     text = markdown_table((*heads, "max Q familiar", "max Q unfamiliar", "seconds"), rows)
     return Report(text, {"success.png": _draw(study)})

@@ -11,8 +11,8 @@ import torch
 from equirl import Equitune, equivariance_error
 from equirl.agents.cli import main
 from equirl.experiments.cost.measurement import COLUMNS, Measurement, compare
-from equirl.experiments.cost.passes import METHODS, backbone, group_symmetry, kernel_cases
-from equirl.experiments.cost.scaling import SCALING, fitted_exponents
+from equirl.experiments.cost.passes import METHODS, SCALING, backbone, group_symmetry, kernel_cases
+from equirl.experiments.cost.report import fitted_exponents
 from equirl.experiments.cost.training import read_learning
 from equirl.experiments.timing import Settings, peak_of_arrays, peak_of_tensors
 
