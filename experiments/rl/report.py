@@ -85,7 +85,7 @@ def steps_to_threshold(study: pd.DataFrame, threshold: float) -> pd.DataFrame:
     run = ["agent", "seed"]
     runs = pd.MultiIndex.from_frame(study[run].dropna().drop_duplicates())
     first = study[study.success_rate >= threshold].drop_duplicates(run).set_index(run)
-    return first[["timesteps", "train_seconds"]].reindex(runs, fill_value=np.inf).reset_index()
+    return first.reindex(index=runs, columns=["timesteps", "train_seconds"], fill_value=np.inf).reset_index()
 
 
 def agents_to_draw(study: pd.DataFrame, threshold: float, most: int) -> list[str]:
