@@ -5,24 +5,21 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from tqdm import tqdm
 
 from equirl.arguments import real_number
 from equirl.experiments.checks import check_counts, check_names
-from equirl.experiments.cost.kernels import measure_kernels
-from equirl.experiments.cost.learning import read_learning
 from equirl.experiments.cost.measurement import COLUMNS, Measurement
-from equirl.experiments.cost.passes import measure_passes
+from equirl.experiments.cost.passes import measure_kernels, measure_passes, measure_scaling
 from equirl.experiments.cost.peers import measure_peers
 from equirl.experiments.cost.report import report_bench
-from equirl.experiments.cost.scaling import measure_scaling
-from equirl.experiments.cost.training import measure_environments, measure_sequences, measure_training
+from equirl.experiments.cost.training import measure_environments, measure_sequences, measure_training, read_learning
 from equirl.experiments.records import commit, machine
 from equirl.experiments.study import CommonOptions, Stage, Study, run_study
 from equirl.experiments.subcommands import run_command
@@ -62,9 +59,7 @@ class BenchOptions(CommonOptions):
     """Sections at a time; more than one disturb each other's figures."""
     device: str = "auto"
     """Torch device; auto: CUDA where there is a GPU."""
-    sections: tuple[SectionName, ...] = (
-        *("passes", "kernels", "training", "environments", "peers", "scaling", "sequences", "learning"),
-    )
+    sections: tuple[SectionName, ...] = get_args(SectionName)
     """What to measure."""
     quick: bool = False
     """The smaller part of each section, two rounds, within 2 minutes on 2 cores."""
@@ -80,7 +75,7 @@ class BenchOptions(CommonOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_names("section", self.sections, _SECTIONS)
+        check_names("section", self.sections, get_args(SectionName))
         check_counts(self, "rounds")
         real_number(self.min_seconds, "min_seconds", least=0)
 
@@ -130,24 +125,28 @@ def _file_of(job: _Job) -> Path:
 
 def _run(job: _Job) -> Rows:
     options, section = job
-    measured = _SECTIONS[section](_settings(options), options)
-    rows = tqdm(measured, desc=section, unit=" rows", file=sys.stderr, mininterval=1)
+    rows = tqdm(_measured(options, section), desc=section, unit=" rows", file=sys.stderr, mininterval=1)
     return [[_shown(values[column]) for column in COLUMNS] for values in map(asdict, rows)]
+
+
+def _measured(options: BenchOptions, section: SectionName) -> Iterable[Measurement]:
+    settings = _settings(options)
+    if section == "peers":
+        return measure_peers(settings, options.peers_python)
+    if section != "learning":
+        return _SECTIONS[section](settings)
+    folder = _study_of(options)
+    if folder is None:
+        looked = ", ".join(map(str, _STUDIES if options.study is None else (options.study,)))
+        print(f"learning: {looked} holds no study.csv; `equirl study rl` writes one", file=sys.stderr)
+        return ()
+    print(f"learning: read from {folder}", file=sys.stderr)
+    return read_learning(folder, settings)
 
 
 def _settings(options: BenchOptions) -> Settings:
     rounds, min_seconds = (2, 0.005) if options.quick else (options.rounds, options.min_seconds)
     return Settings(options.device, options.threads, rounds, min_seconds, options.quick)
-
-
-def _learning(settings: Settings, options: BenchOptions) -> Iterator[Measurement]:
-    folder = _study_of(options)
-    if folder is None:
-        looked = ", ".join(map(str, _STUDIES if options.study is None else (options.study,)))
-        print(f"learning: {looked} holds no study.csv; `equirl study rl` writes one", file=sys.stderr)
-        return iter(())
-    print(f"learning: read from {folder}", file=sys.stderr)
-    return read_learning(folder, settings)
 
 
 def _study_of(options: BenchOptions) -> Path | None:
@@ -165,15 +164,13 @@ def _shown(value: object) -> object:
 _STUDIES = (Path("logs/study/rl"), Path("experiments/results/gridworld_7x7"))
 """Where the section learning looks for a study."""
 
-_SECTIONS: dict[SectionName, Callable[[Settings, BenchOptions], Iterator[Measurement]]] = {
-    "passes": lambda settings, options: measure_passes(settings),
-    "kernels": lambda settings, options: measure_kernels(settings),
-    "training": lambda settings, options: measure_training(settings),
-    "environments": lambda settings, options: measure_environments(settings),
-    "peers": lambda settings, options: measure_peers(settings, options.peers_python),
-    "scaling": lambda settings, options: measure_scaling(settings),
-    "sequences": lambda settings, options: measure_sequences(settings),
-    "learning": _learning,
+_SECTIONS: dict[SectionName, Callable[[Settings], Iterator[Measurement]]] = {
+    "passes": measure_passes,
+    "kernels": measure_kernels,
+    "training": measure_training,
+    "environments": measure_environments,
+    "scaling": measure_scaling,
+    "sequences": measure_sequences,
 }
 
 BENCH = Study(_stages, lambda options: report_bench(options.out), _check, table="bench.csv", summary="bench.md")

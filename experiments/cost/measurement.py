@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from equirl.experiments.timing import Settings, in_turns
 
-__all__ = ["COLUMNS", "Measurement", "compare", "per_item"]
+__all__ = ["COLUMNS", "Measurement", "compare", "per_item", "rows_of"]
 
 
 @dataclass(frozen=True)
@@ -85,28 +86,36 @@ def compare(
         order: Order of the group, for the floor.
         all_views: The plain network on ``order * batch`` samples, for the floor.
     """
-    plain_name = next(iter(cases))
     timed = dict(cases) if all_views is None else {**cases, "|G| x batch": all_views}
-    seconds = {name: np.array(times) for name, times in in_turns(timed, settings).items()}
-    plain = seconds[plain_name]
-    floor = None if all_views is None or order is None else np.minimum(order * plain, seconds["|G| x batch"])
-    rows = []
-    for name in cases:
-        low, middle, high = np.percentile(seconds[name], [25, 50, 75])
+    seconds = in_turns(timed, settings)
+    floor = None
+    if all_views is not None and order is not None:
+        plain = np.array(next(iter(seconds.values())))
+        floor = np.minimum(order * plain, seconds.pop("|G| x batch"))
+    return rows_of(seconds, settings, what, group, backbone, size, batch, floor)
+
+
+def rows_of(
+    seconds: Mapping[str, Sequence[float]],
+    settings: Settings,
+    what: str,
+    group: str,
+    backbone: str,
+    size: int,
+    batch: int,
+    floor: NDArray[np.float64] | None = None,
+) -> list[Measurement]:
+    """Return a row for each method, see ``compare``, from its seconds in each round and those of the floor."""
+    plain = np.array(next(iter(seconds.values())))
+    rows: list[Measurement] = []
+    for name, times in seconds.items():
+        low, middle, high = np.percentile(times, [25, 50, 75]).tolist()
         rows.append(
             Measurement(
-                what,
-                name,
-                "-" if name == plain_name else group,
-                backbone,
-                size,
-                batch,
-                float(middle),
-                float(low),
-                float(high),
-                float(np.median(seconds[name] / plain)),
-                math.nan if floor is None else float(np.median(seconds[name] / floor)),
-                settings.rounds,
+                *(what, name, group if rows else "-", backbone, size, batch, middle, low, high),
+                ratio_to_plain=float(np.median(times / plain)),
+                ratio_to_floor=math.nan if floor is None else float(np.median(times / floor)),
+                rounds=len(times),
                 device=settings.device_name,
                 threads=settings.threads,
             )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
 from equirl.experiments.rl.control import CONTROL, ControlOptions
 from equirl.experiments.rl.gridworld import GRIDWORLD, GridWorldOptions
 from equirl.experiments.rl.minigrid import MINIGRID, MinigridOptions
 from equirl.experiments.rl.zero_shot import ZERO_SHOT, ZeroShotOptions
-from equirl.experiments.study import Study, run_study
+from equirl.experiments.study import run_study
 from equirl.experiments.subcommands import run_subcommand
 
 __all__ = ["main"]
@@ -31,14 +31,10 @@ examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``equirl study`` and return its exit status."""
-
-    def runner(study: Study[Any]) -> Callable[[Any], int]:
-        return lambda options: run_study(study, options)
-
     studies = {
-        "rl": (GridWorldOptions, runner(GRIDWORLD)),
-        "minigrid": (MinigridOptions, runner(MINIGRID)),
-        "zero-shot": (ZeroShotOptions, runner(ZERO_SHOT)),
-        "control": (ControlOptions, runner(CONTROL)),
+        "rl": (GridWorldOptions, partial(run_study, GRIDWORLD)),
+        "minigrid": (MinigridOptions, partial(run_study, MINIGRID)),
+        "zero-shot": (ZeroShotOptions, partial(run_study, ZERO_SHOT)),
+        "control": (ControlOptions, partial(run_study, CONTROL)),
     }
     return run_subcommand("equirl study", _USAGE, studies, arguments, kind="study")

@@ -11,13 +11,12 @@ from typing import Any
 
 import gymnasium as gym
 import yaml
-from stable_baselines3 import DQN
 
-from equirl.agents import METHODS, EquivariantDQNPolicy, SymmetryReplayBuffer
+from equirl.agents import METHODS
 from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.checks import check_counts, check_names, check_shares, check_text
-from equirl.experiments.rl.hyperparameters import settings_for
 from equirl.experiments.rl.report import report_learning
+from equirl.experiments.rl.training import learning_rows, make_agent, settings_for
 from equirl.experiments.study import Stage, Study, StudyOptions
 from equirl.experiments.tables import Rows
 from equirl.experiments.training import EvaluateAndStop
@@ -40,16 +39,8 @@ class GridWorldOptions(StudyOptions):
     out: Path = Path("logs/study/rl")
     """Folder of the results."""
     agents: tuple[str, ...] = (
-        "plain",
-        "grid-d4/augmentation",
-        "grid-c4/equitune",
-        "grid-c4/lambda_equitune",
-        "grid-c4/equizero",
-        "grid-c4/canonical",
-        "grid-d4/equitune",
-        "grid-d4/lambda_equitune",
-        "grid-d4/equizero",
-        "grid-d4/canonical",
+        *("plain", "grid-d4/augmentation"),
+        *(f"{symmetry}/{method}" for symmetry in ("grid-c4", "grid-d4") for method in METHODS),
     )
     """"plain" (SB3), "sbx" (SBX's plain DQN, where it is installed), SYMMETRY/METHOD or SYMMETRY/augmentation; each
     with settings as +key=value, the method's own or DQN's batch_size, gradient_steps, train_freq, learning_rate."""
@@ -113,15 +104,13 @@ def parse_agent(name: str) -> AgentSpec:
     if len(settings) < len(pairs):
         raise ValueError(f"agent {name!r} gives a setting twice; give each once")
     dqn_kwargs = {key: _number(key, settings.pop(key)) for key in _DQN_SETTINGS if key in settings}
+    if settings and without_symmetry:
+        raise ValueError(unknown_name_message(f"setting of {base!r}:", next(iter(settings)), _DQN_SETTINGS))
     if without_symmetry:
-        if settings:
-            raise ValueError(unknown_name_message(f"setting of {base!r}:", next(iter(settings)), _DQN_SETTINGS))
         return AgentSpec(name, None, base, {}, dqn_kwargs)
-    if symmetry not in registered_symmetries():
-        raise ValueError(unknown_name_message("symmetry", symmetry, registered_symmetries()))
-    if method not in (*METHODS, "augmentation"):
-        raise ValueError(unknown_name_message("method", method, [*METHODS, "augmentation"]))
-    if method == "augmentation" and settings:
+    check_names("symmetry", (symmetry,), registered_symmetries())
+    check_names("method", (method,), (*METHODS, "augmentation"))
+    if settings and method == "augmentation":
         raise ValueError(unknown_name_message("setting of augmentation:", next(iter(settings)), _DQN_SETTINGS))
     return AgentSpec(name, symmetry, method, settings, dqn_kwargs)
 
@@ -171,38 +160,26 @@ def _file_of(job: _Job) -> Path:
 
 def _run(job: _Job) -> Rows:
     options, spec, seed = job
-    model = _make_agent(options, spec, seed)
     states = GridWorldStates(options.size)
     callback = EvaluateAndStop(
         lambda agent: (states.success_rate(agent),), options.eval_freq, options.threshold, options.stop_after
     )
-    model.learn(options.total_timesteps, callback=callback)
-    rows = [(spec.name, seed, e.timesteps, round(e.scores[0], 4), e.seconds) for e in callback.evaluations]
-    print(f"{spec.name} seed {seed}: success {rows[-1][3]} after {rows[-1][2]} steps, {rows[-1][4]} s", flush=True)
-    return rows
+    agent = _make_agent(options, spec, seed)
+    return learning_rows(f"{spec.name} seed {seed}", (spec.name, seed), agent, options.total_timesteps, callback)
 
 
 def _make_agent(options: GridWorldOptions, spec: AgentSpec, seed: int) -> Any:
-    settings = settings_for("dqn", _ENVIRONMENT, options.total_timesteps)
-    del settings["n_envs"]
-    settings |= spec.dqn_kwargs
+    settings = settings_for("dqn", _ENVIRONMENT, options.total_timesteps) | spec.dqn_kwargs
     environment = gym.make(_ENVIRONMENT, size=options.size)
     if spec.method == "sbx":
         # One thread for XLA too; it is read when JAX starts.
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
         import sbx
 
+        del settings["n_envs"]
         return sbx.DQN("MlpPolicy", environment, seed=seed, **settings)
-    if spec.method == "augmentation":
-        settings |= {"replay_buffer_class": SymmetryReplayBuffer, "replay_buffer_kwargs": {"symmetry": spec.symmetry}}
-    elif spec.method != "plain":
-        settings["policy_kwargs"] |= {
-            "symmetry": spec.symmetry,
-            "method": spec.method,
-            "method_kwargs": spec.method_kwargs,
-        }
-    policy = EquivariantDQNPolicy if spec.method in METHODS else "MlpPolicy"
-    return DQN(policy, environment, seed=seed, device=options.device, **settings)
+    how: dict[str, Any] = {"method": spec.method, "symmetry": spec.symmetry, "method_kwargs": spec.method_kwargs}
+    return make_agent("dqn", environment, settings, seed=seed, device=options.device, **how)
 
 
 GRIDWORLD = Study(

@@ -11,18 +11,16 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
-from equirl.agents import METHODS, SymmetryReplayBuffer, SymmetryRolloutBuffer
-from equirl.agents.loading import ALGORITHMS
-from equirl.agents.policies import POLICY_CLASSES
+from equirl.agents import METHODS
 from equirl.experiments.checks import check_counts, check_names
-from equirl.experiments.rl.hyperparameters import settings_for, view_of
 from equirl.experiments.rl.report import draw_learning_curves, summary_table
+from equirl.experiments.rl.training import learning_rows, make_agent, settings_for, view_of
 from equirl.experiments.study import Report, Stage, Study, StudyOptions
 from equirl.experiments.tables import Rows, read_study
 from equirl.experiments.training import EvaluateAndStop
 from equirl.names import unknown_name_message
 
-__all__ = ["MINIGRID", "TASKS", "MinigridOptions", "Task", "report_minigrid"]
+__all__ = ["MINIGRID", "TASKS", "MinigridOptions", "Task"]
 
 COLUMNS = ("environment", "agent", "seed", "timesteps", "success_rate", "train_seconds")
 
@@ -53,28 +51,15 @@ class Task:
     agents: tuple[str, ...]
 
 
+_FEW = ("plain", "augmentation", "equitune")
+_Z2 = "minigrid-egocentric-z2"
+
 TASKS: dict[TaskName, Task] = {
     "empty-room": Task(
         "equirl/EmptyRoom-v0", "dqn", "minigrid-d4", 0.95, 40_000, 1_000, ("plain", "augmentation", *METHODS)
     ),
-    "four-rooms": Task(
-        "MiniGrid-FourRooms-v0",
-        "ppo",
-        "minigrid-egocentric-z2",
-        0.5,
-        300_000,
-        20_480,
-        ("plain", "augmentation", "equitune"),
-    ),
-    "door-key": Task(
-        "MiniGrid-DoorKey-5x5-v0",
-        "ppo",
-        "minigrid-egocentric-z2",
-        0.95,
-        100_000,
-        4_096,
-        ("plain", "augmentation", "equitune"),
-    ),
+    "four-rooms": Task("MiniGrid-FourRooms-v0", "ppo", _Z2, 0.5, 300_000, 20_480, _FEW),
+    "door-key": Task("MiniGrid-DoorKey-5x5-v0", "ppo", _Z2, 0.95, 100_000, 4_096, _FEW),
 }
 """The tasks by name."""
 
@@ -131,25 +116,19 @@ def _stages(options: MinigridOptions) -> list[Stage[_Job]]:
     return [Stage(jobs, _run, _file_of, COLUMNS, order=place)]
 
 
-def report_minigrid(folder: Path) -> Report:
-    """Return a table for each task, and the learning curves.
-
-    Raises:
-        FileNotFoundError: There is no ``study.csv`` in the folder.
-        ValueError: It is the CSV of another study.
-    """
-    study = read_study(folder / "study.csv", COLUMNS, "equirl study minigrid", numbers=COLUMNS[2:])
+def _report(options: MinigridOptions) -> Report:
+    path = options.out / "study.csv"
+    study = read_study(path, COLUMNS, "equirl study minigrid", numbers=COLUMNS[2:])
     tasks = {task.environment_id: task for task in TASKS.values()}
-    for environment in study.environment.unique():
+    tables, parts, thresholds = [], {}, {}
+    for name, rows in study.groupby("environment", sort=False, dropna=False):
+        environment = str(name)
         if environment not in tasks:
-            raise ValueError(f"{folder / 'study.csv'}: {unknown_name_message('environment', environment, tasks)}")
-    parts = {environment: rows for environment, rows in study.groupby("environment", sort=False)}
-    tables = []
-    for environment, rows in parts.items():
+            raise ValueError(f"{path}: {unknown_name_message('environment', environment, tasks)}")
         task = tasks[environment]
+        parts[environment], thresholds[environment] = rows, task.threshold
         heading = f"**{environment}**, {task.algorithm.upper()}, `{task.symmetry}`"
         tables.append(f"{heading}\n\n{summary_table(rows, task.threshold)}")
-    thresholds = {environment: tasks[environment].threshold for environment in parts}
     figure = draw_learning_curves(parts, thresholds, "success rate")
     return Report("\n\n".join(tables), {"learning_curves.png": figure})
 
@@ -163,38 +142,22 @@ def _file_of(job: _Job) -> Path:
     options, name, agent, seed = job
     task = _task(options, name)
     settings = settings_for(task.algorithm, task.environment_id, task.total_timesteps)
-    return options.run_file(
-        f"{name}-{agent}-seed{seed}", str(task), options.n_eval_episodes, options.stop_after, settings
-    )
+    decisive = (str(task), options.n_eval_episodes, options.stop_after, settings)
+    return options.run_file(f"{name}-{agent}-seed{seed}", *decisive)
 
 
 def _run(job: _Job) -> Rows:
     options, name, agent, seed = job
     task = _task(options, name)
     settings = settings_for(task.algorithm, task.environment_id, task.total_timesteps)
-    n_envs, policy_kwargs = settings.pop("n_envs"), settings.pop("policy_kwargs")
-    policy: Any = "MlpPolicy"
-    if agent == "augmentation":
-        kind = "replay" if task.algorithm == "dqn" else "rollout"
-        settings[f"{kind}_buffer_class"] = SymmetryReplayBuffer if kind == "replay" else SymmetryRolloutBuffer
-        settings[f"{kind}_buffer_kwargs"] = {"symmetry": task.symmetry}
-    elif agent != "plain":
-        policy = POLICY_CLASSES[task.algorithm]
-        policy_kwargs |= {"symmetry": task.symmetry, "method": agent}
-        if agent == "lambda_equitune":
-            policy_kwargs["method_kwargs"] = {"hidden": (64,)}
-    algorithm: Any = ALGORITHMS[task.algorithm]
-    model: BaseAlgorithm = algorithm(
-        policy,
-        _environments(task, n_envs, seed),
-        seed=seed,
-        device=options.device,
-        policy_kwargs=policy_kwargs,
-        **settings,
-    )
+    how: dict[str, Any] = {"method": agent, "symmetry": task.symmetry}
+    if agent == "lambda_equitune":
+        how["method_kwargs"] = {"hidden": (64,)}
+    environments = _environments(task, settings["n_envs"], seed)
+    model = make_agent(task.algorithm, environments, settings, seed=seed, device=options.device, **how)
     evaluation_envs = _environments(task, 10, seed + 1000)
 
-    def measure(agent: BaseAlgorithm) -> tuple[float]:
+    def measure(model: BaseAlgorithm) -> tuple[float]:
         successes: list[bool] = []
 
         def note(local: dict[str, Any], _: dict[str, Any]) -> None:
@@ -202,15 +165,12 @@ def _run(job: _Job) -> Rows:
                 successes.append(bool(local["info"]["is_success"]))
 
         greedy = task.algorithm == "dqn"
-        evaluate_policy(agent, evaluation_envs, options.n_eval_episodes, deterministic=greedy, callback=note)
+        evaluate_policy(model, evaluation_envs, options.n_eval_episodes, deterministic=greedy, callback=note)
         return (sum(successes) / len(successes),)
 
     callback = EvaluateAndStop(measure, task.eval_freq, task.threshold, options.stop_after)
-    model.learn(task.total_timesteps, callback=callback)
     about = (task.environment_id, agent, seed)
-    rows = [(*about, e.timesteps, round(e.scores[0], 4), e.seconds) for e in callback.evaluations]
-    print(f"{name} {agent} seed {seed}: success {rows[-1][4]} after {rows[-1][3]} steps, {rows[-1][5]} s", flush=True)
-    return rows
+    return learning_rows(f"{name} {agent} seed {seed}", about, model, task.total_timesteps, callback)
 
 
 def _environments(task: Task, n_envs: int, seed: int) -> VecEnv:
@@ -218,5 +178,5 @@ def _environments(task: Task, n_envs: int, seed: int) -> VecEnv:
     return make_vec_env(task.environment_id, n_envs, seed=seed, wrapper_class=view)
 
 
-MINIGRID = Study(_stages, lambda options: report_minigrid(options.out))
+MINIGRID = Study(_stages, _report)
 """``equirl study minigrid``."""

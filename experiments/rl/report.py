@@ -1,4 +1,8 @@
-"""Tables and figures of learning studies, from their CSV."""
+"""Tables, figures and statistics over the runs of learning studies, from their CSV.
+
+Interquartile means, performance profiles and their bootstraps are by ``rliable`` (Agarwal et al. 2021,
+arXiv:2108.13264).
+"""
 
 from __future__ import annotations
 
@@ -8,30 +12,40 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from rliable import library
+from scipy.stats import trim_mean
 
-from equirl.experiments.figures import (
-    count_axis,
-    draw_band,
-    legend_outside,
-    make_panels,
-    reference_line,
-    styles_of,
-)
+from equirl.experiments.figures import count_axis, draw_band, legend_outside, make_panels, reference_line, styles_of
 from equirl.experiments.records import read_settings
-from equirl.experiments.rl.statistics import interquartile_means, performance_profile, run_scores, score_table
 from equirl.experiments.study import Report
 from equirl.experiments.tables import markdown_table, read_study
 from equirl.names import unknown_name_message
 
 __all__ = [
-    *("agents_to_draw", "draw_learning_curves", "draw_performance_profile"),
-    *("report_learning", "steps_to_threshold", "summary_table"),
+    *("COLUMNS", "agents_to_draw", "draw_learning_curves", "draw_performance_profile", "interquartile_means"),
+    *("read_learning_study", "report_learning", "run_scores", "score_table", "steps_to_threshold", "summary_table"),
 ]
 
-_COLUMNS = ("agent", "seed", "timesteps", "success_rate", "train_seconds")
+COLUMNS = ("agent", "seed", "timesteps", "success_rate", "train_seconds")
+
+Array = NDArray[np.float64]
+
 _COMMAND = "equirl study rl"
 _HORIZON = 20_000
 """Environment steps over which runs are compared; most have learned by then, and plain ones have not."""
+_BOOTSTRAPS = 2000
+_BASELINE = "plain"
+
+
+def read_learning_study(folder: Path) -> pd.DataFrame:
+    """Return the ``study.csv`` of ``equirl study rl`` in a folder.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is damaged, or another study's.
+    """
+    return read_study(folder / "study.csv", COLUMNS, _COMMAND, numbers=COLUMNS[1:])
 
 
 def report_learning(folder: Path, threshold: float, plot: Sequence[str] = (), most: int = 5) -> Report:
@@ -47,7 +61,7 @@ def report_learning(folder: Path, threshold: float, plot: Sequence[str] = (), mo
         FileNotFoundError: There is no ``study.csv`` or ``record.json`` in the folder.
         ValueError: They are damaged, or another study's, or an agent to plot is not among them.
     """
-    study = read_study(folder / "study.csv", _COLUMNS, _COMMAND, numbers=_COLUMNS[1:])
+    study = read_learning_study(folder)
     settings = read_settings(folder / "record.json", ("size", "total_timesteps"), _COMMAND)
     size, horizon = settings["size"], min(_HORIZON, settings["total_timesteps"])
     for agent in plot:
@@ -68,12 +82,10 @@ def steps_to_threshold(study: pd.DataFrame, threshold: float) -> pd.DataFrame:
     Returns:
         A row per agent and seed: ``agent, seed, timesteps, train_seconds``; infinite where it was not reached.
     """
-    rows = []
-    for (agent, seed), run in study.groupby(["agent", "seed"], sort=False):
-        reached = run[run.success_rate >= threshold]
-        first = (reached.timesteps.iloc[0], reached.train_seconds.iloc[0]) if len(reached) else (np.inf, np.inf)
-        rows.append((agent, seed, *first))
-    return pd.DataFrame(rows, columns=["agent", "seed", "timesteps", "train_seconds"])
+    run = ["agent", "seed"]
+    runs = pd.MultiIndex.from_frame(study[run].dropna().drop_duplicates())
+    first = study[study.success_rate >= threshold].drop_duplicates(run).set_index(run)
+    return first.reindex(index=runs, columns=["timesteps", "train_seconds"], fill_value=np.inf).reset_index()
 
 
 def agents_to_draw(study: pd.DataFrame, threshold: float, most: int) -> list[str]:
@@ -93,34 +105,85 @@ def agents_to_draw(study: pd.DataFrame, threshold: float, most: int) -> list[str
     def method_of(name: str) -> str:
         return name.partition("+")[0].rpartition("/")[2]
 
-    chosen: list[str] = []
     baselines = [name for name in fastest if method_of(name) in ("plain", "augmentation")]
-    for one_each in (True, False):
-        for name in (*baselines, *fastest):
-            if name not in chosen and not (one_each and method_of(name) in map(method_of, chosen)):
-                chosen.append(name)
-    return [name for name in names if name in chosen[:most]]
+    first_of_method: dict[str, str] = {}
+    for name in (*baselines, *fastest):
+        first_of_method.setdefault(method_of(name), name)
+    chosen = list(dict.fromkeys([*first_of_method.values(), *baselines, *fastest]))[:most]
+    return [name for name in names if name in chosen]
 
 
 def summary_table(study: pd.DataFrame, threshold: float) -> str:
     """Return a Markdown table: median and range over seeds of the steps to the threshold, and the ratio to plain."""
     reached = steps_to_threshold(study, threshold)
-    medians = reached.groupby("agent", sort=False).timesteps.median()
-    plain = medians.get("plain")
+    plain = reached.timesteps[reached.agent == _BASELINE].median()  # NaN where there is none
     rows = []
     for agent, runs in reached.groupby("agent", sort=False):
-        median = medians[agent]
-        rows.append(
-            (
-                agent,
-                f"{np.isfinite(runs.timesteps).sum()} of {len(runs)}",
-                *(_number(value) for value in (median, runs.timesteps.min(), runs.timesteps.max())),
-                f"{median / plain:.2f}" if plain is not None and np.isfinite(median) else "-",
-                _number(runs.train_seconds.median()),
-            )
-        )
+        steps = runs.timesteps
+        share, median = f"{np.isfinite(steps).sum()} of {len(steps)}", steps.median()
+        ratio = f"{median / plain:.2f}" if np.isfinite(median) and not np.isnan(plain) else "-"
+        numbers = map(_number, (median, steps.min(), steps.max()))
+        rows.append((agent, share, *numbers, ratio, _number(runs.train_seconds.median())))
     heads = ("agent", f"seeds at {threshold:.1%}", "steps, median", "min", "max", "ratio to plain")
     return markdown_table((*heads, "training s, median"), rows)
+
+
+def interquartile_means(
+    scores: Mapping[str, Array], repeats: int | None = None
+) -> dict[str, tuple[Array, Array, Array]]:
+    """Return the interquartile mean over runs, and where 95 % of those of resampled runs lie.
+
+    From a few seeds that band is too narrow to be called a 95 % confidence interval, and where all seeds agree it has
+    no width; so figures and tables call it a bootstrap over seeds.
+
+    Args:
+        scores: Name to the scores of its runs, ``[runs, n]``.
+        repeats: Number of bootstrap samples; by default 2,000.
+
+    Returns:
+        Name to mean, lower and upper bound, ``[n]`` each.
+    """
+    np.random.seed(0)  # rliable draws from NumPy's global numbers: the same figures from the same CSV
+    # trim_mean is rliable's aggregate_iqm for all columns at once
+    points, intervals = library.get_interval_estimates(
+        dict(scores),
+        lambda runs: np.asarray(trim_mean(runs, proportiontocut=0.25, axis=0)),
+        reps=repeats or _BOOTSTRAPS,
+    )
+    return {name: (points[name], *intervals[name]) for name in scores}
+
+
+def run_scores(study: pd.DataFrame, horizon: int) -> dict[str, Array]:
+    """Return for each agent one score per run, shape ``[seeds, 1]``: mean success rate over the first steps.
+
+    A run that ended because it had learned keeps its last value from there on.
+
+    Args:
+        study: Rows ``agent, seed, timesteps, success_rate``, evaluated at equal distances.
+        horizon: Environment steps that count.
+    """
+    every = int(np.diff(np.sort(study.timesteps.unique())).min()) if study.timesteps.nunique() > 1 else horizon
+    curves = _curves(study, np.arange(every, horizon + 1, every))
+    return {agent: runs.mean().to_numpy()[:, None] for agent, runs in curves.items()}
+
+
+def score_table(study: pd.DataFrame, horizon: int) -> str:
+    """Return a Markdown table: interquartile mean of the scores, and how often a run beats one of plain.
+
+    The last column counts the pairs of a run of the agent and a run of plain (a tie counts half); so few pairs allow no
+    interval that would deserve the name.
+    """
+    scores = run_scores(study, horizon)
+    numbers = {len(runs) for runs in scores.values()}
+    runs_each = f"{numbers.pop()} runs" if len(numbers) == 1 else "runs"
+    rows = []
+    for agent, (middle, low, high) in interquartile_means(scores).items():
+        runs = scores[agent]
+        span = f"{low.item():.3f} to {high.item():.3f}" if len(runs) > 1 else "-"
+        better = _pairs_won(runs, scores[_BASELINE]) if _BASELINE in scores and agent != _BASELINE else "-"
+        rows.append((agent, f"{middle.item():.3f}", span, better))
+    mean = f"mean success over {horizon:,} steps, IQM"
+    return markdown_table(("agent", mean, f"bootstrap over {runs_each}", "a run beats one of plain"), rows)
 
 
 def draw_learning_curves(
@@ -142,14 +205,10 @@ def draw_learning_curves(
     for axes, (title, study) in zip(panels, studies.items(), strict=True):
         medians = steps_to_threshold(study, thresholds[title]).groupby("agent").timesteps.median()
         steps = np.sort(study.timesteps.unique())
-        for agent, rows in study.groupby("agent", sort=False):
-            runs = [
-                run.set_index("timesteps").success_rate.reindex(steps).ffill().bfill().to_numpy()
-                for _, run in rows.groupby("seed")
-            ]
-            middle, low, high = interquartile_means({"curve": np.stack(runs)})["curve"]
-            label = f"{agent}: {_number(medians[agent])}" if single else str(agent)
-            draw_band(axes, steps, middle, (low, high), label, styles[str(agent)])
+        for agent, runs in _curves(study, steps).items():
+            middle, low, high = interquartile_means({"curve": runs.bfill().to_numpy().T})["curve"]
+            label = f"{agent}: {_number(medians[agent])}" if single else agent
+            draw_band(axes, steps, middle, (low, high), label, styles[agent])
         reference_line(axes, thresholds[title], "" if single else "counts as learned")
         count_axis(axes, "environment steps", horizon)
         axes.set_ylim(0, 1.03)
@@ -169,7 +228,8 @@ def draw_performance_profile(study: pd.DataFrame, horizon: int) -> Figure:
     """Draw for each score the share of an agent's runs that are above it, with bootstrap bands over runs."""
     scores = run_scores(study, horizon)
     thresholds = np.linspace(0, 1, 101)
-    shares, bands = performance_profile(scores, thresholds)
+    np.random.seed(0)
+    shares, bands = library.create_performance_profile(scores, thresholds, reps=_BOOTSTRAPS)
     figure, ((axes,),) = make_panels(width=7.2, height=4.2)
     for agent, style in styles_of(scores).items():
         draw_band(axes, thresholds, shares[agent], (bands[agent][0], bands[agent][1]), agent, style)
@@ -178,6 +238,21 @@ def draw_performance_profile(study: pd.DataFrame, horizon: int) -> Figure:
     axes.grid(alpha=0.3)
     legend_outside(figure, 3)
     return figure
+
+
+def _curves(study: pd.DataFrame, steps: ArrayLike) -> dict[str, pd.DataFrame]:
+    """Return for each agent the success rates, a row for each step and a column for each seed."""
+    return {
+        str(agent): rows.pivot(index="timesteps", columns="seed", values="success_rate").reindex(steps).ffill()
+        for agent, rows in study.groupby("agent", sort=False)
+    }
+
+
+def _pairs_won(runs: Array, of_plain: Array) -> str:
+    """Return the share of pairs in which a run has the higher score, and how many pairs these are."""
+    ours, theirs = np.ravel(runs)[:, None], np.ravel(of_plain)[None, :]
+    won = float((ours > theirs).sum() + 0.5 * (ours == theirs).sum())
+    return f"{won / (ours.size * theirs.size):.2f} ({won:g} of {ours.size * theirs.size} pairs)"
 
 
 def _number(value: float) -> str:

@@ -3,45 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 import torch
 import tyro
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from stable_baselines3 import DQN
+from torch import Tensor, nn
 
 from equirl.agents import Disagreement, EquivariantQNetwork, LambdaFit, replay_observations, symmetrize_agent
 from equirl.envs import region_cells
 from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.checks import check_counts, check_names, check_shares
-from equirl.experiments.rl.hyperparameters import settings_for
-from equirl.experiments.rl.symmetrized_report import report_grid
-from equirl.experiments.study import Stage, Study, StudyOptions
-from equirl.experiments.tables import Rows
+from equirl.experiments.figures import COLORS, legend_outside, make_panels, name_rows, reference_line
+from equirl.experiments.rl.training import make_agent, settings_for
+from equirl.experiments.study import Report, Stage, Study, StudyOptions
+from equirl.experiments.tables import Rows, markdown_table, read_study
 from equirl.experiments.training import EvaluateAndStop
 from equirl.files import written_whole
 from equirl.symmetry import build_symmetry, registered_symmetries
 
-__all__ = ["COLUMNS", "QUADRANT", "VARIANTS", "ZERO_SHOT", "Variant", "ZeroShotOptions"]
+__all__ = ["COLUMNS", "QUADRANT", "VARIANTS", "ZERO_SHOT", "Variant", "ZeroShotOptions", "symmetrized"]
 
 QUADRANT = "north-west"
 
 COLUMNS = (
-    "group",
-    "variant",
-    "seed",
-    "pretrain_steps",
-    "success_known",
-    "success_unseen",
-    "seconds",
-    "familiar_share",
-    "value_familiar",
-    "value_unfamiliar",
+    *("group", "variant", "seed", "pretrain_steps", "success_known", "success_unseen", "seconds"),
+    *("familiar_share", "value_familiar", "value_unfamiliar"),
 )
 
 _ENVIRONMENT = "equirl/GridWorld-v0"
@@ -57,6 +52,13 @@ class Variant:
     fit: LambdaFit = field(default_factory=LambdaFit)
     n_states: int = 10_000
 
+    @property
+    def asks_others(self) -> bool:
+        """Whether it needs agents of other seeds."""
+        return self.method_kwargs.get("proxy_loss") == "ensemble"
+
+
+_INPUTS = {"reads": "inputs", "hidden": (64,)}
 
 VARIANTS: dict[str, Variant] = {
     "plain": Variant(None),
@@ -68,15 +70,13 @@ VARIANTS: dict[str, Variant] = {
     "equizero, ensemble of the seeds": Variant("equizero", {"proxy_loss": "ensemble"}),
     "equizero, bellman_residual": Variant("equizero", {"proxy_loss": "bellman_residual"}),
     "equizero, novelty": Variant("equizero", {"proxy_loss": "novelty"}),
-    "λ-equitune, inputs": Variant("lambda_equitune", {"reads": "inputs", "hidden": (64,)}),
+    "λ-equitune, inputs": Variant("lambda_equitune", _INPUTS),
     "λ-equitune, inputs, linear": Variant("lambda_equitune", {"reads": "inputs", "hidden": ()}),
     "λ-equitune, features": Variant("lambda_equitune", {"reads": "features", "hidden": (64,)}),
     "λ-equitune, features, linear": Variant("lambda_equitune", {"reads": "features", "hidden": ()}),
-    "λ-equitune, inputs, recognize": Variant(
-        "lambda_equitune", {"reads": "inputs", "hidden": (64,)}, fit=LambdaFit(objective="recognize")
-    ),
-    "λ-equitune, inputs, 300 states": Variant("lambda_equitune", {"reads": "inputs", "hidden": (64,)}, n_states=300),
-    "λ-equitune, inputs, random states": Variant("lambda_equitune", {"reads": "inputs", "hidden": (64,)}, n_states=0),
+    "λ-equitune, inputs, recognize": Variant("lambda_equitune", _INPUTS, fit=LambdaFit(objective="recognize")),
+    "λ-equitune, inputs, 300 states": Variant("lambda_equitune", _INPUTS, n_states=300),
+    "λ-equitune, inputs, random states": Variant("lambda_equitune", _INPUTS, n_states=0),
 }
 """What is compared, by name. ``n_states=0``: λ fitted on uniformly drawn states, most of which the agent never saw."""
 
@@ -138,11 +138,7 @@ def _stages(options: ZeroShotOptions) -> list[Stage[_Job]]:
 
 def _variants(options: ZeroShotOptions) -> dict[str, Variant]:
     """Return the variants that can be made: an ensemble of the seeds needs two."""
-    return {name: VARIANTS[name] for name in options.variants if options.seeds > 1 or not _asks_others(VARIANTS[name])}
-
-
-def _asks_others(variant: Variant) -> bool:
-    return variant.method_kwargs.get("proxy_loss") == "ensemble"
+    return {name: VARIANTS[name] for name in options.variants if options.seeds > 1 or not VARIANTS[name].asks_others}
 
 
 def _pretrain_file(job: _Job) -> Path:
@@ -155,7 +151,7 @@ def _pretrain_file(job: _Job) -> Path:
 def _result_file(job: _Job) -> Path:
     options, seed = job
     variants = _variants(options)
-    others = options.seeds if any(map(_asks_others, variants.values())) else None
+    others = options.seeds if any(variant.asks_others for variant in variants.values()) else None
     decisive = [_pretrain_file(job).name, options.groups, others, str(variants)]
     return options.run_file(f"zero-shot-seed{seed}", *decisive)
 
@@ -164,7 +160,7 @@ class _Goals:
     """The states with goals in the known quadrant, and the others."""
 
     def __init__(self, size: int) -> None:
-        self.states = GridWorldStates(size)
+        self.size, self.states = size, GridWorldStates(size)
         self.known: NDArray[np.bool_] = np.isin(self.states.goals, region_cells(QUADRANT, size))
 
     def rates(self, model: DQN) -> tuple[float, float]:
@@ -176,9 +172,8 @@ class _Goals:
 def _pretrain(job: _Job) -> Rows:
     options, seed = job
     settings = settings_for("dqn", _ENVIRONMENT, options.total_timesteps)
-    del settings["n_envs"]
     environment = gym.make(_ENVIRONMENT, size=options.size, goal=QUADRANT)
-    model = DQN("MlpPolicy", environment, seed=seed, device=options.device, **settings)
+    model = make_agent("dqn", environment, settings, seed=seed, device=options.device)
     callback = EvaluateAndStop(_Goals(options.size).rates, _EVAL_FREQ, options.pretrain_threshold, stop_after=3)
     model.learn(options.total_timesteps, callback=callback)
     path = _pretrain_file(job)
@@ -197,15 +192,17 @@ def _symmetrize(job: _Job) -> Rows:
     model = agents[seed]
     others = [agent.q_net for k, agent in enumerate(agents) if k != seed]
     goals = _Goals(options.size)
+    states = torch.as_tensor(goals.states.observations)
     rows: list[tuple[Any, ...]] = []
     for group in options.groups:
-        for name in _variants(options):
+        for name, variant in _variants(options).items():
             started = time.perf_counter()
-            symmetrized = _variant(model, group, VARIANTS[name], others, goals)
+            agent = symmetrized(model, group, variant, others, states)
             seconds = round(time.perf_counter() - started, 2)
-            measured = (*goals.rates(symmetrized), seconds, *_choice(symmetrized, goals, options.size))
-            rows.append((group, name, seed, model.num_timesteps, *measured))
-            print(f"{group} {name} seed {seed}: known {measured[0]}, unseen {measured[1]}, {seconds} s", flush=True)
+            known, unseen = goals.rates(agent)
+            choice = _choice(agent, goals)
+            rows.append((group, name, seed, model.num_timesteps, known, unseen, seconds, *choice))
+            print(f"{group} {name} seed {seed}: known {known}, unseen {unseen}, {seconds} s", flush=True)
     return rows
 
 
@@ -216,22 +213,28 @@ def _load(job: _Job) -> DQN:
     return model
 
 
-def _variant(model: DQN, group: str, variant: Variant, others: list[Any], goals: _Goals) -> DQN:
+def symmetrized(
+    model: DQN, symmetry: str, variant: Variant, others: Sequence[nn.Module] = (), states: Tensor | None = None
+) -> DQN:
+    """Return an agent made equivariant, or itself where it is to stay plain.
+
+    Args:
+        model: A trained agent with its replay buffer.
+        symmetry: Name of the symmetry.
+        variant: How.
+        others: Q-networks of other seeds, for a variant that asks them.
+        states: What λ is fitted on where the variant draws none from the replay buffer.
+    """
     if variant.method is None:
         return model
-    settings = dict(variant.method_kwargs)
-    if settings.get("proxy_loss") == "ensemble":
-        settings["proxy_loss"] = Disagreement(others)
+    settings = dict(variant.method_kwargs) | ({"proxy_loss": Disagreement(others)} if variant.asks_others else {})
     observations = None
     if variant.method == "lambda_equitune":
-        if variant.n_states:
-            observations = replay_observations(model, variant.n_states)
-        else:
-            observations = torch.as_tensor(goals.states.observations)
-    return symmetrize_agent(model, group, variant.method, settings, observations=observations, fit=variant.fit)
+        observations = replay_observations(model, variant.n_states) if variant.n_states else states
+    return symmetrize_agent(model, symmetry, variant.method, settings, observations=observations, fit=variant.fit)
 
 
-def _choice(model: DQN, goals: _Goals, size: int) -> tuple[Any, Any, Any]:
+def _choice(model: DQN, goals: _Goals) -> tuple[Any, Any, Any]:
     """Return how much weight goes to views whose goal is in the known quadrant, and the values of both kinds of view.
 
     Over the states with goals elsewhere, every one of which has familiar and unfamiliar views.
@@ -242,14 +245,60 @@ def _choice(model: DQN, goals: _Goals, size: int) -> tuple[Any, Any, Any]:
     with torch.no_grad():
         orbit = network.evaluate_orbit(torch.as_tensor(goals.states.observations[~goals.known], device=model.device))
         weights = network.aggregator.weights(orbit)
-    goal_planes = cast(torch.Tensor, orbit.inputs)[:, :, 1].flatten(2)
-    known_cells = torch.zeros(size * size, device=model.device)
-    known_cells[torch.as_tensor(region_cells(QUADRANT, size))] = 1
+    goal_planes = cast(Tensor, orbit.inputs)[:, :, 1].flatten(2)
+    known_cells = torch.zeros(goals.size**2, device=model.device)
+    known_cells[torch.as_tensor(region_cells(QUADRANT, goals.size))] = 1
     familiar = (goal_planes.float() @ known_cells) > 0
     values = orbit.outputs.amax(dim=2)
     share = float((weights * familiar).sum(dim=1).mean())
     return round(share, 4), round(float(values[familiar].mean()), 4), round(float(values[~familiar].mean()), 4)
 
 
-ZERO_SHOT = Study(_stages, lambda options: report_grid(options.out), _check)
+def _report(options: ZeroShotOptions) -> Report:
+    path, needed = options.out / "study.csv", (*COLUMNS[:3], *COLUMNS[4:])
+    study = read_study(path, needed, "equirl study zero-shot", numbers=needed[2:], dtype={"variant": str})
+    variants = {group: set(rows.variant) for group, rows in study.groupby("group", dropna=False)}
+    for group, known in variants.items():
+        if known != set(study.variant):
+            lacking = ", ".join(sorted(map(str, set(study.variant) - known)))
+            raise ValueError(f"{path}: the group {group} has no rows of {lacking}; it is damaged")
+    rows = []
+    for (group, variant), runs in study.groupby(["group", "variant"], sort=False):
+        if variant == "plain" and group != study.group.iloc[0]:
+            continue  # the same agents under every group
+        own = variant != "plain"
+        successes = (runs.success_known.mean(), runs.success_unseen.mean(), runs.success_unseen.min())
+        choice = ("-" if runs[c].isna().any() else f"{runs[c].mean():.2f}" for c in COLUMNS[-3:])
+        seconds = f"{runs.seconds.median():.1f}" if own else "-"
+        rows.append((group if own else "-", variant, *(f"{rate:.3f}" for rate in successes), *choice, seconds))
+    heads = ("group", "variant", "known quadrant", "three unseen", "unseen, worst seed", "familiar views")
+    text = markdown_table((*heads, "max Q familiar", "max Q unfamiliar", "seconds"), rows)
+    return Report(text, {"success.png": _draw(study)})
+
+
+def _draw(study: pd.DataFrame) -> Figure:
+    groups, variants = list(study.group.unique()), list(study.variant.unique())
+    figure, (panels,) = make_panels(
+        1, len(groups), width=2.6 + 3.6 * len(groups), height=0.34 * len(variants) + 1.6, share_y=True
+    )
+    rows = np.arange(len(variants))
+    for axes, group in zip(panels, groups, strict=True):
+        for shift, column, label, color in (
+            (-0.2, "success_known", "known quadrant", COLORS[6]),
+            (0.2, "success_unseen", "three unseen quadrants", COLORS[1]),
+        ):
+            table = study[study.group == group].pivot_table(index="variant", columns="seed", values=column, sort=False)
+            values = table.reindex(variants).to_numpy()  # a variant without a number is not in the table
+            axes.barh(rows + shift, values.mean(axis=1), height=0.38, label=label, color=color)
+            for seed in range(values.shape[1]):
+                axes.plot(values[:, seed], rows + shift, "k.", markersize=3, label="one seed")
+        reference_line(axes, 0.95, "0.95", horizontal=False)
+        axes.set(xlabel="success rate over all states", xlim=(0, 1.02))
+        axes.set_title(f"{group}: mean of {study.seed.nunique()} seeds", fontsize=10)
+        name_rows(axes, variants)
+    legend_outside(figure)
+    return figure
+
+
+ZERO_SHOT = Study(_stages, _report, _check)
 """``equirl study zero-shot``."""

@@ -8,8 +8,7 @@ from stable_baselines3 import DQN
 import equirl.envs  # noqa: F401
 from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.rl.gridworld import parse_agent
-from equirl.experiments.rl.report import steps_to_threshold, summary_table
-from equirl.experiments.rl.statistics import interquartile_means
+from equirl.experiments.rl.report import interquartile_means, steps_to_threshold, summary_table
 
 
 def test_the_exact_success_rate_is_what_the_environment_gives() -> None:

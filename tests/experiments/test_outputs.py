@@ -17,12 +17,11 @@ from equirl.experiments.cost.command import BenchOptions
 from equirl.experiments.nlg.config import CompareConfig
 from equirl.experiments.optional import own_function
 from equirl.experiments.records import other_settings, write_tables
-from equirl.experiments.rl import statistics
+from equirl.experiments.rl import report as rl_report
 from equirl.experiments.rl.control import ControlOptions
 from equirl.experiments.rl.gridworld import GridWorldOptions, parse_agent
 from equirl.experiments.rl.minigrid import MinigridOptions
-from equirl.experiments.rl.report import draw_learning_curves
-from equirl.experiments.rl.statistics import score_table
+from equirl.experiments.rl.report import draw_learning_curves, score_table
 from equirl.experiments.rl.zero_shot import ZeroShotOptions
 from equirl.experiments.runs import run_missing
 from equirl.experiments.scan.config import ScanConfig
@@ -48,7 +47,7 @@ def test_no_command_writes_to_the_committed_results_by_default() -> None:
 
 @pytest.fixture
 def few_bootstraps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "_BOOTSTRAPS", 10)
+    monkeypatch.setattr(rl_report, "_BOOTSTRAPS", 10)
 
 
 @pytest.mark.usefixtures("few_bootstraps")

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from equirl.agents import load_agent
-from equirl.experiments.cost.learning import read_learning
+from equirl.experiments.cost.training import read_learning
 from equirl.experiments.nlg.regard import load_regard, read_labelled
 from equirl.experiments.nlg.report import report_compare
 from equirl.experiments.nlg.texts import make_prompts
 from equirl.experiments.records import read_settings
 from equirl.experiments.rl.report import summary_table
-from equirl.experiments.rl.symmetrized_report import report_grid
+from equirl.experiments.rl.zero_shot import ZERO_SHOT, ZeroShotOptions
 from equirl.experiments.scan.report import report_scan
 from equirl.experiments.scan.splits import read_split
 from equirl.experiments.tables import read_rows, read_study
@@ -369,7 +369,12 @@ def _tables() -> list[FileTarget]:
             "read_learning", lambda: {"study.csv": learned}, lambda folder: list(read_learning(folder, timing)), odd
         ),
         FileTarget("report of scan", lambda: {"study.csv": scan}, report_scan, odd),
-        FileTarget("report of zero-shot", lambda: {"study.csv": grid}, report_grid, odd),
+        FileTarget(
+            "report of zero-shot",
+            lambda: {"study.csv": grid},
+            lambda folder: ZERO_SHOT.report(ZeroShotOptions(out=folder)),
+            odd,
+        ),
         FileTarget("report of nlg compare", lambda: {"samples.csv": samples, "audit.csv": audit}, report_compare, odd),
         FileTarget(
             "rows of a run",

@@ -10,11 +10,10 @@ import torch
 
 from equirl import Equitune, equivariance_error
 from equirl.agents.cli import main
-from equirl.experiments.cost.kernels import kernel_cases
-from equirl.experiments.cost.learning import read_learning
 from equirl.experiments.cost.measurement import COLUMNS, Measurement, compare
-from equirl.experiments.cost.passes import METHODS, backbone, group_symmetry
-from equirl.experiments.cost.scaling import SCALING, fitted_exponents
+from equirl.experiments.cost.passes import METHODS, SCALING, backbone, group_symmetry, kernel_cases
+from equirl.experiments.cost.report import fitted_exponents
+from equirl.experiments.cost.training import read_learning
 from equirl.experiments.timing import Settings, peak_of_arrays, peak_of_tensors
 
 SETTINGS = Settings("cpu", 1, 3, 0.0, True)
@@ -56,7 +55,7 @@ def test_exponents_are_those_of_a_power_law() -> None:
         Measurement(SCALING["batch"], "equitune", "C4", "mlp", 8, batch, 1e-6 * batch**1.5, peak_mb=2.0 * batch)
         for batch in (1, 2, 4, 8, 16, 32)
     ]
-    time, memory = fitted_exponents(rows)["batch"]
+    time, memory = fitted_exponents(pd.DataFrame(rows))["batch"]
     assert math.isclose(time, 1.5, rel_tol=1e-6)
     assert math.isclose(memory, 1.0, rel_tol=1e-6)
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from equirl.experiments.rl.report import draw_performance_profile
-from equirl.experiments.rl.statistics import run_scores, score_table
+from equirl.experiments.rl.report import draw_performance_profile, run_scores, score_table
 
 
 def _study() -> pd.DataFrame:
