@@ -91,9 +91,8 @@ def _accuracies(study: pd.DataFrame) -> str:
     angles = [angle for angle in names if angle in set(study.angle)]
     lines = []
     for key, rows in study.groupby(_VARIANT, sort=False):
-        by_angle = rows.groupby("angle").accuracy.mean()
-        views = list(view_names(str(key[0])))
-        worst = f"{100 * by_angle[views].min():.1f}" if set(views) <= set(by_angle.index) else ""
+        views = 100 * rows.groupby("angle").accuracy.mean().reindex(view_names(str(key[0])))
+        worst = f"{views.min():.1f}" if views.notna().all() else ""
         spreads = [_spread(rows[rows.angle == angle].accuracy) for angle in angles]
         same = f"{100 * rows[rows.angle == 'uniform'].same.mean():.1f}"
         lines.append([*key, rows.seed.nunique(), *spreads, worst, same])
@@ -102,10 +101,8 @@ def _accuracies(study: pd.DataFrame) -> str:
 
 
 def _spread(values: pd.Series) -> str:
-    if not len(values):
-        return ""
-    text = f"{100 * values.mean():.1f}"
-    return text if len(values) == 1 else f"{text} ({100 * values.min():.1f} to {100 * values.max():.1f})"
+    text = f"{100 * values.mean():.1f}" if len(values) else ""
+    return text if len(values) < 2 else f"{text} ({100 * values.min():.1f} to {100 * values.max():.1f})"
 
 
 def _choices(weights: pd.DataFrame, reliability: pd.DataFrame) -> str:
@@ -113,13 +110,12 @@ def _choices(weights: pd.DataFrame, reliability: pd.DataFrame) -> str:
     lines = []
     for key, rows in weights.groupby(_VARIANT, sort=False):
         upright = rows[rows["view"] == "0"]
-        cells = [*key, f"{upright['mean'].mean():.3f}", f"{100 * upright.largest.mean():.1f}"]
+        cells = [f"{upright['mean'].mean():.3f}", f"{100 * upright.largest.mean():.1f}"]
         cells.append(f"{100 / rows['view'].nunique():.1f}")
-        of_choice = reliability[(reliability[_VARIANT] == list(key)).all(axis=1)] if len(reliability) else reliability
-        for column in ("upright", "accuracy"):
-            shares = 100 * of_choice.groupby("tenth")[column].mean()
-            cells.append(f"{shares.iloc[0]:.0f}, {shares.iloc[-1]:.0f}" if len(shares) else "")
-        lines.append(cells)
+        chosen = reliability[(reliability[_VARIANT] == list(key)).all(axis=1)] if len(reliability) else reliability
+        ends = 100 * chosen.groupby("tenth")[["upright", "accuracy"]].mean().iloc[[0, -1] if len(chosen) else []]
+        cells += [f"{ends[column].iloc[0]:.0f}, {ends[column].iloc[1]:.0f}" if len(ends) else "" for column in ends]
+        lines.append([*key, *cells])
     heads = ["weight of the upright view, mean", "it is the heaviest", "by chance"]
     heads += ["it is chosen: least, greatest tenth of margins", "accuracy there"]
     return markdown_table([*_VARIANT, *heads], lines) if lines else ""
