@@ -17,10 +17,11 @@ from equirl.experiments.checks import check_names
 from equirl.experiments.optional import VISION, needed, package_folder
 from equirl.experiments.sentence_encoder import SentenceEncoder
 from equirl.models.image_classifier import Classifier, check_labels
+from equirl.models.image_heads import Bridge, CosineHead
 from equirl.names import unknown_name_message
 from equirl.seeded import seeded
 
-__all__ = ["EFFICIENTNET_INPUTS", "TEMPLATES", "Bridge", "LinearHead", "check_templates", "invert", "load_backbone"]
+__all__ = ["EFFICIENTNET_INPUTS", "TEMPLATES", "LinearHead", "check_templates", "load_backbone"]
 __all__ += ["load_efficientnet", "load_zero_shot", "read_class_names"]
 
 EFFICIENTNET_INPUTS = (224, [127 / 255] * 3, [128 / 255] * 3)
@@ -33,7 +34,6 @@ _MODELS = ("small-cnn", "efficientnet-lite0", "timm:NAME", "torchvision:NAME")
 _ZERO_SHOT_MODELS = ("bridge", "clip:NAME", "open_clip:NAME/WEIGHTS")
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 _CLIP = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
-_BRIDGE_SCALE = 20.0
 
 
 class LinearHead(nn.Linear):
@@ -132,13 +132,6 @@ def _of_maps(
     return Classifier(maps, nn.AdaptiveAvgPool2d(1), LinearHead(shape[1], classes), size, mean, std)
 
 
-def invert(classifier: Classifier) -> Classifier:
-    """Make a classifier see negatives, images ``1 - x``, and return it; this suits white drawings on black."""
-    classifier.mean.copy_(1 - classifier.mean)
-    classifier.std.neg_()
-    return classifier
-
-
 def load_efficientnet() -> tuple[nn.Module, nn.Module, nn.Linear]:
     """Return the three parts of EfficientNet-Lite0 (Tan and Le 2019), trained on ImageNet.
 
@@ -229,58 +222,6 @@ def _bridge(prompts: list[list[str]]) -> Classifier:
     return Classifier(maps, head, last, *EFFICIENTNET_INPUTS).eval()
 
 
-class Bridge(nn.Module):
-    """Image features mapped to text vectors by ridge regression, then cosine similarities, ``[..., F] -> [..., K]``.
-
-    A row of an image classifier's last layer is the direction of its class among image features. The map is fitted
-    from these rows to the text vectors of the classes' names, so it sees no pair of image and text. It is no CLIP.
-
-    ``A = argmin sum_i |A (r_i - mean r) - (t_i - mean t)|^2 + a |A|^2``, where ``a`` is the mean eigenvalue of the
-    rows' scatter.
-
-    Args:
-        rows: Weights of the classifier's last layer, ``[N, F]``.
-        row_texts: Text vectors of the names of its classes, ``[N, D]``.
-        texts: Text vectors of the new classes, ``[K, D]``.
-    """
-
-    ridge: Tensor
-    mean: Tensor
-
-    def __init__(self, rows: np.ndarray, row_texts: np.ndarray, texts: np.ndarray) -> None:
-        super().__init__()
-        rows = rows - rows.mean(axis=0)
-        text_mean = row_texts.mean(axis=0)
-        scatter = rows.T @ rows
-        penalty = np.trace(scatter) / len(scatter) * np.eye(len(scatter))
-        ridge = np.linalg.solve(scatter + penalty, rows.T @ (row_texts - text_mean))
-        self.register_buffer("ridge", torch.tensor(ridge, dtype=torch.float32))
-        self.register_buffer("mean", torch.zeros(rows.shape[1]))
-        self.similarity = _Similarity(torch.tensor(texts - text_mean, dtype=torch.float32), _BRIDGE_SCALE)
-
-    def centre(self, features: np.ndarray) -> None:
-        """Take the mean of some images' features, ``[N, F]``, for the origin; labels are not needed."""
-        self.mean.copy_(torch.from_numpy(features.mean(axis=0)))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the logits."""
-        return cast(Tensor, self.similarity((features - self.mean) @ self.ridge))
-
-
-class _Similarity(nn.Module):
-    """Cosine similarities with the classes' text vectors ``[K, D]``, times a scale, ``[..., D] -> [..., K]``."""
-
-    texts: Tensor
-
-    def __init__(self, texts: Tensor, scale: float) -> None:
-        super().__init__()
-        self.register_buffer("texts", nn.functional.normalize(texts, dim=-1))
-        self.scale = scale
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.scale * nn.functional.normalize(features, dim=-1) @ self.texts.T
-
-
 def _clip(which: str, prompts: list[list[str]]) -> Classifier:
     transformers = needed("transformers", VISION)
     try:
@@ -327,7 +268,7 @@ def _of_clip(
 ) -> Classifier:
     """Return a classifier by a CLIP's image vectors and, for each class, the mean of its normalised text vectors."""
     texts = [nn.functional.normalize(_vectors(encode(some)), dim=-1).mean(dim=0) for some in prompts]
-    last = _Similarity(torch.stack(texts), float(model.logit_scale.exp()))
+    last = CosineHead(torch.stack(texts), float(model.logit_scale.exp()))
     return Classifier(_ClipVector(model, method), nn.Flatten(), last, *inputs).eval()
 
 

@@ -118,15 +118,9 @@ def train_images(
 def train_or_read(
     model: nn.Module, path: Path, config: FinetuneConfig, images: ImageSet, size: int, **settings: Any
 ) -> None:
-    """Read a network's weights from a file, or train it and write the file; a training that was stopped continues.
+    """Read a network's weights from a file, or train it with ``settings`` of ``train_images`` and write the file.
 
-    Args:
-        model: The network.
-        path: File of its weights; the state of an unfinished training is beside it.
-        config: The study.
-        images: Images to learn from.
-        size: Rows and columns of the network's images.
-        **settings: Further arguments of ``train_images``.
+    The state of an unfinished training is beside the file; a training that was stopped continues.
     """
     if path.exists():
         load_weights(model, path)

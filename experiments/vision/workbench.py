@@ -18,19 +18,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from equirl.experiments.optional import cache_folder
-from equirl.experiments.vision.classifiers import (
-    Bridge,
-    LinearHead,
-    invert,
-    load_backbone,
-    load_zero_shot,
-    read_class_names,
-)
+from equirl.experiments.vision.classifiers import LinearHead, load_backbone, load_zero_shot, read_class_names
 from equirl.experiments.vision.config import FinetuneConfig, StudyConfig, ZeroShotConfig, variants_of
 from equirl.experiments.vision.image_sets import CorruptImageError, ImageSet, load_images, read_images
 from equirl.experiments.vision.training import main_process_first, n_processes, train_or_read
 from equirl.files import written_whole
-from equirl.models.image_classifier import Classifier
+from equirl.models.image_classifier import Classifier, invert
+from equirl.models.image_heads import Bridge
 from equirl.models.image_lambda import shrink
 from equirl.rotations import InterpolatedRotations, image_action, make_view, rotate, view_names
 from equirl.testing import evaluation_mode
@@ -139,18 +133,18 @@ class ViewFeatures:
         return torch.empty(0) if found is None else found
 
     def _piece(self, piece: int) -> Tensor:
-        return torch.from_numpy(np.stack([_load_array(self._file(piece, view)) for view in self.views], axis=1))
+        arrays = []
+        for path in (self._file(piece, view) for view in self.views):
+            try:
+                arrays.append(np.load(path))
+            except (ValueError, EOFError) as error:
+                raise ValueError(
+                    f"{path} is damaged ({error}); delete the file to compute its features again"
+                ) from error
+        return torch.from_numpy(np.stack(arrays, axis=1))
 
     def _file(self, piece: int, view: str) -> Path:
         return self.folder / self.key / f"{piece:05d}-{view.replace(' ', '-')}.npy"
-
-
-def _load_array(path: Path) -> np.ndarray:
-    try:
-        found: np.ndarray = np.load(path)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete the file to compute its features again") from error
-    return found
 
 
 def compute_missing(wanted: Sequence[ViewFeatures], n_jobs: int, progress: bool = True) -> None:

@@ -13,7 +13,6 @@ import torch
 from equirl.aggregators import Mean
 from equirl.experiments.vision.classifiers import (
     EFFICIENTNET_INPUTS,
-    Bridge,
     load_backbone,
     load_efficientnet,
     load_zero_shot,
@@ -21,6 +20,7 @@ from equirl.experiments.vision.classifiers import (
 from equirl.experiments.vision.image_sets import load_images, preprocess, read_images
 from equirl.experiments.vision.workbench import ViewFeatures, compute_missing
 from equirl.models.image_classifier import Classifier
+from equirl.models.image_heads import Bridge
 from equirl.models.images import LEVELS, SymmetrizedClassifier, make_image_aggregator
 from equirl.names import ORBIT_METHODS
 from equirl.rotations import make_view, view_names

@@ -14,12 +14,11 @@ import torch
 from tiny_images import made_images, tiny_classifier
 from torch import Tensor, nn
 
-from equirl.experiments.vision.classifiers import invert
 from equirl.experiments.vision.image_sets import read_images
 from equirl.experiments.vision.study import take_views
 from equirl.experiments.vision.training import train_images
 from equirl.experiments.vision.workbench import PIECE, ViewFeatures, compute_missing
-from equirl.models.image_classifier import Classifier
+from equirl.models.image_classifier import Classifier, invert
 from equirl.models.image_fit import fit_lambda
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 from equirl.rotations import make_view, rotate, view_names
