@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -88,12 +89,10 @@ def _speed_rows(config: SpeedConfig) -> Iterator[Sequence[Any]]:
     torch.set_num_threads(config.threads)
     classifier = load_backbone(config.model, 10).to(config.device).eval()
     models: dict[tuple[str, str, str], Any] = {("plain", "-", "-"): classifier}
-    for group in config.group:
-        for method in config.method:
-            for level in config.level:
-                aggregator = make_image_aggregator(method, classifier.pooled_length())
-                model = SymmetrizedClassifier(classifier, group, aggregator, level)
-                models[method, group, level] = model.to(config.device).eval()
+    for group, method, level in product(config.group, config.method, config.level):
+        aggregator = make_image_aggregator(method, classifier.pooled_length())
+        model = SymmetrizedClassifier(classifier, group, aggregator, level)
+        models[method, group, level] = model.to(config.device).eval()
     settings = Settings(config.device, config.threads, config.rounds, min_seconds=0.0, quick=False)
     for batch in config.batch:
         images = torch.rand(batch, 3, classifier.size, classifier.size, device=config.device)

@@ -227,12 +227,14 @@ def draw_images(config: StudyConfig) -> Images:
         ValueError: An unknown set, or too few images.
         CorruptImageError: An image cannot be read, and the study does not skip such images.
     """
-    (train, left_out), (test, more_left_out) = (
-        readable(load_images(config.data, split), config.on_corrupt, _folder(config)) for split in ("train", "test")
-    )
-    for images, split in ((train, "train"), (test, "test")):
+    sets, left_out = [], []
+    for split in ("train", "test"):
+        images, messages = readable(load_images(config.data, split), config.on_corrupt, _folder(config))
         if not len(images):
             raise ValueError(f"{config.data} has no {split} images")
+        sets.append(images)
+        left_out += messages
+    train, test = sets
     n_labels = max((variant.labels for variant in variants_of(config)), default=0)
     asked = {"--labels": n_labels}
     if isinstance(config, FinetuneConfig):
@@ -245,7 +247,7 @@ def draw_images(config: StudyConfig) -> Images:
     order = np.random.default_rng(0).permutation(len(train))
     chosen = np.random.default_rng(0).permutation(len(test))[: config.test_images or None]
     preparing, labelled = train.subset(order[:n_preparing]), train.subset(order[::-1][:n_labels])
-    return Images(preparing, labelled, test.subset(chosen), left_out + more_left_out)
+    return Images(preparing, labelled, test.subset(chosen), left_out)
 
 
 def small_cnn_file(config: FinetuneConfig, seed: int) -> Path:
