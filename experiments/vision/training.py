@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from equirl.arguments import whole_number
 from equirl.experiments.optional import VISION, needed
 from equirl.experiments.vision.config import FinetuneConfig
-from equirl.experiments.vision.images import ImageSet, read_images
+from equirl.experiments.vision.image_sets import ImageSet, read_images
 from equirl.files import load_weights, read_saved, written_whole
 from equirl.models.image_classifier import check_labels
 
@@ -81,7 +81,9 @@ def train_images(
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     rates: Any = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    stateful = {"weights": model, "optimizer": optimizer, "rates": rates, "scaler": accelerator.scaler}
+    stateful = {"weights": model, "optimizer": optimizer, "rates": rates}
+    if accelerator.scaler is not None:
+        stateful["scaler"] = accelerator.scaler
     done = _load_state(resume, stateful, generator) if resume is not None and resume.exists() else 0
     wrapped, prepared = accelerator.prepare(model, optimizer)
     wrapped.train()
@@ -114,17 +116,11 @@ def train_images(
 
 
 def train_or_read(
-    model: nn.Module, path: Path, config: FinetuneConfig, images: ImageSet, size: int, settings: dict[str, Any]
+    model: nn.Module, path: Path, config: FinetuneConfig, images: ImageSet, size: int, **settings: Any
 ) -> None:
-    """Read a network's weights from a file, or train it and write the file; a training that was stopped continues.
+    """Read a network's weights from a file, or train it with ``settings`` of ``train_images`` and write the file.
 
-    Args:
-        model: The network.
-        path: File of its weights; the state of an unfinished training is beside it.
-        config: The study.
-        images: Images to learn from.
-        size: Rows and columns of the network's images.
-        settings: Further arguments of ``train_images``.
+    The state of an unfinished training is beside the file; a training that was stopped continues.
     """
     if path.exists():
         load_weights(model, path)
@@ -150,9 +146,9 @@ def train_or_read(
 
 
 def _save_state(path: Path, stateful: dict[str, Any], generator: torch.Generator, done: int) -> None:
-    state: dict[str, Any] = {name: None if part is None else part.state_dict() for name, part in stateful.items()}
+    state: dict[str, Any] = {name: part.state_dict() for name, part in stateful.items()}
     state |= {"generator": generator.get_state(), "dropout": torch.get_rng_state(), "done": done}
-    state["dropout_cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    state["dropout_cuda"] = torch.cuda.get_rng_state_all()
     with written_whole(path) as temporary:
         torch.save(state, temporary)
 
@@ -161,12 +157,10 @@ def _load_state(path: Path, stateful: dict[str, Any], generator: torch.Generator
     """Load a training's state and return the number of steps done."""
     state = read_saved(path)
     for name, part in stateful.items():
-        if part is not None:
-            part.load_state_dict(state[name])
+        part.load_state_dict(state[name])
     generator.set_state(state["generator"])
     torch.set_rng_state(state["dropout"])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["dropout_cuda"])
+    torch.cuda.set_rng_state_all(state["dropout_cuda"])
     return int(state["done"])
 
 
@@ -180,18 +174,20 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def join_processes(device: str) -> None:
-    """Meet the other processes, if there are any, before all else: this sets how long they wait for each other."""
-    if n_processes() > 1:
-        needed("accelerate", VISION).PartialState(cpu=device == "cpu", timeout=timedelta(days=7))
+def join_processes(device: str) -> Any:
+    """Meet the other processes and return accelerate's state of them; ``None`` if there are none.
+
+    This comes before all else, as it sets how long they wait for each other.
+    """
+    if n_processes() == 1:
+        return None
+    return needed("accelerate", VISION).PartialState(cpu=device == "cpu", timeout=timedelta(days=7))
 
 
-@contextmanager
-def main_process_first(device: str) -> Iterator[None]:
-    """Run a block in the main process and then in the others, which find its work done."""
-    state = needed("accelerate", VISION).PartialState(cpu=device == "cpu") if n_processes() > 1 else None
-    with nullcontext() if state is None else state.main_process_first():
-        yield
+def main_process_first(device: str) -> AbstractContextManager[None]:
+    """Return a context in which the main process does a block, and then the others, which find its work done."""
+    state = join_processes(device)
+    return nullcontext() if state is None else state.main_process_first()
 
 
 @contextmanager

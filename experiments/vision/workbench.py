@@ -1,54 +1,212 @@
-"""What the runs of a study share: images, network and features; and the symmetrized network of each run."""
+"""What the runs of a study share: images, the network, and features of all views, kept on disk in pieces."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
-from functools import cache
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from equirl.experiments.optional import cache_folder
-from equirl.experiments.vision.classifiers import (
-    Bridge,
-    LinearHead,
-    invert,
-    load_backbone,
-    load_zero_shot,
-    read_class_names,
-)
-from equirl.experiments.vision.config import (
-    FinetuneConfig,
-    StudyConfig,
-    Variant,
-    ZeroShotConfig,
-    proxy_loss_of,
-    variants_of,
-)
-from equirl.experiments.vision.features import ViewFeatures, compute_missing, trunk_digest
-from equirl.experiments.vision.image_sets import load_images
-from equirl.experiments.vision.images import ImageSet, readable
-from equirl.experiments.vision.training import board, main_process_first, n_processes, train_or_read
-from equirl.files import load_weights, written_whole
-from equirl.models.image_classifier import Classifier
-from equirl.models.image_fit import fit_lambda
-from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
-from equirl.rotations import InterpolatedRotations, image_action, view_names
-from equirl.seeded import seeded
+from equirl.experiments.vision.classifiers import LinearHead, load_backbone, load_zero_shot, read_class_names
+from equirl.experiments.vision.config import FinetuneConfig, StudyConfig, ZeroShotConfig, variants_of
+from equirl.experiments.vision.image_sets import CorruptImageError, ImageSet, load_images, read_images
+from equirl.experiments.vision.training import main_process_first, n_processes, train_or_read
+from equirl.files import written_whole
+from equirl.models.image_classifier import Classifier, invert
+from equirl.models.image_heads import Bridge
+from equirl.models.image_lambda import shrink
+from equirl.rotations import InterpolatedRotations, image_action, make_view, rotate, view_names
+from equirl.testing import evaluation_mode
 
-__all__ = ["Images", "Job", "Workbench", "draw_images", "fitted_model", "is_interpolated", "small_cnn_file"]
-__all__ += ["trained_network", "workbench"]
+__all__ = ["PIECE", "ViewFeatures", "Workbench", "compute_missing", "draw_images", "is_interpolated", "readable"]
+__all__ += ["small_cnn_file", "trunk_digest", "workbench"]
 
+PIECE = 256
+"""Images in a file of features."""
+
+_BATCH_PIXELS = 16 * 224 * 224  # so that the activations of one call stay in the cache
+_LARGE = 100  # from this many rows of an image on, channels last in memory is twice as fast (measured)
 _PRETRAIN_RATE = 1e-3
+
+
+def trunk_digest(classifier: Classifier) -> str:
+    """Return a digest of the preprocessing and of all layers and weights, except the last layer's."""
+    about = f"{classifier.size} {classifier.mean.flatten().tolist()} {classifier.std.flatten().tolist()}"
+    total = hashlib.sha256(about.encode())
+    for part in (classifier.feature_maps, classifier.head):
+        total.update(re.sub(r" at 0x\w+", "", repr(part)).encode())  # includes layers without weights
+        for weights in _weights_of(part):
+            total.update(weights)
+    return total.hexdigest()[:16]
+
+
+def _weights_of(module: nn.Module) -> Iterator[bytes]:
+    return (name.encode() + value.cpu().numpy().tobytes() for name, value in module.state_dict().items())
+
+
+@dataclass(frozen=True)
+class ViewFeatures:
+    """Features of some views of some images, in one file for each view and each ``PIECE`` images.
+
+    Attributes:
+        classifier: The network; its last layer is not used.
+        images: The images.
+        views: Names of the views; see ``view_names``.
+        part: ``"pooled"`` features, feature ``"maps"``, or ``"inputs"``: shrunk images.
+        folder: Folder of the files. Their names change with the network, the preprocessing and the images.
+        device: Torch device.
+        digest: The network's ``trunk_digest``, if it is known already.
+        degrees: Angle by which each image is turned first, ``[N]``; ``None``: all are upright.
+    """
+
+    classifier: Classifier
+    images: ImageSet
+    views: tuple[str, ...]
+    part: str
+    folder: Path
+    device: str = "cpu"
+    digest: str | None = None
+    degrees: np.ndarray | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of all that changes the features of a view."""
+        turned = "" if self.degrees is None else hashlib.sha256(self.degrees.tobytes()).hexdigest()
+        about = f"{self.part} {self.classifier.size} {self.images.key} {turned}"
+        if self.part != "inputs":
+            about += f" {self.digest or trunk_digest(self.classifier)}"
+        return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+    def missing(self) -> list[tuple[int, str]]:
+        """Return the pieces and views that are not on disk."""
+        pieces = range(-(-len(self.images) // PIECE))
+        return [(piece, view) for piece in pieces for view in self.views if not self._file(piece, view).exists()]
+
+    def read(self, rows: range) -> Tensor:
+        """Return preprocessed images, turned first, ``[n, 3, size, size]``."""
+        images = read_images(self.images, rows, self.classifier.size)
+        if self.degrees is None:
+            return images
+        return rotate(images, torch.from_numpy(self.degrees[rows.start : rows.stop]).double())
+
+    @torch.no_grad()
+    def compute(self, piece: int, view: str) -> None:
+        """Compute and write one file."""
+        images = self.read(range(piece * PIECE, min((piece + 1) * PIECE, len(self.images))))
+        found = []
+        for some in images.split(max(1, _BATCH_PIXELS // self.classifier.size**2)):  # type: ignore[no-untyped-call]
+            seen = make_view(view, some.to(self.device))
+            if self.part == "inputs":
+                features = shrink(seen)
+            else:
+                maps = self.classifier.maps(seen)
+                features = maps if self.part == "maps" else self.classifier.pooled(maps)
+            found.append(features.float().cpu())
+        with written_whole(self._file(piece, view)) as temporary, temporary.open("wb") as file:
+            np.save(file, torch.cat(found).contiguous().numpy())
+
+    def pieces(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the rows of each piece and their features, ``float32 [n, len(views), ...]``."""
+        for at in range(0, len(self.images), PIECE):
+            features = self._piece(at // PIECE)
+            yield slice(at, at + len(features)), features
+
+    def load(self, rows: Sequence[int] | np.ndarray | None = None) -> Tensor:
+        """Return the features of some images or all, ``float32 [n, len(views), ...]``."""
+        wanted = torch.as_tensor(range(len(self.images)) if rows is None else rows)
+        found: Tensor | None = None
+        for piece in sorted(set((wanted // PIECE).tolist())):
+            features, here = self._piece(piece), wanted // PIECE == piece
+            found = features.new_empty(len(wanted), *features.shape[1:]) if found is None else found
+            found[here] = features[wanted[here] % PIECE]
+        return torch.empty(0) if found is None else found
+
+    def _piece(self, piece: int) -> Tensor:
+        arrays = []
+        for path in (self._file(piece, view) for view in self.views):
+            try:
+                arrays.append(np.load(path))
+            except (ValueError, EOFError) as error:
+                raise ValueError(
+                    f"{path} is damaged ({error}); delete the file to compute its features again"
+                ) from error
+        return torch.from_numpy(np.stack(arrays, axis=1))
+
+    def _file(self, piece: int, view: str) -> Path:
+        return self.folder / self.key / f"{piece:05d}-{view.replace(' ', '-')}.npy"
+
+
+def compute_missing(wanted: Sequence[ViewFeatures], n_jobs: int, progress: bool = True) -> None:
+    """Compute the files that are not on disk yet, some at a time; a stop loses only those in progress.
+
+    Args:
+        wanted: Features that are needed.
+        n_jobs: Threads, each of which runs torch with its own number of threads. During the computation the networks
+            are in evaluation mode; afterwards they are on the CPU.
+        progress: Whether to show a bar.
+    """
+    tasks = {(features.key, *task): (features, *task) for features in wanted for task in features.missing()}
+    if not tasks:
+        return
+    networks = [features.classifier.to(features.device) for features in wanted]
+    for network in networks:
+        if network.size >= _LARGE:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # Threads suffice, as torch releases the interpreter's lock, and they copy neither network nor images.
+    parallel = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator_unordered")
+    with evaluation_mode(*networks):
+        made = parallel(delayed(features.compute)(piece, view) for features, piece, view in tasks.values())
+        list(tqdm(made, total=len(tasks), desc="features", unit="file", disable=None if progress else True))
+    for network in networks:
+        network.cpu()
 
 
 def is_interpolated(group: str) -> bool:
     """Return whether a group turns images with interpolation, so that it acts approximately."""
     return isinstance(image_action(group, (1, 1, 1)), InterpolatedRotations)
+
+
+def readable(images: ImageSet, on_corrupt: str, cache: Path) -> tuple[ImageSet, list[str]]:
+    """Return the images that can be read, and a message for each of the others.
+
+    Args:
+        images: The images; each file is opened once.
+        on_corrupt: ``"refuse"``: an image that cannot be read is an error; ``"skip"``: it is left out.
+        cache: Folder of the file that remembers the messages.
+
+    Raises:
+        CorruptImageError: An image cannot be read, and ``on_corrupt`` is not ``"skip"``.
+    """
+    if not images.from_files:
+        return images, []
+    path = cache / f"readable-{images.key}.json"
+    try:
+        corrupt: dict[str, str] = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # nobody has looked yet, or the file is damaged
+        corrupt = {}
+        for row in range(len(images)):
+            try:
+                images.read(row)
+            except CorruptImageError as error:
+                corrupt[str(row)] = str(error)
+        with written_whole(path) as temporary:
+            temporary.write_text(json.dumps(corrupt, indent=1), encoding="utf-8")
+    if corrupt and on_corrupt != "skip":
+        found = f"{next(iter(corrupt.values()))} ({len(corrupt)} in all)"
+        raise CorruptImageError(f"{found}; --on-corrupt skip leaves such images out")
+    left = [row for row in range(len(images)) if str(row) not in corrupt]
+    return (images.subset(left) if corrupt else images), list(corrupt.values())
 
 
 class Images(NamedTuple):
@@ -130,29 +288,23 @@ class Workbench:
         self.images = draw_images(config)
         self.classifier = self._prepared_classifier(seed)
         self._digest = trunk_digest(self.classifier)
-        total = hashlib.sha256(f"{self._digest} {self.images.test.key} {self.images.labelled.key}".encode())
-        for name, value in self.classifier.classifier.state_dict().items():
-            total.update(name.encode() + value.cpu().numpy().tobytes())
-        self.key = total.hexdigest()[:16]
+        about = f"{self._digest} {self.images.test.key} {self.images.labelled.key}".encode()
+        self.key = hashlib.sha256(about + b"".join(_weights_of(self.classifier.classifier))).hexdigest()[:16]
 
     def turns(self, group: str) -> Tensor:
         """Return the group element that turns each test image at angle ``"uniform"``, ``[N]``."""
         return torch.from_numpy(_random_elements(group, 1, self.images.test))
 
-    def any_degrees(self) -> np.ndarray:
-        """Return the angle, from 0 to 360 degrees, that turns each test image at angle ``"any"``, ``[N]``."""
-        return np.random.default_rng(2).uniform(0, 360, len(self.images.test))
-
     def features(self, group: str, part: str, images: str) -> ViewFeatures:
         """Return the features of all views of some images; see ``ViewFeatures`` for the parts.
 
-        The images are the test images at the angle ``"0"``, ``"uniform"`` or ``"any"``, or the ``"labelled"`` ones,
-        which an interpolated group turns by random elements.
+        The images are the test images at the angle ``"0"``, ``"uniform"`` or ``"any"`` (0 to 360 degrees), or the
+        ``"labelled"`` ones, which an interpolated group turns by random elements.
         """
         some = self.images.labelled if images == "labelled" else self.images.test
         degrees = None
         if images == "any":
-            degrees = self.any_degrees()
+            degrees = np.random.default_rng(2).uniform(0, 360, len(some))
         elif images == "uniform" or (images == "labelled" and is_interpolated(group)):
             elements = _random_elements(group, 1 if images == "uniform" else 3, some)
             degrees = 360 / len(view_names(group)) * elements.astype(float)
@@ -173,23 +325,20 @@ class Workbench:
         if config.invert:
             invert(classifier)
         last = classifier.classifier
-        if isinstance(last, Bridge):
-            last.centre(self._upright_features(classifier))
-        elif isinstance(config, FinetuneConfig) and config.model == "small-cnn":
-            settings: dict[str, Any] = {"seed": seed, "steps": config.pretrain_steps, "learning_rate": _PRETRAIN_RATE}
-            path = small_cnn_file(config, seed).with_suffix(".pt")
-            train_or_read(classifier, path, config, self.images.preparing, classifier.size, settings)
-        elif isinstance(last, LinearHead):
-            last.fit(self._upright_features(classifier), self.images.preparing.labels)
+        if isinstance(config, FinetuneConfig) and config.model == "small-cnn":
+            path, size = small_cnn_file(config, seed).with_suffix(".pt"), classifier.size
+            settings = {"seed": seed, "steps": config.pretrain_steps, "learning_rate": _PRETRAIN_RATE}
+            train_or_read(classifier, path, config, self.images.preparing, size, **settings)
+        elif isinstance(last, Bridge | LinearHead):
+            upright = ViewFeatures(classifier, self.images.preparing, ("0",), "pooled", _folder(config), config.device)
+            with main_process_first(config.device):
+                compute_missing([upright], config.n_jobs)
+            features = upright.load()[:, 0].numpy()
+            if isinstance(last, Bridge):
+                last.centre(features)
+            else:
+                last.fit(features, self.images.preparing.labels)
         return classifier.cpu().eval()
-
-    def _upright_features(self, classifier: Classifier) -> np.ndarray:
-        folder, device = _folder(self.config), self.config.device
-        features = ViewFeatures(classifier, self.images.preparing, ("0",), "pooled", folder, device)
-        with main_process_first(device):
-            compute_missing([features], self.config.n_jobs)
-        found: np.ndarray = features.load()[:, 0].numpy()
-        return found
 
 
 def _folder(config: StudyConfig) -> Path:
@@ -199,77 +348,3 @@ def _folder(config: StudyConfig) -> Path:
 
 def _random_elements(group: str, seed: int, images: ImageSet) -> np.ndarray:
     return np.random.default_rng(seed).integers(len(view_names(group)), size=len(images))
-
-
-class Job(NamedTuple):
-    """One run: a variant of a study, and the seed of all training."""
-
-    config: StudyConfig
-    variant: Variant
-    seed: int
-
-    @property
-    def bench(self) -> Workbench:
-        """The workbench, made once in each process."""
-        return workbench(self.config, self.seed if self.config.model == "small-cnn" else 0)
-
-    def file(self, kind: str) -> Path:
-        """Return the CSV of one kind of its results; its name holds a digest of all settings that change them."""
-        config, decisive = self.config, [self.bench.key, *self.variant, self.config.any_angle]
-        if self.variant.trained == "whole" and isinstance(config, FinetuneConfig):
-            decisive += [config.whole_steps, config.learning_rate, config.batch_size, config.accumulate]
-            decisive += [config.mixed_precision, n_processes()]
-        return config.run_file(f"{kind}-{self.variant.name}-{self.seed}", *decisive)
-
-
-def fitted_model(job: Job) -> SymmetrizedClassifier:
-    """Return the symmetrized network; λ is fitted, or read if it has been fitted before."""
-    variant, bench, learned = job.variant, job.bench, job.variant.method == "lambda_equitune"
-    proxy_loss = proxy_loss_of(variant.kind) if variant.method == "equizero" else "similarity"
-    kind, reads = (variant.kind, variant.reads) if learned else ("two-layer", "features")
-    with seeded(job.seed):
-        length = bench.classifier.pooled_length()
-        aggregator = make_image_aggregator(variant.method, length, proxy_loss, kind, reads)
-    model = SymmetrizedClassifier(bench.classifier, variant.group, aggregator, variant.level, reads).eval()
-    if not learned:
-        return model
-    path = job._replace(variant=variant._replace(trained="lambda")).file("lambda").with_suffix(".pt")
-    if path.exists():
-        load_weights(aggregator, path)
-        return model
-    rows = bench.labelled_rows(variant.labels, job.seed)
-    views = {part: bench.features(variant.group, part, "labelled").load(rows) for part in model.parts}
-    labels = torch.from_numpy(bench.images.labelled.labels)[rows]
-    with board(job.config.out / "tb" / path.stem) as note:
-
-        def report(epoch: int, train: float, held_out: float) -> None:
-            note("lambda/train", epoch, train)
-            note("lambda/held_out", epoch, held_out)
-
-        fit_lambda(model, views, labels, job.seed, report=report)
-    with written_whole(path) as temporary:
-        torch.save(aggregator.state_dict(), temporary)
-    return model
-
-
-def trained_network(job: Job) -> nn.Module:
-    """Return the whole network, trained through its method on images turned at random, λ along with it; or read it."""
-    config, variant, bench = job.config, job.variant, job.bench
-    assert isinstance(config, FinetuneConfig)
-    network = copy.deepcopy(bench.classifier)
-    model: nn.Module = network
-    if variant.method != "plain":
-        fitted = fitted_model(job)
-        aggregator = copy.deepcopy(fitted.aggregator)
-        model = SymmetrizedClassifier(network, variant.group, aggregator, variant.level, fitted.reads)
-    images = bench.images.labelled.subset(bench.labelled_rows(variant.labels, job.seed))
-    action = image_action(variant.group, (3, network.size, network.size))
-
-    def turned(some: Tensor, generator: torch.Generator) -> Tensor:
-        elements = torch.randint(action.group.order, (len(some),), generator=generator)
-        return cast(Tensor, action.transform(elements, some))
-
-    settings: dict[str, Any] = {"seed": job.seed, "steps": config.whole_steps, "learning_rate": config.learning_rate}
-    settings |= {"accumulate": config.accumulate, "turned": turned}
-    train_or_read(model, job.file("network").with_suffix(".pt"), config, images, network.size, settings)
-    return model

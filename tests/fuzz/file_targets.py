@@ -29,8 +29,7 @@ from equirl.experiments.scan.report import report_scan
 from equirl.experiments.scan.splits import read_split
 from equirl.experiments.tables import read_rows, read_study
 from equirl.experiments.timing import Settings
-from equirl.experiments.vision.image_sets import load_images
-from equirl.experiments.vision.images import CorruptImageError
+from equirl.experiments.vision.image_sets import CorruptImageError, load_images
 from equirl.models.word_groups import load_word_group
 from fuzz.agents_at_hand import agent, environments
 from fuzz.damage import DAMAGES, damaged, replaced_in_zip

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from equirl.experiments.vision.classifiers import LinearHead
-from equirl.experiments.vision.images import ImageSet
+from equirl.experiments.vision.image_sets import ImageSet
 from equirl.models.image_classifier import Classifier
 
 

@@ -15,8 +15,8 @@ from tiny_images import tiny_classifier
 from torch import Tensor, nn
 
 from equirl.aggregators import Mean, Select
-from equirl.experiments.vision.classifiers import LinearHead, invert, load_backbone
-from equirl.models.image_classifier import Classifier
+from equirl.experiments.vision.classifiers import LinearHead, load_backbone
+from equirl.models.image_classifier import Classifier, invert
 from equirl.models.image_lambda import LAMBDA_NETWORKS, make_lambda, shrink
 from equirl.models.images import LEVELS, PROXY_LOSSES, SymmetrizedClassifier, make_image_aggregator
 from equirl.names import ORBIT_METHODS

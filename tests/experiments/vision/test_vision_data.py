@@ -15,8 +15,8 @@ from PIL import Image
 from tiny_images import made_images
 
 from equirl.experiments.vision.classifiers import load_zero_shot, read_class_names
-from equirl.experiments.vision.image_sets import image_sets, load_images
-from equirl.experiments.vision.images import CorruptImageError, preprocess, readable
+from equirl.experiments.vision.image_sets import IMAGE_SETS, CorruptImageError, load_images, preprocess
+from equirl.experiments.vision.workbench import readable
 
 
 def _write(path: Path, color: tuple[int, int, int], size: tuple[int, int] = (6, 4)) -> None:
@@ -290,7 +290,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         load_images("digits", "valid")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         load_images(f"folder:{tmp_path / 'missing'}", "test")
-    assert "imagenetv2:FOLDER" in image_sets()
+    assert "imagenetv2:FOLDER" in IMAGE_SETS
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ModuleNotFoundError, match=r"make vision"):
         load_images("digits", "test")

@@ -14,11 +14,10 @@ from torch import nn
 
 from equirl.experiments.vision.classifiers import LinearHead, load_zero_shot
 from equirl.experiments.vision.config import FinetuneConfig, SpeedConfig, ZeroShotConfig
-from equirl.experiments.vision.features import ViewFeatures, compute_missing, trunk_digest
-from equirl.experiments.vision.image_sets import load_images
-from equirl.experiments.vision.images import ImageSet, preprocess, readable
+from equirl.experiments.vision.image_sets import ImageSet, load_images, preprocess
 from equirl.experiments.vision.report import report_study
 from equirl.experiments.vision.training import train_images
+from equirl.experiments.vision.workbench import ViewFeatures, compute_missing, readable, trunk_digest
 from equirl.models.image_classifier import Classifier
 from equirl.models.image_fit import fit_lambda
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator

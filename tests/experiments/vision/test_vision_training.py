@@ -14,11 +14,11 @@ import torch
 from tiny_images import made_images, tiny_classifier
 from torch import Tensor, nn
 
-from equirl.experiments.vision.classifiers import invert
-from equirl.experiments.vision.features import PIECE, ViewFeatures, compute_missing, take_views
-from equirl.experiments.vision.images import read_images
+from equirl.experiments.vision.image_sets import read_images
+from equirl.experiments.vision.study import take_views
 from equirl.experiments.vision.training import train_images
-from equirl.models.image_classifier import Classifier
+from equirl.experiments.vision.workbench import PIECE, ViewFeatures, compute_missing
+from equirl.models.image_classifier import Classifier, invert
 from equirl.models.image_fit import fit_lambda
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 from equirl.rotations import make_view, rotate, view_names
@@ -111,8 +111,8 @@ import numpy as np, torch
 from pathlib import Path
 from torch import nn
 from equirl.experiments.vision.classifiers import Classifier
-from equirl.experiments.vision.images import ImageSet
-from equirl.experiments.vision.features import ViewFeatures, compute_missing
+from equirl.experiments.vision.image_sets import ImageSet
+from equirl.experiments.vision.workbench import ViewFeatures, compute_missing
 torch.set_num_threads(1)
 pixels = np.zeros((8, 8, 3), np.uint8)
 images = ImageSet("made", np.zeros(50_000, int), ("a",), lambda row: pixels + row % 200, "made")
