@@ -51,7 +51,7 @@ def sample_rows(
         bench: The model and the word group.
         method: The method.
         samples: Continuations of each prompt.
-        max_new_tokens: Their length.
+        max_new_tokens: Length of a continuation, in tokens.
         settings: Arguments of ``generate``.
         scored: Sentiment and regard of whole texts; ``None``: not scored.
     """
@@ -89,12 +89,6 @@ def audit_rows(
     perplexity is that of a continuation sampled from the plain model, the same for all methods. Beside both stand the
     plain model's, its gap under the same action, and the perplexities of ``TEXTS``, the same in all rows of a method. λ
     is fitted on other continuations of the same prompts.
-
-    Args:
-        bench: The model and the word group.
-        methods: Methods.
-        max_new_tokens: Length of the continuations.
-        progress: Whether to show a bar.
     """
     starts = [prompt.text for prompt in bench.prompts]
     ends = generate_texts(bench.backbone, bench.tokenizer, starts, 1, bench.config.seed, max_new_tokens)

@@ -9,6 +9,7 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ Score = Callable[[list[str]], list[float]]
 
 def sentiment() -> Score:
     """Return VADER's compound sentiment, from -1 to 1 (Hutto and Gilbert 2014): a lexicon and some rules."""
-    return _Sentiment(needed("vaderSentiment.vaderSentiment", NLG).SentimentIntensityAnalyzer())
+    return partial(_sentiments, needed("vaderSentiment.vaderSentiment", NLG).SentimentIntensityAnalyzer())
 
 
 def make_score(name: str, words: WordGroup, regard: str = "") -> Score:
@@ -57,41 +58,25 @@ def make_score(name: str, words: WordGroup, regard: str = "") -> Score:
         ValueError: An unknown name, or a function that cannot be imported.
     """
     if name == "sentiment":
-        return _Masked(words, sentiment())
+        return partial(_masked, words, sentiment())
     if name == "regard":
-        return _Masked(words, _Regard(load_regard(regard)))
+        return partial(_masked, words, partial(_regards, load_regard(regard)))
     return own_score(name)
 
 
-@dataclass(frozen=True)
-class _Sentiment:
-    """VADER's sentiment. The scores are classes, not nested functions, so that models with them can be pickled."""
-
-    analyzer: Any
-
-    def __call__(self, texts: list[str]) -> list[float]:
-        return [float(self.analyzer.polarity_scores(text)["compound"]) for text in texts]
+# Functions at the top of a module, so that models with such scores can be pickled.
 
 
-@dataclass(frozen=True)
-class _Regard:
-    """The probability of positive minus that of negative."""
-
-    classify: Callable[[list[str]], np.ndarray]
-
-    def __call__(self, texts: list[str]) -> list[float]:
-        return [float(row[2] - row[0]) for row in self.classify(texts)]
+def _sentiments(analyzer: Any, texts: list[str]) -> list[float]:
+    return [float(analyzer.polarity_scores(text)["compound"]) for text in texts]
 
 
-@dataclass(frozen=True)
-class _Masked:
-    """A score of texts in which the group is hidden."""
+def _regards(classify: Callable[[list[str]], np.ndarray], texts: list[str]) -> list[float]:
+    return [float(row[2] - row[0]) for row in classify(texts)]
 
-    words: WordGroup
-    score: Score
 
-    def __call__(self, texts: list[str]) -> list[float]:
-        return self.score([self.words.masked(text) for text in texts])
+def _masked(words: WordGroup, score: Score, texts: list[str]) -> list[float]:
+    return score([words.masked(text) for text in texts])
 
 
 def own_score(name: str) -> Score:
@@ -172,12 +157,7 @@ def read_labelled(path: Path) -> tuple[list[str], list[str]]:
 
 
 def train_regard(path: Path, encode: Callable[[list[str]], np.ndarray] | None = None) -> RegardClassifier:
-    """Train a classifier on a TSV of labelled texts.
-
-    Args:
-        path: See ``read_labelled``.
-        encode: From texts to vectors; by default MiniLM.
-    """
+    """Train a classifier on a TSV of labelled texts, see ``read_labelled``; MiniLM encodes them by default."""
     linear_model, selection = needed("sklearn.linear_model", NLG), needed("sklearn.model_selection", NLG)
     texts, labels = read_labelled(path)
     encode = SentenceEncoder() if encode is None else encode

@@ -130,12 +130,10 @@ class Examples:
         width, length = int((command != PAD).sum(dim=1).max()), int(self._lengths[rows].max())
         return Batch(command[:, :width], self.prefix[rows, :length], target[:, :length])
 
-    def in_order(self, size: int) -> Iterator[tuple[Tensor, Batch]]:
-        """Yield all examples once, the longest answers first, with the rows they stand in."""
+    def in_order(self, size: int) -> Iterator[Batch]:
+        """Yield all examples once, the longest answers first."""
         whole_number(size, "size", 1)
-        order = self._lengths.argsort(descending=True, stable=True)
-        for rows in torch.split(order, size):
-            yield rows, self.batch(rows)
+        yield from map(self.batch, torch.split(self._lengths.argsort(descending=True, stable=True), size))
 
     def shuffled(self, size: int, generator: torch.Generator) -> list[list[int]]:
         """Return the rows of all examples, in batches of like length drawn anew, so that little of one is padding."""

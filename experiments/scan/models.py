@@ -91,12 +91,7 @@ def _part(text: str, name: str) -> tuple[FiniteGroup, list[str]]:
 
 
 def make_model(cell: str, hidden: int = 64, dropout: float = 0.1) -> EncoderDecoder:
-    """Return a model that knows nothing of a symmetry.
-
-    Args:
-        cell: ``"lstm"``, ``"gru"``, ``"rnn"`` or ``"transformer"``.
-        hidden: Width of the model.
-        dropout: Dropout in training.
+    """Return a model of a certain width that knows nothing of a symmetry; the cell is one of ``CELLS``.
 
     Raises:
         ValueError: An unknown cell, or a width or a dropout that makes no model.

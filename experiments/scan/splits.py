@@ -138,13 +138,13 @@ def differences(split: Split, reference: Split) -> list[str]:
 def _read(path: Path) -> tuple[Example, ...]:
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there; `equirl scan data --out {path.parent}` writes all splits")
-    examples = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file in UTF-8: {error}") from error
     if not lines:
         raise ValueError(f"{path} is empty; `equirl scan data --out {path.parent}` writes all splits")
+    examples = []
     for number, line in enumerate(lines, start=1):
         command, separator, actions = line.removeprefix("IN: ").partition(" OUT: ")
         if not line.startswith("IN: ") or not separator:

@@ -64,21 +64,27 @@ class FitConfig:
                 raise ValueError(f"{name} must be a finite number, 0 or more; got {getattr(self, name)}")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Fit:
-    """The outcome of a training.
+    """The state of a training, and in the end its outcome.
 
     Attributes:
+        loss: Lowest loss on the held-out examples, in nats per action.
+        weights: The model's weights there.
+        best_step: The gradient step of these weights.
         steps: Gradient steps done.
-        best_step: The one whose weights were kept.
-        loss: Loss on the held-out examples there, in nats per action.
+        since: Looks at the held-out examples since the best one.
         seconds: Wall time.
+        rest: Batches of this epoch that are still to come, each the rows of its examples.
     """
 
-    steps: int
-    best_step: int
     loss: float
-    seconds: float
+    weights: dict[str, Tensor]
+    best_step: int = 0
+    steps: int = 0
+    since: int = 0
+    seconds: float = 0.0
+    rest: list[list[int]] = field(default_factory=list)
 
 
 def loss_of(model: SequenceModel, batch: Batch) -> Tensor:
@@ -106,19 +112,6 @@ def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list
     if not held_out:
         raise ValueError(f"{share:g} of {len(different)} different examples is none to hold out; give more examples")
     return [e for e in examples if e not in held_out], [e for e in different if e in held_out]
-
-
-@dataclass
-class _Progress:
-    """How far a training is; ``rest`` holds the batches of this epoch that are still to come, as numbers of rows."""
-
-    best: float
-    best_weights: dict[str, Tensor]
-    best_step: int = 0
-    step: int = 0
-    since: int = 0
-    seconds: float = 0.0
-    rest: list[list[int]] = field(default_factory=list)
 
 
 def fit(
@@ -158,17 +151,17 @@ def fit(
     parts = {"weights": model, "optimizer": optimizer, "rates": rates}
     judged = judged or model
     if resume is not None and resume.exists():
-        at = _Progress(**load_state(resume, parts, generator))
+        at = Fit(**load_state(resume, parts, generator))
     else:
-        at = _Progress(_held_out_loss(judged, held_out), copy.deepcopy(model.state_dict()))
+        at = Fit(_held_out_loss(judged, held_out), copy.deepcopy(model.state_dict()))
     started = time.perf_counter() - at.seconds
     losses: list[Tensor] = []
     # tqdm's None: a bar where there is a terminal.
     bar = tqdm(total=config.steps, desc=progress, disable=True if progress is None else None, unit=" steps")
     with _only(trained, model), bar:
-        bar.update(at.step)
+        bar.update(at.steps)
         model.train()
-        while at.step < config.steps and at.since < config.patience:
+        while at.steps < config.steps and at.since < config.patience:
             at.rest = at.rest or train.shuffled(config.batch_size, generator)
             batch = train.batch(at.rest.pop(0))
             if float(torch.rand((), generator=generator)) >= config.teacher_forcing:
@@ -181,24 +174,25 @@ def fit(
             if rates is not None:
                 rates.step()
             losses.append(loss.detach())
-            at.step += 1
+            at.steps += 1
             bar.update()
-            if at.step % config.check_every == 0 or at.step == config.steps:
+            if at.steps % config.check_every == 0 or at.steps == config.steps:
                 value = _held_out_loss(judged, held_out)
                 at.since += 1
-                if value < at.best:
-                    at.best, at.best_step, at.since = value, at.step, 0
-                    at.best_weights = copy.deepcopy(model.state_dict())
+                if value < at.loss:
+                    at.loss, at.best_step, at.since = value, at.steps, 0
+                    at.weights = copy.deepcopy(model.state_dict())
                 at.seconds = time.perf_counter() - started
                 if report is not None:
-                    report(at.step, float(torch.stack(losses).mean()), value)
+                    report(at.steps, float(torch.stack(losses).mean()), value)
                 bar.set_postfix(held_out=f"{value:.4f}")
                 losses.clear()
                 if resume is not None:
                     save_state(resume, parts, generator, **vars(at))
-    model.load_state_dict(at.best_weights)
+    model.load_state_dict(at.weights)
     model.eval()
-    return Fit(at.step, at.best_step, at.best, time.perf_counter() - started)
+    at.seconds = time.perf_counter() - started
+    return at
 
 
 @contextmanager
@@ -220,7 +214,7 @@ def accuracy(model: SequenceModel, examples: Examples) -> float:
     """Return the share of commands that the model answers greedily without any mistake; its modes stay as they are."""
     right = 0
     with evaluation_mode(model):
-        for _, batch in examples.in_order(_EVALUATED_TOGETHER):
+        for batch in examples.in_order(_EVALUATED_TOGETHER):
             longest = batch.target.shape[1]
             answers = nn.functional.pad(model.greedy(batch.command, longest + 1), (0, longest + 1))
             right += int((answers[:, :longest] == batch.target).all(dim=1).sum())
@@ -269,7 +263,7 @@ def load_checkpoint(path: Path, model: nn.Module) -> dict[str, Any]:
 def _held_out_loss(model: SequenceModel, examples: Examples) -> float:
     total, places = 0.0, 0
     with evaluation_mode(model):
-        for _, batch in examples.in_order(_EVALUATED_TOGETHER):
+        for batch in examples.in_order(_EVALUATED_TOGETHER):
             n = int((batch.target != PAD).sum())
             total, places = total + float(loss_of(model, batch)) * n, places + n
     return total / places
