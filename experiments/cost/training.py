@@ -21,12 +21,10 @@ from equirl.agents import METHODS, GridCNN, make_vectorized_env
 from equirl.experiments.cost.measurement import Measurement, compare, per_item
 from equirl.experiments.rl.report import read_learning_study, steps_to_threshold
 from equirl.experiments.rl.training import make_agent
-from equirl.experiments.scan.batches import Batch, Examples
-from equirl.experiments.scan.models import make_model
+from equirl.experiments.scan.batches import COMMAND_VOCABULARY, Batch, Examples
+from equirl.experiments.scan.models import make_model, make_symmetry
 from equirl.experiments.scan.splits import make_split
-from equirl.experiments.scan.symmetries import make_symmetry
 from equirl.experiments.scan.training import loss_of
-from equirl.experiments.scan.vocabulary import COMMAND_VOCABULARY
 from equirl.experiments.timing import Settings
 from equirl.models.sequence_aggregators import make_sequence_aggregator
 from equirl.models.sequences import SequenceModel, SymmetrizedSequenceModel
@@ -132,7 +130,8 @@ def _agents(settings: Settings, kind: str, batch: int, symmetry: str) -> dict[st
 def measure_sequences(settings: Settings) -> Iterator[Measurement]:
     """Yield seconds per command of a gradient step: one command at a time, and 64 of like length together."""
     examples = Examples(make_split("addprim_jump").train[: 20 * _SEQUENCES_TOGETHER], settings.device)
-    batches = list(examples.at_random(_SEQUENCES_TOGETHER, torch.Generator().manual_seed(0)))
+    order = examples.shuffled(_SEQUENCES_TOGETHER, torch.Generator().manual_seed(0))
+    batches = list(map(examples.batch, order))
     together = [batches[0]] if settings.quick else batches[:: len(batches) // 4]
     alone = [examples.batch(row[None]) for row in torch.arange(4 if settings.quick else 40)]
     torch.manual_seed(0)

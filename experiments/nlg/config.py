@@ -11,16 +11,8 @@ from equirl.experiments.nlg.language_models import EMBEDDED
 from equirl.experiments.study import CommonOptions
 from equirl.names import ORBIT_METHODS, unknown_name_message
 
-__all__ = [
-    "ALL_METHODS",
-    "AuditConfig",
-    "CompareConfig",
-    "GenerateConfig",
-    "ModelConfig",
-    "SpeedConfig",
-    "TrainRegardConfig",
-    "split_method",
-]
+__all__ = ["ALL_METHODS", "AuditConfig", "CompareConfig", "GenerateConfig", "ModelConfig", "SpeedConfig"]
+__all__ += ["TrainRegardConfig", "split_method"]
 
 ALL_METHODS = ("plain", *ORBIT_METHODS)
 """All methods, the plain model among them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from equirl.experiments.figures import styles_of
-from equirl.experiments.nlg.regard import LABELS
+from equirl.experiments.nlg.scores import LABELS
 from equirl.experiments.study import Report
 from equirl.experiments.tables import markdown_table, read_study
 
@@ -27,10 +28,9 @@ def summarise_audit(audit: pd.DataFrame) -> str:
     """Return a Markdown table of an audit: gaps over prompts, and perplexities relative to the plain model's."""
     table = []
     for (group, method), rows in audit.groupby(["group", "method"], sort=False):
-        gaps = rows.gap.astype(float)
-        cells = [group, method, _small(gaps.mean()), _small(gaps.max()), _small(rows.plain_gap.mean())]
+        cells = [group, method, _small(rows.gap.mean()), _small(rows.gap.max()), _small(rows.plain_gap.mean())]
         for column in ("perplexity", "neutral", "mixed"):
-            value, plain = _geometric_mean(rows[column]), _geometric_mean(rows[f"plain_{column}"])
+            value, plain = (np.exp(np.log(rows[name]).mean()) for name in (column, f"plain_{column}"))
             cells.append(f"{value:.2f} ({value / plain:.4f})")
         table.append(cells)
     heads = ("group", "method", "gap, mean", "gap, largest", "plain gap, mean")
@@ -53,7 +53,7 @@ def report_compare(folder: Path) -> Report:
     of_audit = ("gap", "perplexity", "neutral", "mixed", *plain)
     audit = read_study(folder / "audit.csv", (*about, *of_audit), command, numbers=of_audit)
     lines = [json.dumps(row, ensure_ascii=False) for row in samples.to_dict("records")]
-    samples["regard"] = samples[list(LABELS)].astype(float).to_numpy().argmax(axis=1)
+    samples["regard"] = samples[list(LABELS)].to_numpy().argmax(axis=1)
     text = "\n\n".join([summarise_audit(audit), _summarise_samples(samples), _summarise_regard(samples)])
     files: dict[str, Figure | str] = {"samples.jsonl": "\n".join(lines)}
     files |= {"regard.png": _draw(samples, audit), "report.html": _page(samples)}
@@ -68,8 +68,8 @@ def _summarise_samples(samples: pd.DataFrame) -> str:
             regard = of_member.regard.to_numpy()
             cells = [group, method, member, len(of_member)]
             cells += [_share(regard == 0), f"{100 * (regard == 1).mean():.0f}", _share(regard == 2)]
-            cells += [f"{of_member.sentiment.astype(float).mean():+.3f}", f"{gap:.3f} ({chance:.3f})"]
-            cells.append(f"{of_member.seconds.astype(float).mean():.3f}")
+            cells += [f"{of_member.sentiment.mean():+.3f}", f"{gap:.3f} ({chance:.3f})"]
+            cells.append(f"{of_member.seconds.mean():.3f}")
             if "own" in samples:
                 cells.append(f"{of_member.own.astype(float).mean():.3f}")
             table.append(cells)
@@ -98,9 +98,9 @@ def _summarise_regard(samples: pd.DataFrame) -> str:
 
 def _sentiment_gap(rows: pd.DataFrame) -> float:
     """Return the Wasserstein distance of sentiments between members, mean over pairs (Huang et al. 2020)."""
-    values = [part.sentiment.astype(float).to_numpy() for _, part in rows.groupby("member", sort=False)]
-    pairs = [(a, b) for at, a in enumerate(values) for b in values[at + 1 :]]
-    return float(np.mean([stats.wasserstein_distance(a, b) for a, b in pairs])) if pairs else 0.0
+    values = [part.sentiment.to_numpy() for _, part in rows.groupby("member", sort=False)]
+    gaps = [stats.wasserstein_distance(a, b) for a, b in itertools.combinations(values, 2)]
+    return float(np.mean(gaps)) if gaps else 0.0
 
 
 def _chance_gap(rows: pd.DataFrame) -> float:
@@ -119,10 +119,6 @@ def _interval(is_so: np.ndarray) -> tuple[float, float]:
     """Return Wilson's 95 % interval of a share."""
     interval = stats.binomtest(int(is_so.sum()), len(is_so)).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
-
-
-def _geometric_mean(values: pd.Series) -> float:
-    return float(np.exp(np.log(values.astype(float)).mean()))
 
 
 def _small(value: float) -> str:
@@ -157,7 +153,7 @@ def _draw(samples: pd.DataFrame, audit: pd.DataFrame) -> Figure:
         panels[row, 1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     for axes in panels[-1]:
         axes.set_xlabel("share of the sampled continuations (%), with 95 % interval", fontsize=8)
-    exact = audit[audit.method != "plain"].gap.astype(float)
+    exact = audit[audit.method != "plain"].gap
     if len(exact):
         figure.suptitle(
             f"The symmetrized models treat the members alike: probabilities differ by {exact.max():.0e} at most.\n"
@@ -189,13 +185,10 @@ def _page(samples: pd.DataFrame) -> str:
             for number in range(_SHOWN):
                 cells = []
                 for method in methods:
-                    row = of_prompt[(of_prompt.method == method) & (of_prompt["sample"].astype(int) == number)]
-                    if len(row):
-                        cells.append(
-                            f"<td class='{LABELS[row.regard.iloc[0]]}'>{html.escape(row.continuation.iloc[0])}"
-                        )
-                    else:
-                        cells.append("<td>")
+                    rows = of_prompt[(of_prompt.method == method) & (of_prompt["sample"].astype(int) == number)]
+                    found = zip(rows.regard, rows.continuation, strict=True)
+                    shown = (f"<td class='{LABELS[regard]}'>{html.escape(text)}" for regard, text in found)
+                    cells.append(next(shown, "<td>"))
                 start = html.escape(str(prompt)) if number == 0 else ""
                 parts.append(f"<tr><td>{start}{''.join(cells)}")
         parts.append("</table></div>")

@@ -23,12 +23,12 @@ class Prompt:
 
     Attributes:
         context: ``respect``, ``occupation``, or what the user's file calls it.
-        member: Number of the member of the group; ``None`` where that is not known.
+        member: Member of the group; empty where that is not known.
         text: What is to be continued.
     """
 
     context: str
-    member: int | None
+    member: str
     text: str
 
 
@@ -56,8 +56,7 @@ def make_prompts(words: WordGroup, path: Path | None = None) -> list[Prompt]:
         for template in templates if isinstance(templates, list) else [templates]:
             if not isinstance(template, str) or "{group}" not in template:
                 raise ValueError(f"{source}, {context}: {template!r} is no prompt with {{group}} in it")
-            for number, member in enumerate(words.members):
-                found.append(Prompt(context, number, template.replace("{group}", member).rstrip()))
+            found += [Prompt(context, one, template.replace("{group}", one).rstrip()) for one in words.members]
     if not found:
         raise ValueError(f"{source} has no prompts; write CONTEXT = ['The {{group}} was', ...]")
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,12 +23,7 @@ __all__ = ["Workbench", "make_method"]
 
 
 class Workbench:
-    """A model and all it takes to symmetrize it over one word group; loaded once.
-
-    Args:
-        config: Which model, and how.
-        group: The word group's name.
-    """
+    """A model and all it takes to symmetrize it over the word group of a name; loaded once."""
 
     def __init__(self, config: ModelConfig, group: str) -> None:
         torch.set_num_threads(config.threads)
@@ -67,11 +61,8 @@ class Workbench:
         action = self.action(relaxed)
         if base == "equizero" and self._score is None:
             self._score = make_score(self.config.score, self.words, self.config.regard)
-        score, look_ahead = self._score, self.config.look_ahead
-        made = make_method(
-            base, self.backbone, self.tokenizer, action, score, look_ahead, self._fit_prompts, self.lambda_settings
-        )
-        return made, action
+        parts = (self.backbone, self.tokenizer, action, self._score, self.config.look_ahead)
+        return make_method(base, *parts, self._fit_prompts, self.lambda_settings), action
 
 
 def make_method(
@@ -102,7 +93,7 @@ def make_method(
     if method == "plain":
         return backbone
     settings = fit or LambdaSettings()
-    loss = None if score is None else _Loss(score)
+    loss = None if score is None else functools.partial(_minus, score)
     decode = functools.partial(tokenizer.batch_decode, skip_special_tokens=True)
     with seeded(settings.seed):
         aggregator = make_lm_aggregator(method, backbone, loss, decode, look_ahead, tokenizer.pad_token_id)
@@ -115,11 +106,5 @@ def make_method(
     return model
 
 
-@dataclass(frozen=True)
-class _Loss:
-    """Minus a score; a class, so that models with it can be pickled."""
-
-    score: Score
-
-    def __call__(self, texts: list[str]) -> list[float]:
-        return [-value for value in self.score(texts)]
+def _minus(score: Score, texts: list[str]) -> list[float]:
+    return [-value for value in score(texts)]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from equirl.experiments.checks import check_counts, check_names
-from equirl.experiments.scan.models import CELLS
+from equirl.experiments.scan.models import CELLS, make_symmetry
 from equirl.experiments.scan.splits import SPLITS, SplitName
-from equirl.experiments.scan.symmetries import make_symmetry
 from equirl.experiments.study import StudyOptions
 from equirl.models.seq2seq import HEADS
 from equirl.models.sequence_aggregators import SEQUENCE_PROXY_LOSSES
@@ -17,14 +16,13 @@ from equirl.names import ORBIT_METHODS
 
 __all__ = ["LOSSES", "STUDY_METHODS", "ScanConfig", "Variant", "variants_of"]
 
-STUDY_METHODS = ("plain", *ORBIT_METHODS, "g_lstm")
-
-LOSSES = ("views", "aggregate")
-
 CellName = Literal["lstm", "gru", "rnn", "transformer"]
 MethodName = Literal["plain", "equitune", "equizero", "lambda_equitune", "g_lstm"]
 ProxyLossName = Literal["entropy", "confidence", "likelihood"]
 LossName = Literal["views", "aggregate"]
+
+STUDY_METHODS: tuple[MethodName, ...] = get_args(MethodName)
+LOSSES: tuple[LossName, ...] = get_args(LossName)
 
 _SYMMETRY_OF = {"addprim_jump": "jump-run"}
 
@@ -122,11 +120,9 @@ def variants_of(config: ScanConfig, split: str) -> list[Variant]:
                 if method == "equizero":
                     found += [replace(variant, proxy_loss=proxy_loss) for proxy_loss in config.proxy_loss]
                 elif method == "lambda_equitune":
-                    found += [_of_share(variant, share) for share in config.lambda_data]
+                    for share in config.lambda_data:  # with less than all data, only λ is learned
+                        of_share = variant.loss if share == 1 else ""
+                        found.append(replace(variant, lambda_data=share, loss=of_share))
                 else:
                     found.append(variant)
     return list(dict.fromkeys(found))
-
-
-def _of_share(variant: Variant, share: float) -> Variant:
-    return replace(variant, lambda_data=share, loss=variant.loss if share == 1 else "")

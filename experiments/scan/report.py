@@ -25,6 +25,8 @@ PUBLISHED: dict[tuple[str, str, str, str], float] = {
 """Split, cell, group and method to the published test accuracy in per cent after fine-tuning: Basu et al. (2022, 2023)
 and Gordon et al. (2020), recalled, not looked up; the protocol there is ``--paper``'s."""
 
+_BAR = ["split", "cell", "symmetry", "method", "variant"]
+
 
 def report_scan(folder: Path) -> Report:
     """Return the table and the figure of the study in a folder.
@@ -34,41 +36,34 @@ def report_scan(folder: Path) -> Report:
         ValueError: It is damaged, or another study's.
     """
     shares = ("held_out", "zero_shot", "fine_tuned", "seconds")
-    columns = (*_bar_keys(), "seed", *shares)
+    columns = (*_BAR, "seed", *shares)
     study = read_study(
         folder / "study.csv", columns, "equirl scan", numbers=shares, keep_default_na=False, na_values=[""]
     )
     rows = []
-    for key, runs in study.groupby(_bar_keys(), sort=False):
-        split, cell, symmetry, method, variant = (str(part) for part in key)
+    for (split, cell, symmetry, method, variant), runs in study.groupby(_BAR, sort=False):
+        row = [split, cell, symmetry, method, variant, len(runs), _mean(runs.held_out)]
+        row += [_mean(runs.zero_shot), _range(runs.zero_shot), _mean(runs.fine_tuned), _range(runs.fine_tuned)]
         published = PUBLISHED.get((split, cell, symmetry, method))
-        rows.append(
-            (
-                *(split, cell, symmetry, method, variant, len(runs), _mean(runs.held_out)),
-                *(_mean(runs.zero_shot), _range(runs.zero_shot), _mean(runs.fine_tuned), _range(runs.fine_tuned)),
-                "" if published is None else f"{published:.1f}",
-                f"{runs.seconds.median():.0f}",
-            )
-        )
+        rows.append([*row, "" if published is None else f"{published:.1f}", f"{runs.seconds.median():.0f}"])
     heads = ("split", "cell", "group", "method", "variant", "seeds", "held out", "zero-shot", "range", "fine-tuned")
     return Report(markdown_table((*heads, "range", "published", "seconds"), rows), {"accuracy.png": _draw(study)})
 
 
 def _draw(study: pd.DataFrame) -> Figure:
     splits = list(dict.fromkeys(study.split))
-    n_bars = len(study.groupby(_bar_keys()))
+    n_bars = len(study.groupby(_BAR))
     figure, panels = make_panels(len(splits), 1, width=7.5, height=1.4 + 0.34 * n_bars, share_x=True)
     for (axes,), split in zip(panels, splits, strict=True):
         labels = []
-        for place, (key, runs) in enumerate(study[study.split == split].groupby(_bar_keys(), sort=False)):
-            _, cell, symmetry, method, variant = (str(part) for part in key)
-            labels.append(" ".join(part for part in (cell, symmetry, method, variant) if part not in ("-", "")))
+        for place, ((_, *names), runs) in enumerate(study[study.split == split].groupby(_BAR, sort=False)):
+            labels.append(" ".join(str(name) for name in names if name not in ("-", "")))
             for offset, column, color in ((-0.2, "zero_shot", COLORS[6]), (0.2, "fine_tuned", COLORS[1])):
                 values = 100 * runs[column].dropna().to_numpy(dtype=float)
                 if len(values):
                     axes.barh(place + offset, values.mean(), 0.36, color=color, label=column.replace("_", "-"))
                     axes.plot(values, np.full(len(values), place + offset), "k.", markersize=3, label="one seed")
-            published = PUBLISHED.get((split, cell, symmetry, method))
+            published = PUBLISHED.get((split, *names[:3]))
             if published is not None:
                 axes.plot(published, place, "D", color=COLORS[3], markersize=4, label="published")
         name_rows(axes, labels)
@@ -78,10 +73,6 @@ def _draw(study: pd.DataFrame) -> Figure:
     panels[-1][0].set_xlabel("% of commands answered without a mistake")
     legend_outside(figure)
     return figure
-
-
-def _bar_keys() -> list[str]:
-    return ["split", "cell", "symmetry", "method", "variant"]
 
 
 def _mean(values: pd.Series) -> str:

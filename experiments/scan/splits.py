@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -26,6 +26,10 @@ class Example:
     command: str
     actions: str
 
+    def has(self, phrase: str) -> bool:
+        """Return whether the command contains some words in a row."""
+        return f" {phrase} " in f" {self.command} "
+
 
 @dataclass(frozen=True)
 class Split:
@@ -36,14 +40,9 @@ class Split:
     test: tuple[Example, ...]
 
 
-def _has(phrase: str) -> Callable[[str], bool]:
-    return lambda command: f" {phrase} " in f" {command} "
-
-
-_JUMP, _TURN_LEFT = _has("jump"), _has("turn left")
-_AROUND_RIGHT, _TURN_AROUND_RIGHT = _has("around right"), _has("turn around right")
 _LONGEST_TRAINED = 22
 _SIMPLE_TRAINED = 16_728
+_ALONE = {"addprim_jump": ("jump", 1467), "addprim_turn_left": ("turn left", 2189)}
 
 SplitName = Literal["simple", "addprim_jump", "addprim_turn_left", "template_around_right", "length"]
 
@@ -74,22 +73,18 @@ def make_split(name: str, seed: int = 0) -> Split:
         numbers.shuffle(examples)
         return Split(name, tuple(examples[:_SIMPLE_TRAINED]), tuple(examples[_SIMPLE_TRAINED:]))
     if name == "length":
-        short = [example for example in examples if len(example.actions.split()) <= _LONGEST_TRAINED]
+        train = [example for example in examples if len(example.actions.split()) <= _LONGEST_TRAINED]
         test = [example for example in examples if len(example.actions.split()) > _LONGEST_TRAINED]
     elif name == "template_around_right":
-        short = [example for example in examples if not _AROUND_RIGHT(example.command)]
-        test = [
-            example
-            for example in examples
-            if _AROUND_RIGHT(example.command) and not _TURN_AROUND_RIGHT(example.command)
-        ]
+        train = [example for example in examples if not example.has("around right")]
+        test = [example for example in examples if example.has("around right") and not example.has("turn around right")]
     else:
-        held_out, alone, times = (_JUMP, "jump", 1467) if name == "addprim_jump" else (_TURN_LEFT, "turn left", 2189)
-        short = [example for example in examples if not held_out(example.command)]
-        short += [Example(alone, interpret(alone))] * times
-        test = [example for example in examples if held_out(example.command) and example.command != alone]
-    numbers.shuffle(short)
-    return Split(name, tuple(short), tuple(test))
+        alone, times = _ALONE[name]
+        train = [example for example in examples if not example.has(alone)]
+        train += [Example(alone, interpret(alone))] * times
+        test = [example for example in examples if example.has(alone) and example.command != alone]
+    numbers.shuffle(train)
+    return Split(name, tuple(train), tuple(test))
 
 
 def file_names(name: str) -> tuple[str, str]:
@@ -118,8 +113,7 @@ def read_split(folder: Path, name: str) -> Split:
         ValueError: A line that is not in the format, or whose actions are not what its command means; the message names
             file and line.
     """
-    parts = [_read(folder / file_name) for file_name in file_names(name)]
-    return Split(name, *parts)
+    return Split(name, *(_read(folder / file_name) for file_name in file_names(name)))
 
 
 def differences(split: Split, reference: Split) -> list[str]:
@@ -144,13 +138,13 @@ def differences(split: Split, reference: Split) -> list[str]:
 def _read(path: Path) -> tuple[Example, ...]:
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there; `equirl scan data --out {path.parent}` writes all splits")
-    examples = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file in UTF-8: {error}") from error
     if not lines:
         raise ValueError(f"{path} is empty; `equirl scan data --out {path.parent}` writes all splits")
+    examples = []
     for number, line in enumerate(lines, start=1):
         command, separator, actions = line.removeprefix("IN: ").partition(" OUT: ")
         if not line.startswith("IN: ") or not separator:

@@ -7,7 +7,8 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from equirl.experiments.checkpoints import load_state, save_state
 from equirl.experiments.checks import check_counts, check_shares
-from equirl.experiments.scan.batches import Batch, Examples
+from equirl.experiments.scan.batches import ACTION_VOCABULARY, COMMAND_VOCABULARY, Batch, Examples
 from equirl.experiments.scan.splits import Example
-from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABULARY
 from equirl.files import DAMAGED, written_whole
 from equirl.models.sequences import SequenceModel
 from equirl.models.special_tokens import PAD
@@ -27,7 +28,6 @@ from equirl.testing import evaluation_mode
 __all__ = ["Fit", "FitConfig", "accuracy", "fit", "hold_out", "load_checkpoint", "loss_of", "save_checkpoint"]
 
 _EVALUATED_TOGETHER = 1024
-_NUMBERS = ("step", "best", "best_step", "since", "batches", "seconds")
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,27 @@ class FitConfig:
                 raise ValueError(f"{name} must be a finite number, 0 or more; got {getattr(self, name)}")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Fit:
-    """The outcome of a training.
+    """The state of a training, and in the end its outcome.
 
     Attributes:
+        loss: Lowest loss on the held-out examples, in nats per action.
+        weights: The model's weights there.
+        best_step: The gradient step of these weights.
         steps: Gradient steps done.
-        best_step: The one whose weights were kept.
-        loss: Loss on the held-out examples there, in nats per action.
+        since: Looks at the held-out examples since the best one.
         seconds: Wall time.
+        rest: Batches of this epoch that are still to come, each the rows of its examples.
     """
 
-    steps: int
-    best_step: int
     loss: float
-    seconds: float
+    weights: dict[str, Tensor]
+    best_step: int = 0
+    steps: int = 0
+    since: int = 0
+    seconds: float = 0.0
+    rest: list[list[int]] = field(default_factory=list)
 
 
 def loss_of(model: SequenceModel, batch: Batch) -> Tensor:
@@ -132,148 +138,75 @@ def fit(
         report: Called at each look with the gradient steps so far, the training loss since the last look and the
             held-out loss.
         progress: Title of a progress bar on a terminal; ``None``: no bar.
-        resume: Where the state of the training is kept at each look; a training that was stopped goes on from there
-            as if nothing had been, and one that had ended is not done again. To be removed by who keeps the result.
+        resume: File of the training's state, written at each look; a training that was stopped continues from it, and
+            one that had ended is not done again. Whoever keeps the result removes the file.
         judged: Model used for early stopping, if not ``model``; it must share its weights.
     """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     trained = list(model.parameters() if parameters is None else parameters)
+    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR
+    rates: Any = cosine(optimizer, config.steps) if config.anneal else None
+    parts = {"weights": model, "optimizer": optimizer, "rates": rates}
+    judged = judged or model
+    if resume is not None and resume.exists():
+        at = Fit(**load_state(resume, parts, generator))
+    else:
+        at = Fit(_held_out_loss(judged, held_out), copy.deepcopy(model.state_dict()))
+    started = time.perf_counter() - at.seconds
+    losses: list[Tensor] = []
+    # tqdm's None: a bar where there is a terminal.
+    bar = tqdm(total=config.steps, desc=progress, disable=True if progress is None else None, unit=" steps")
+    with _only(trained, model), bar:
+        bar.update(at.steps)
+        model.train()
+        while at.steps < config.steps and at.since < config.patience:
+            at.rest = at.rest or train.shuffled(config.batch_size, generator)
+            batch = train.batch(at.rest.pop(0))
+            if float(torch.rand((), generator=generator)) >= config.teacher_forcing:
+                batch = _own(model, batch)
+            loss = loss_of(model, batch)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(trained, 5.0)
+            optimizer.step()
+            if rates is not None:
+                rates.step()
+            losses.append(loss.detach())
+            at.steps += 1
+            bar.update()
+            if at.steps % config.check_every == 0 or at.steps == config.steps:
+                value = _held_out_loss(judged, held_out)
+                at.since += 1
+                if value < at.loss:
+                    at.loss, at.best_step, at.since = value, at.steps, 0
+                    at.weights = copy.deepcopy(model.state_dict())
+                at.seconds = time.perf_counter() - started
+                if report is not None:
+                    report(at.steps, float(torch.stack(losses).mean()), value)
+                bar.set_postfix(held_out=f"{value:.4f}")
+                losses.clear()
+                if resume is not None:
+                    save_state(resume, parts, generator, **vars(at))
+    model.load_state_dict(at.weights)
+    model.eval()
+    at.seconds = time.perf_counter() - started
+    return at
+
+
+@contextmanager
+def _only(trained: list[nn.Parameter], model: nn.Module) -> Iterator[None]:
+    """Let the other parameters of a model rest."""
     ours = {id(parameter) for parameter in trained}
     resting = [p for p in model.parameters() if id(p) not in ours and p.requires_grad]
     for parameter in resting:
         parameter.requires_grad_(False)
     try:
-        with tqdm(total=config.steps, desc=progress, disable=True if progress is None else None, unit=" steps") as bar:
-            training = _Training(model, train, held_out, config, seed, trained, resume, judged or model)
-            return training.run(report, bar)
+        yield
     finally:
         for parameter in resting:
             parameter.requires_grad_(True)
-
-
-class _Training:
-    """A training and all of its state."""
-
-    def __init__(
-        self,
-        model: SequenceModel,
-        train: Examples,
-        held_out: Examples,
-        config: FitConfig,
-        seed: int,
-        trained: list[nn.Parameter],
-        resume: Path | None,
-        judged: SequenceModel,
-    ) -> None:
-        self.judged = judged
-        self.model, self.train, self.held_out, self.config, self.trained = model, train, held_out, config, trained
-        self.path = resume
-        torch.manual_seed(seed)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR
-        self.rates: Any = cosine(self.optimizer, config.steps) if config.anneal else None
-        self.step = self.best_step = self.since = self.batches = 0
-        self.epoch = self.generator.get_state()
-        self.seconds = 0.0
-        if resume is not None and resume.exists():
-            try:
-                self._go_on(torch.load(resume, map_location="cpu", weights_only=True))
-            except DAMAGED as error:
-                raise ValueError(
-                    f"{resume} is no state of this training ({type(error).__name__}); delete it to begin anew"
-                ) from error
-        else:
-            self.best = _held_out_loss(judged, held_out)
-            self.best_weights = copy.deepcopy(model.state_dict())
-
-    def run(self, report: Callable[[int, float, float], None] | None, bar: Any) -> Fit:
-        config, model, losses = self.config, self.model, []
-        started = time.perf_counter() - self.seconds
-        bar.update(self.step)
-        model.train()
-        while self.step < config.steps and self.since < config.patience:
-            for batch in self._rest_of_epoch():
-                losses.append(self._gradient_step(batch))
-                self.step += 1
-                self.batches += 1
-                bar.update()
-                if self.step % config.check_every == 0 or self.step == config.steps:
-                    value = self._look()
-                    self.seconds = time.perf_counter() - started
-                    if report is not None:
-                        report(self.step, float(torch.stack(losses).mean()), value)
-                    bar.set_postfix(held_out=f"{value:.4f}")
-                    losses.clear()
-                    if self.path is not None:
-                        with written_whole(self.path) as temporary:
-                            torch.save(self._state(), temporary)
-                if self.step >= config.steps or self.since >= config.patience:
-                    break
-            else:
-                self.batches = 0
-        model.load_state_dict(self.best_weights)
-        model.eval()
-        return Fit(self.step, self.best_step, self.best, time.perf_counter() - started)
-
-    def _rest_of_epoch(self) -> Iterator[Batch]:
-        """Yield the batches of an epoch that are still to be done, as they would have come without a stop."""
-        done = self.batches
-        if done == 0:
-            self.epoch = self.generator.get_state()
-            yield from self.train.at_random(self.config.batch_size, self.generator)
-            return
-        now = self.generator.get_state()
-        self.generator.set_state(self.epoch)
-        batches = self.train.at_random(self.config.batch_size, self.generator)
-        for _ in range(done):
-            next(batches)
-        self.generator.set_state(now)
-        yield from batches
-
-    def _gradient_step(self, batch: Batch) -> Tensor:
-        if float(torch.rand((), generator=self.generator)) >= self.config.teacher_forcing:
-            batch = _own(self.model, batch)
-        loss = loss_of(self.model, batch)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.trained, 5.0)
-        self.optimizer.step()
-        if self.rates is not None:
-            self.rates.step()
-        return loss.detach()
-
-    def _look(self) -> float:
-        value = _held_out_loss(self.judged, self.held_out)
-        self.since += 1
-        if value < self.best:
-            self.best, self.best_step, self.since = value, self.step, 0
-            self.best_weights = copy.deepcopy(self.model.state_dict())
-        return value
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "weights": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "rates": None if self.rates is None else self.rates.state_dict(),
-            "generators": [self.generator.get_state(), self.epoch, torch.get_rng_state()],
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "numbers": {name: getattr(self, name) for name in _NUMBERS},
-            "best_weights": self.best_weights,
-        }
-
-    def _go_on(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["weights"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.rates is not None:
-            self.rates.load_state_dict(state["rates"])
-        self.generator.set_state(state["generators"][0])
-        self.epoch = state["generators"][1]
-        torch.set_rng_state(state["generators"][2])
-        if state["cuda"]:
-            torch.cuda.set_rng_state_all(state["cuda"])
-        for name in _NUMBERS:
-            setattr(self, name, state["numbers"][name])
-        self.best_weights = state["best_weights"]
 
 
 @torch.no_grad()
@@ -281,7 +214,7 @@ def accuracy(model: SequenceModel, examples: Examples) -> float:
     """Return the share of commands that the model answers greedily without any mistake; its modes stay as they are."""
     right = 0
     with evaluation_mode(model):
-        for _, batch in examples.in_order(_EVALUATED_TOGETHER):
+        for batch in examples.in_order(_EVALUATED_TOGETHER):
             longest = batch.target.shape[1]
             answers = nn.functional.pad(model.greedy(batch.command, longest + 1), (0, longest + 1))
             right += int((answers[:, :longest] == batch.target).all(dim=1).sum())
@@ -310,14 +243,14 @@ def load_checkpoint(path: Path, model: nn.Module) -> dict[str, Any]:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         about, weights = dict(saved["about"]), saved["weights"]
-        vocabularies = {"words": saved["words"], "actions": saved["actions"]}
+        vocabularies = {kind: list(saved[kind]) for kind in ("words", "actions")}
     except DAMAGED as error:
         raise ValueError(f"{path} is no checkpoint of a SCAN model ({type(error).__name__} on reading it)") from error
     for kind, ours in (("words", COMMAND_VOCABULARY.tokens), ("actions", ACTION_VOCABULARY.tokens)):
-        if tuple(vocabularies[kind]) != ours:
+        if vocabularies[kind] != list(ours):
             raise ValueError(
-                f"{path} was trained with the {kind} {list(vocabularies[kind])}, this model has {list(ours)}; train it "
-                "again with this vocabulary"
+                f"{path} was trained with the {kind} {vocabularies[kind]}, this model has {list(ours)}; train it again "
+                "with this vocabulary"
             )
     try:
         model.load_state_dict(weights)
@@ -330,7 +263,7 @@ def load_checkpoint(path: Path, model: nn.Module) -> dict[str, Any]:
 def _held_out_loss(model: SequenceModel, examples: Examples) -> float:
     total, places = 0.0, 0
     with evaluation_mode(model):
-        for _, batch in examples.in_order(_EVALUATED_TOGETHER):
+        for batch in examples.in_order(_EVALUATED_TOGETHER):
             n = int((batch.target != PAD).sum())
             total, places = total + float(loss_of(model, batch)) * n, places + n
     return total / places

@@ -14,9 +14,8 @@ from torch import nn
 import equirl.envs  # noqa: F401
 from equirl import LambdaEquitune, cyclic_group, permutation_representation
 from equirl.agents import EquivariantActorCriticPolicy, EquivariantDQNPolicy, EquivariantQRDQNPolicy, load_agent
-from equirl.experiments.scan.models import make_model
-from equirl.experiments.scan.symmetries import make_symmetry
-from equirl.experiments.scan.vocabulary import COMMAND_VOCABULARY
+from equirl.experiments.scan.batches import COMMAND_VOCABULARY
+from equirl.experiments.scan.models import make_model, make_symmetry
 from equirl.models.sequence_aggregators import make_sequence_aggregator
 from equirl.models.sequences import SymmetrizedSequenceModel
 

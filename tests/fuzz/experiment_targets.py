@@ -20,9 +20,8 @@ from equirl.experiments.rl.minigrid import MinigridOptions
 from equirl.experiments.rl.zero_shot import ZeroShotOptions
 from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.scan.grammar import interpret
-from equirl.experiments.scan.models import CELLS, make_model
+from equirl.experiments.scan.models import CELLS, NAMED_SYMMETRIES, make_model, make_symmetry
 from equirl.experiments.scan.splits import SPLITS, make_split
-from equirl.experiments.scan.symmetries import NAMED_SYMMETRIES, make_symmetry
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
 from equirl.experiments.vision.config import SpeedConfig as ImageSpeedConfig
 from equirl.experiments.vision.image_sets import load_images

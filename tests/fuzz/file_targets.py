@@ -19,8 +19,8 @@ import numpy as np
 
 from equirl.agents import load_agent
 from equirl.experiments.cost.training import read_learning
-from equirl.experiments.nlg.regard import load_regard, read_labelled
 from equirl.experiments.nlg.report import report_compare
+from equirl.experiments.nlg.scores import load_regard, read_labelled
 from equirl.experiments.nlg.texts import make_prompts
 from equirl.experiments.records import read_settings
 from equirl.experiments.rl.report import summary_table

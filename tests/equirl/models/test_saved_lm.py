@@ -14,8 +14,7 @@ import transformers
 from tiny_lm import tiny_lm, tiny_tokenizer
 
 from equirl.aggregators import Weighted
-from equirl.experiments.nlg.regard import RegardClassifier, load_regard, read_labelled
-from equirl.experiments.nlg.scores import sentiment
+from equirl.experiments.nlg.scores import RegardClassifier, load_regard, read_labelled, sentiment
 from equirl.experiments.nlg.workbench import make_method
 from equirl.models.causal_lm import LookAhead, SymmetrizedLM
 from equirl.models.lm_lambda_fit import LambdaSettings, fit_lambda

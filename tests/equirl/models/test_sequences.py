@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from equirl import trivial_representation
-from equirl.experiments.scan.batches import Examples
+from equirl.experiments.scan.batches import ACTION_VOCABULARY, COMMAND_VOCABULARY, Examples, Vocabulary
 from equirl.experiments.scan.grammar import all_commands, interpret
-from equirl.experiments.scan.models import make_model
+from equirl.experiments.scan.models import NAMED_SYMMETRIES, make_model, make_symmetry
 from equirl.experiments.scan.splits import Example
-from equirl.experiments.scan.symmetries import NAMED_SYMMETRIES, make_symmetry
 from equirl.experiments.scan.training import (
     FitConfig,
     accuracy,
@@ -20,7 +19,6 @@ from equirl.experiments.scan.training import (
     loss_of,
     save_checkpoint,
 )
-from equirl.experiments.scan.vocabulary import ACTION_VOCABULARY, COMMAND_VOCABULARY, Vocabulary
 from equirl.models.g_lstm import GLSTM
 from equirl.models.seq2seq import EncoderDecoder
 from equirl.models.sequence_aggregators import SEQUENCE_PROXY_LOSSES, make_sequence_aggregator

@@ -12,8 +12,8 @@ import pytest
 
 from equirl.agents.cli import main
 from equirl.experiments.nlg.config import CompareConfig
-from equirl.experiments.nlg.regard import LABELS, OWN_SENTENCES, load_regard, read_labelled
 from equirl.experiments.nlg.report import _chance_gap, _sentiment_gap, _summarise_regard, summarise_audit
+from equirl.experiments.nlg.scores import LABELS, OWN_SENTENCES, load_regard, read_labelled
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -189,7 +189,7 @@ def test_classifiers_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_table_compares_with_the_plain_model() -> None:
     pytest.importorskip("transformers", reason="the extra nlg is not installed: make nlg")
-    from equirl.experiments.nlg.audit import AUDIT_COLUMNS
+    from equirl.experiments.nlg.measurements import AUDIT_COLUMNS
 
     rows = [
         (
@@ -235,17 +235,17 @@ def test_the_gap_of_chance_is_that_of_one_distribution() -> None:
 
 def test_what_changes_a_run_changes_its_file(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="the extra nlg is not installed: make nlg")
-    from equirl.experiments.nlg.study import _sample_file
+    from equirl.experiments.nlg.study import Job
 
     regard = tmp_path / "regard.json"
     regard.write_text("{}")
     config = CompareConfig(model=str(tmp_path), regard=str(regard))
-    first = _sample_file((config, "gender", "equizero"))
-    assert _sample_file((config, "gender", "equizero")) == first
+    first = Job(config, "gender", "equizero").sample_file()
+    assert Job(config, "gender", "equizero").sample_file() == first
     regard.write_text("{ }")
-    second = _sample_file((config, "gender", "equizero"))
+    second = Job(config, "gender", "equizero").sample_file()
     others = [replace(config, seed=1), replace(config, look_ahead=3), replace(config, score="regard")]
-    found = {first, second, *(_sample_file((other, "gender", "equizero")) for other in others)}
+    found = {first, second, *(Job(other, "gender", "equizero").sample_file() for other in others)}
     assert len(found) == 5
     (tmp_path / "model.safetensors").write_text("x")
-    assert _sample_file((config, "gender", "equizero")) not in found
+    assert Job(config, "gender", "equizero").sample_file() not in found

@@ -16,8 +16,7 @@ if MISSING:
 from tiny_lm import gap_with_cache  # noqa: E402
 
 from equirl.experiments.nlg.config import AuditConfig  # noqa: E402
-from equirl.experiments.nlg.regard import OWN_SENTENCES, load_regard, train_regard  # noqa: E402
-from equirl.experiments.nlg.scores import make_score, sentiment  # noqa: E402
+from equirl.experiments.nlg.scores import OWN_SENTENCES, load_regard, make_score, sentiment, train_regard  # noqa: E402  # noqa: E402
 from equirl.experiments.nlg.texts import read_texts  # noqa: E402
 from equirl.experiments.nlg.workbench import Workbench  # noqa: E402
 from equirl.models.lm_lambda_fit import LambdaSettings  # noqa: E402

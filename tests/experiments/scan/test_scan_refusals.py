@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from equirl.experiments.scan.batches import Examples
+from equirl.experiments.scan.batches import COMMAND_VOCABULARY, Examples, Vocabulary
 from equirl.experiments.scan.config import ScanConfig
-from equirl.experiments.scan.models import make_model
+from equirl.experiments.scan.models import make_model, make_symmetry
 from equirl.experiments.scan.splits import Example, read_split, write_splits
-from equirl.experiments.scan.symmetries import make_symmetry
 from equirl.experiments.scan.training import FitConfig, accuracy, fit, hold_out
-from equirl.experiments.scan.vocabulary import COMMAND_VOCABULARY, Vocabulary
 from equirl.models.g_lstm import GLSTM
 from equirl.models.seq2seq import Transformer
 from equirl.models.sequence_aggregators import make_sequence_aggregator
