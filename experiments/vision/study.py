@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from equirl.aggregators import Select
 from equirl.experiments.checks import check_output_folder
+from equirl.experiments.optional import VISION as EXTRA
+from equirl.experiments.optional import needed
 from equirl.experiments.study import Stage, Study
 from equirl.experiments.tables import Rows
 from equirl.experiments.vision.config import FinetuneConfig, StudyConfig, Variant, proxy_loss_of, variants_of
@@ -81,6 +83,8 @@ def _check(config: StudyConfig) -> None:
     if config.cluster is not None and n_processes() > 1:
         raise ValueError("several processes that train together cannot give their runs to a --cluster")
     join_processes(config.device)
+    if isinstance(config, FinetuneConfig) and (config.model == "small-cnn" or config.whole_steps):
+        needed("accelerate", EXTRA)
     for message in draw_images(config).left_out:
         print(f"left out: {message}")
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from equirl.arguments import whole_number
+from equirl.experiments.checkpoints import curves, load_state, save_state
 from equirl.experiments.optional import VISION, needed
 from equirl.experiments.vision.config import FinetuneConfig
 from equirl.experiments.vision.image_sets import ImageSet, read_images
-from equirl.files import load_weights, read_saved, written_whole
+from equirl.files import load_weights, written_whole
 from equirl.models.image_classifier import check_labels
 
 __all__ = ["board", "is_main_process", "join_processes", "main_process_first", "n_processes"]
@@ -81,10 +81,10 @@ def train_images(
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     rates: Any = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    stateful = {"weights": model, "optimizer": optimizer, "rates": rates}
-    if accelerator.scaler is not None:
-        stateful["scaler"] = accelerator.scaler
-    done = _load_state(resume, stateful, generator) if resume is not None and resume.exists() else 0
+    stateful = {"weights": model, "optimizer": optimizer, "rates": rates, "scaler": accelerator.scaler}
+    done = 0
+    if resume is not None and resume.exists():
+        done = load_state(resume, stateful, generator)["done"]
     wrapped, prepared = accelerator.prepare(model, optimizer)
     wrapped.train()
     losses: list[Tensor] = []
@@ -109,7 +109,7 @@ def train_images(
             mean = float(torch.stack(losses).mean())
             losses.clear()
             if resume is not None and accelerator.is_main_process:
-                _save_state(resume, stateful, generator, step + 1)
+                save_state(resume, stateful, generator, done=step + 1)
             if report is not None:
                 report(step + 1, mean)
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False).eval()
@@ -145,25 +145,6 @@ def train_or_read(
     state.unlink(missing_ok=True)
 
 
-def _save_state(path: Path, stateful: dict[str, Any], generator: torch.Generator, done: int) -> None:
-    state: dict[str, Any] = {name: part.state_dict() for name, part in stateful.items()}
-    state |= {"generator": generator.get_state(), "dropout": torch.get_rng_state(), "done": done}
-    state["dropout_cuda"] = torch.cuda.get_rng_state_all()
-    with written_whole(path) as temporary:
-        torch.save(state, temporary)
-
-
-def _load_state(path: Path, stateful: dict[str, Any], generator: torch.Generator) -> int:
-    """Load a training's state and return the number of steps done."""
-    state = read_saved(path)
-    for name, part in stateful.items():
-        part.load_state_dict(state[name])
-    generator.set_state(state["generator"])
-    torch.set_rng_state(state["dropout"])
-    torch.cuda.set_rng_state_all(state["dropout_cuda"])
-    return int(state["done"])
-
-
 def n_processes() -> int:
     """Return how many processes train one network together, as ``accelerate launch`` or ``torchrun`` started them."""
     return int(os.environ.get("WORLD_SIZE", "1"))
@@ -190,11 +171,6 @@ def main_process_first(device: str) -> AbstractContextManager[None]:
     return nullcontext() if state is None else state.main_process_first()
 
 
-@contextmanager
-def board(folder: Path) -> Iterator[Callable[[str, int, float], None]]:
-    """Give a function that writes a value for TensorBoard: name, step, value. Only the main process writes."""
-    if not is_main_process():
-        yield lambda name, step, value: None
-        return
-    with SummaryWriter(str(folder)) as writer:
-        yield lambda name, step, value: writer.add_scalar(name, value, step)
+def board(folder: Path) -> AbstractContextManager[Callable[[str, int, float], None]]:
+    """Return TensorBoard's ``curves`` in the main process, and in the others what writes nothing."""
+    return curves(folder) if is_main_process() else nullcontext(lambda name, step, value: None)

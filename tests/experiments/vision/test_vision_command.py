@@ -293,7 +293,7 @@ def test_what_is_not_installed_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    options = ["finetune", "--data", "digits", "--labels", "60", "--head-images", "100", "--n-jobs", "1"]
+    options = ["finetune", "--data", "digits", "--labels", "60", "--head-images", "100"]
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     assert main(options) == 2
     assert "pip install --no-deps efficientnet-lite-pytorch==0.1.0" in capsys.readouterr().err
