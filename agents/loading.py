@@ -23,8 +23,8 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
-from equirl.agents.devices import check_device
 from equirl.agents.sb3_doors import as_vec_env
+from equirl.devices import check_device
 from equirl.names import unknown_name_message
 
 __all__ = ["ALGORITHMS", "load_agent"]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["check_texts", "of_kind", "real_number", "shape_of", "whole_number", "whole_numbers"]
+__all__ = ["check_text", "check_texts", "of_kind", "real_number", "shape_of", "whole_number", "whole_numbers"]
 
 Kind = TypeVar("Kind")
 
@@ -147,3 +147,13 @@ def check_texts(texts: Any, what: str) -> None:
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(f"{what} are texts; got {text!r} among them")
+
+
+def check_text(what: str, given: Any) -> None:
+    """Check that something is a text.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if not isinstance(given, str):
+        raise TypeError(f"{what} is a text; got {given!r}")

@@ -4,8 +4,8 @@ import os
 
 import torch
 
-from equirl.experiments.nlg.language_models import load_language_model
 from equirl.models.causal_lm import SymmetrizedLM, make_lm_aggregator
+from equirl.models.language_models import load_language_model
 from equirl.models.token_actions import token_action
 from equirl.models.word_groups import load_word_group
 

@@ -1,21 +1,19 @@
-"""Checks of settings: counts, rates, names, devices and places that can be used, or an error that says which cannot."""
+"""Checks of settings: counts, rates, devices and places that can be used, or an error that says which cannot."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import equirl.agents.devices
-from equirl.arguments import whole_number
-from equirl.names import unknown_name_message
+import equirl.devices
+from equirl.arguments import check_text, whole_number
 
 __all__ = [
-    *("check_counts", "check_device", "check_names", "check_output_file", "check_output_folder"),
-    *("check_positive", "check_shares", "check_text"),
+    *("check_counts", "check_device", "check_output_file", "check_output_folder"),
+    *("check_positive", "check_shares"),
 ]
 
 
@@ -76,55 +74,10 @@ def check_shares(settings: Any, *names: str, zero: bool = False) -> None:
             raise ValueError(f"{name} must be a share {'from' if zero else 'above'} 0 to 1; got {value!r}")
 
 
-def check_names(
-    kind: str, given: Sequence[str], known: Iterable[str] | None = None, *, may_repeat: bool = False, plural: str = ""
-) -> None:
-    """Check a list of names: at least one, all of them known, none there twice.
-
-    Args:
-        kind: What the names are of, such as ``"method"``.
-        given: The names.
-        known: The names that there are; ``None``: any.
-        may_repeat: Whether a name that is there twice stands for the same as once.
-        plural: Of ``kind``, if it is not made by an "s".
-
-    Raises:
-        ValueError: No name, an unknown one, or one that is there twice.
-        TypeError: A text in place of the list, whose letters would be taken for names.
-    """
-    if isinstance(given, str):
-        raise TypeError(f"{plural or kind + 's'} are a tuple of names, not the text {given!r}; write ({given!r},)")
-    if not isinstance(given, tuple | list):
-        raise TypeError(f"{plural or kind + 's'} are a tuple of names; got {given!r}")
-    if not given:
-        raise ValueError(f"no {kind} is named; give at least one")
-    names = None if known is None else list(known)
-    for name in given:
-        if names is not None and name not in names:
-            raise ValueError(unknown_name_message(kind, name, names))
-        if not may_repeat and list(given).count(name) > 1:
-            raise ValueError(f"{kind} {name!r} is there twice; name each once")
-
-
-def check_text(what: str, given: Any) -> None:
-    """Check that something is a text.
-
-    Raises:
-        TypeError: It is not.
-    """
-    if not isinstance(given, str):
-        raise TypeError(f"{what} is a text; got {given!r}")
-
-
 def check_device(name: str) -> None:
-    """Check that a device can be used here.
-
-    Raises:
-        TypeError: The name is no text.
-        ValueError: As ``equirl.agents.devices.check_device``.
-    """
+    """Check that a device can be used here; its name is a text."""
     check_text("a device", name)
-    equirl.agents.devices.check_device(name)
+    equirl.devices.check_device(name)
 
 
 def check_output_folder(folder: Path, option: str = "--out") -> None:

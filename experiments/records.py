@@ -20,7 +20,7 @@ from equirl.experiments.tables import read_rows, write_rows
 from equirl.files import written_whole
 
 __all__ = [
-    *("Table", "commit", "keep_earlier", "machine", "other_settings"),
+    *("Table", "commit", "keep_earlier", "machine"),
     *("read_settings", "recorded_settings", "write_record", "write_tables"),
 ]
 
@@ -36,9 +36,6 @@ _RESULTS = (
 
 Table = tuple[Sequence[str], Sequence[Path] | Sequence[Sequence[Any]]]
 """The columns of a CSV and its rows, or the files of the runs that hold the rows."""
-
-_NO_MATTER = ("out", "csv", "cache", "n_jobs", "cluster", "report_only", "plot")
-"""Settings that change no figure."""
 
 
 def write_record(path: Path, config: Any) -> None:
@@ -115,21 +112,6 @@ def keep_earlier(folder: Path) -> None:
     for file in files:
         file.rename(kept / file.name)
     print(f"{folder} held results of other settings; they are kept in {kept}", flush=True)
-
-
-def other_settings(folder: Path, config: Any) -> bool:
-    """Return whether a folder's record tells of other settings than these, or cannot be read.
-
-    Args:
-        folder: A study's folder.
-        config: The dataclass of the settings.
-    """
-    try:
-        recorded = json.loads((folder / "record.json").read_text(encoding="utf-8"))["config"]
-        before = {name: value for name, value in recorded.items() if name not in _NO_MATTER}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return True
-    return before != {name: value for name, value in recorded_settings(config).items() if name not in _NO_MATTER}
 
 
 def write_tables(folder: Path, tables: Mapping[str, Table], config: Any) -> None:

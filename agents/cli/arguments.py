@@ -155,7 +155,7 @@ def device(text: str) -> str:
     Raises:
         argparse.ArgumentTypeError: No such device, or this machine has none.
     """
-    from equirl.agents.devices import check_device  # torch is slow to import, so only when it is needed
+    from equirl.devices import check_device  # torch is slow to import, so only when it is needed
 
     try:
         if text != "auto":

@@ -1,4 +1,4 @@
-"""Last layers of zero-shot image classifiers: they compare images with the text vectors of class names."""
+"""Last layers of image classifiers: fitted to labels, or made of the text vectors of class names."""
 
 from __future__ import annotations
 
@@ -8,9 +8,38 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Bridge", "CosineHead"]
+from equirl.models.image_classifier import check_labels
+from equirl.optional import VISION, needed
+
+__all__ = ["Bridge", "CosineHead", "LinearHead"]
 
 _BRIDGE_SCALE = 20.0
+
+
+class LinearHead(nn.Linear):
+    """The last layer, ``[N, F] -> [N, K]``, fitted by logistic regression on features of a frozen network."""
+
+    def fit(self, features: np.ndarray, labels: np.ndarray) -> None:
+        """Fit to features ``[N, F]``, standardised first, and integer labels ``[N]``, with scikit-learn's solver.
+
+        Raises:
+            ValueError: Another number of labels than of features, a label out of range, or labels of a single class.
+        """
+        check_labels(labels, len(features), self.out_features)
+        if len(np.unique(labels)) < 2:
+            raise ValueError("a last layer is fitted on images of at least two classes; all labels are the same here")
+        linear_model = needed("sklearn.linear_model", VISION)
+        mean, std = features.mean(axis=0), features.std(axis=0) + 1e-6
+        model = linear_model.LogisticRegression(C=0.05, max_iter=300)
+        model.fit((features - mean) / std, labels)
+        weights = torch.zeros(self.out_features, self.in_features)
+        bias = torch.full((self.out_features,), -1e3)  # for classes that have no image
+        coefficients, intercept = model.coef_, model.intercept_
+        if len(intercept) == 1:  # scikit-learn gives one row for two classes
+            coefficients, intercept = (np.concatenate([-found, found]) / 2 for found in (coefficients, intercept))
+        weights[model.classes_] = torch.tensor(coefficients / std, dtype=torch.float32)
+        bias[model.classes_] = torch.tensor(intercept - (coefficients / std) @ mean, dtype=torch.float32)
+        self.weight.data, self.bias.data = weights.to(self.weight), bias.to(self.bias)
 
 
 class CosineHead(nn.Module):

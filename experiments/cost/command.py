@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from equirl.arguments import real_number
-from equirl.experiments.checks import check_counts, check_names
+from equirl.experiments.checks import check_counts
 from equirl.experiments.cost.measurement import COLUMNS, Measurement
 from equirl.experiments.cost.passes import measure_kernels, measure_passes, measure_scaling
 from equirl.experiments.cost.peers import measure_peers
@@ -25,6 +25,7 @@ from equirl.experiments.study import CommonOptions, Stage, Study, run_study
 from equirl.experiments.subcommands import run_command
 from equirl.experiments.tables import Rows
 from equirl.experiments.timing import Settings
+from equirl.names import check_names
 
 __all__ = ["BENCH", "BenchOptions", "main"]
 

@@ -22,11 +22,11 @@ from equirl.experiments.nlg.config import (
 from equirl.experiments.nlg.report import report_compare, summarise_audit
 from equirl.experiments.nlg.scores import OWN_SENTENCES, load_regard, make_score, own_score, sentiment, train_regard
 from equirl.experiments.nlg.texts import Prompt, make_prompts
-from equirl.experiments.optional import NLG, needed
 from equirl.experiments.study import Stage, Study, run_study
 from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
 from equirl.files import written_whole
 from equirl.models.word_groups import load_word_group
+from equirl.optional import NLG, needed
 
 if TYPE_CHECKING:
     from equirl.experiments.nlg.workbench import Workbench

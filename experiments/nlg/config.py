@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from equirl.arguments import check_texts
-from equirl.experiments.checks import check_counts, check_names, check_text
-from equirl.experiments.nlg.language_models import EMBEDDED
+from equirl.arguments import check_text, check_texts
+from equirl.experiments.checks import check_counts
 from equirl.experiments.study import CommonOptions
-from equirl.names import ORBIT_METHODS, unknown_name_message
+from equirl.models.language_models import EMBEDDED
+from equirl.names import ORBIT_METHODS, check_names, unknown_name_message
 
 __all__ = ["ALL_METHODS", "AuditConfig", "CompareConfig", "GenerateConfig", "ModelConfig", "SpeedConfig"]
 __all__ += ["TrainRegardConfig", "split_method"]

@@ -18,10 +18,10 @@ from scipy.special import softmax
 
 from equirl.arguments import check_texts
 from equirl.experiments.nlg.texts import DATA
-from equirl.experiments.optional import NLG, needed, own_function
-from equirl.experiments.sentence_encoder import SentenceEncoder
 from equirl.files import written_whole
+from equirl.models.sentence_encoder import SentenceEncoder
 from equirl.models.word_groups import WordGroup
+from equirl.optional import NLG, needed, own_function
 
 __all__ = [
     *("LABELS", "OWN_SENTENCES", "RegardClassifier", "Score", "load_regard", "make_score", "own_score"),

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from equirl.experiments.nlg.config import ModelConfig, split_method
-from equirl.experiments.nlg.language_models import load_language_model
 from equirl.experiments.nlg.scores import Score, make_score
 from equirl.experiments.nlg.texts import Prompt, make_prompts
 from equirl.models.causal_lm import SymmetrizedLM, make_lm_aggregator
+from equirl.models.language_models import load_language_model
 from equirl.models.lm_lambda_fit import LambdaSettings, fit_lambda
 from equirl.models.lm_texts import generate_texts
 from equirl.models.token_actions import TokenAction, token_action

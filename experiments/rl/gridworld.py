@@ -13,14 +13,15 @@ import gymnasium as gym
 import yaml
 
 from equirl.agents import METHODS
+from equirl.arguments import check_text
 from equirl.envs.gridworld_states import GridWorldStates
-from equirl.experiments.checks import check_counts, check_names, check_shares, check_text
+from equirl.experiments.checks import check_counts, check_shares
 from equirl.experiments.rl.report import report_learning
 from equirl.experiments.rl.training import learning_rows, make_agent, settings_for
 from equirl.experiments.study import Stage, Study, StudyOptions
 from equirl.experiments.tables import Rows
 from equirl.experiments.training import EvaluateAndStop
-from equirl.names import unknown_name_message
+from equirl.names import check_names, unknown_name_message
 from equirl.symmetry import registered_symmetries
 
 __all__ = ["COLUMNS", "GRIDWORLD", "AgentSpec", "GridWorldOptions", "parse_agent"]

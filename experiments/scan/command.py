@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from equirl.experiments.checks import check_counts, check_names, check_output_folder
+from equirl.experiments.checks import check_counts, check_output_folder
 from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.scan.splits import SPLITS, SplitName, file_names, make_split, write_splits
 from equirl.experiments.scan.study import SCAN
 from equirl.experiments.study import run_study
 from equirl.experiments.subcommands import Commands, run_subcommand
+from equirl.names import check_names
 
 __all__ = ["main"]
 

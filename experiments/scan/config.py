@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from equirl.experiments.checks import check_counts, check_names
+from equirl.experiments.checks import check_counts
 from equirl.experiments.scan.models import CELLS, make_symmetry
 from equirl.experiments.scan.splits import SPLITS, SplitName
 from equirl.experiments.study import StudyOptions
 from equirl.models.seq2seq import HEADS
 from equirl.models.sequence_aggregators import SEQUENCE_PROXY_LOSSES
-from equirl.names import ORBIT_METHODS
+from equirl.names import ORBIT_METHODS, check_names
 
 __all__ = ["LOSSES", "STUDY_METHODS", "ScanConfig", "Variant", "variants_of"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from equirl.experiments.checks import check_text
+from equirl.arguments import check_text
 from equirl.names import unknown_name_message
 
 __all__ = ["ACTIONS", "VERBS", "WORDS", "all_commands", "interpret"]

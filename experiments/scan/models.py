@@ -7,8 +7,7 @@ import functools
 import torch
 
 from equirl import FiniteGroup, TokenRepresentation, cyclic_group, symmetric_group
-from equirl.arguments import whole_number
-from equirl.experiments.checks import check_text
+from equirl.arguments import check_text, whole_number
 from equirl.experiments.scan.batches import ACTION_VOCABULARY, COMMAND_VOCABULARY, Vocabulary
 from equirl.experiments.scan.grammar import TURNS, VERBS
 from equirl.groups import direct_product

@@ -18,9 +18,9 @@ from equirl.experiments.records import write_record
 from equirl.experiments.study import run_study
 from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
 from equirl.experiments.timing import Settings, peak_of_tensors
-from equirl.experiments.vision.classifiers import load_backbone
 from equirl.experiments.vision.config import DataConfig, FinetuneConfig, SpeedConfig, StudyConfig, ZeroShotConfig
 from equirl.experiments.vision.image_sets import IMAGE_SETS
+from equirl.models.image_backbones import load_backbone
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 
 __all__ = ["main"]

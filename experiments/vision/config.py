@@ -8,13 +8,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from equirl.experiments.checks import check_counts, check_names, check_positive
-from equirl.experiments.optional import own_function
+from equirl.experiments.checks import check_counts, check_positive
 from equirl.experiments.study import StudyOptions
-from equirl.experiments.vision.classifiers import TEMPLATES, check_templates
 from equirl.models.image_lambda import LAMBDA_NETWORKS
+from equirl.models.image_zero_shot import TEMPLATES, check_templates
 from equirl.models.images import LEVELS, PROXY_LOSSES, READS, parts_of
-from equirl.names import ORBIT_METHODS
+from equirl.names import ORBIT_METHODS, check_names
+from equirl.optional import own_function
 from equirl.rotations import IMAGE_GROUPS
 
 __all__ = ["DataConfig", "FinetuneConfig", "SpeedConfig", "StudyConfig", "Variant", "VisionConfig", "ZeroShotConfig"]

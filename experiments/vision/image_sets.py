@@ -17,11 +17,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from equirl.arguments import whole_number
-from equirl.experiments.checks import check_text
-from equirl.experiments.optional import VISION, needed, package_folder
+from equirl.arguments import check_text, whole_number
 from equirl.models.image_classifier import check_labels
 from equirl.names import unknown_name_message
+from equirl.optional import VISION, needed, package_folder
 
 __all__ = ["IMAGE_SETS", "CorruptImageError", "ImageSet", "load_images", "preprocess", "read_images"]
 

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from equirl.aggregators import Select
 from equirl.experiments.checks import check_output_folder
-from equirl.experiments.optional import VISION as EXTRA
-from equirl.experiments.optional import needed
 from equirl.experiments.study import Stage, Study
 from equirl.experiments.tables import Rows
 from equirl.experiments.vision.config import FinetuneConfig, StudyConfig, Variant, proxy_loss_of, variants_of
@@ -33,6 +31,8 @@ from equirl.experiments.vision.workbench import (
 from equirl.files import load_weights, written_whole
 from equirl.models.image_fit import fit_lambda
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
+from equirl.optional import VISION as EXTRA
+from equirl.optional import needed
 from equirl.orbit import Orbit
 from equirl.rotations import InterpolatedRotations, image_action, view_names
 from equirl.seeded import seeded

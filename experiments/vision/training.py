@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from equirl.arguments import whole_number
 from equirl.experiments.checkpoints import curves, load_state, save_state
-from equirl.experiments.optional import VISION, needed
 from equirl.experiments.vision.config import FinetuneConfig
 from equirl.experiments.vision.image_sets import ImageSet, read_images
 from equirl.files import load_weights, written_whole
 from equirl.models.image_classifier import check_labels
+from equirl.optional import VISION, needed
 
 __all__ = ["board", "is_main_process", "join_processes", "main_process_first", "n_processes"]
 __all__ += ["train_images", "train_or_read"]

@@ -17,15 +17,16 @@ from joblib import Parallel, delayed
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from equirl.experiments.optional import cache_folder
-from equirl.experiments.vision.classifiers import LinearHead, load_backbone, load_zero_shot, read_class_names
 from equirl.experiments.vision.config import FinetuneConfig, StudyConfig, ZeroShotConfig, variants_of
 from equirl.experiments.vision.image_sets import CorruptImageError, ImageSet, load_images, read_images
 from equirl.experiments.vision.training import main_process_first, n_processes, train_or_read
 from equirl.files import written_whole
+from equirl.models.image_backbones import load_backbone
 from equirl.models.image_classifier import Classifier, invert
-from equirl.models.image_heads import Bridge
+from equirl.models.image_heads import Bridge, LinearHead
 from equirl.models.image_lambda import shrink
+from equirl.models.image_zero_shot import load_zero_shot
+from equirl.optional import cache_folder
 from equirl.rotations import InterpolatedRotations, image_action, make_view, rotate, view_names
 from equirl.testing import evaluation_mode
 
@@ -348,3 +349,27 @@ def _folder(config: StudyConfig) -> Path:
 
 def _random_elements(group: str, seed: int, images: ImageSet) -> np.ndarray:
     return np.random.default_rng(seed).integers(len(view_names(group)), size=len(images))
+
+
+def read_class_names(path: Path | None, known: Sequence[str]) -> tuple[str, ...]:
+    """Return class names: the lines of a file, or else the names that the image set knows.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: It has another number of names than there are classes, or the known names are mere numbers.
+    """
+    if path is None:
+        if all(name.isdigit() for name in known):
+            raise ValueError(f"the classes are called {', '.join(known[:3])} ...; name them with --class-names FILE")
+        return tuple(known)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of class names {path}")
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text file in UTF-8: {error}") from error
+    if len(names) != len(known):
+        raise ValueError(
+            f"{path} has {len(names)} class names, the images have {len(known)} classes: {list(known)[:5]} ..."
+        )
+    return names

@@ -1,7 +1,7 @@
 """What the commands of experiments/ write and where, and what they say about mistakes."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,7 @@ from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.checks import check_device, check_output_file, check_output_folder
 from equirl.experiments.cost.command import BenchOptions
 from equirl.experiments.nlg.config import CompareConfig
-from equirl.experiments.optional import own_function
-from equirl.experiments.records import other_settings, write_tables
+from equirl.experiments.records import write_tables
 from equirl.experiments.rl import report as rl_report
 from equirl.experiments.rl.control import ControlOptions
 from equirl.experiments.rl.gridworld import GridWorldOptions, parse_agent
@@ -29,6 +28,7 @@ from equirl.experiments.subcommands import run_command
 from equirl.experiments.tables import read_rows, write_rows
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
 from equirl.files import load_weights
+from equirl.optional import own_function
 from equirl.seeded import seeded
 from equirl.testing import evaluation_mode
 
@@ -86,16 +86,6 @@ def test_more_rows_replace_a_table_and_fewer_do_not(tmp_path: Path) -> None:
     assert (tmp_path / "own.txt").exists()
     write((3, None))
     assert (tmp_path / "earlier-2").is_dir()
-
-
-def test_settings_that_change_no_figure_are_no_others(tmp_path: Path) -> None:
-    config = GridWorldOptions(out=tmp_path)
-    assert other_settings(tmp_path, config)  # there is no record
-    write_tables(tmp_path, {"study.csv": (("a",), [(1,)])}, config)
-    assert not other_settings(tmp_path, replace(config, n_jobs=1, out=tmp_path / "x", report_only=True))
-    assert other_settings(tmp_path, replace(config, size=5))
-    (tmp_path / "record.json").write_bytes(b"\xff")
-    assert other_settings(tmp_path, config)
 
 
 def test_places_are_checked_and_not_made(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from equirl.experiments.vision.classifiers import LinearHead
 from equirl.experiments.vision.image_sets import ImageSet
 from equirl.models.image_classifier import Classifier
+from equirl.models.image_heads import LinearHead
 
 
 def tiny_classifier(size: int = 8, classes: int = 4, width: int = 6, seed: int = 0) -> Classifier:

@@ -10,10 +10,10 @@ transformers = pytest.importorskip("transformers", reason="the extra nlg is not 
 
 from tiny_lm import gap_with_cache, save_tiny, tiny_lm, tiny_tokenizer  # noqa: E402
 
-from equirl.experiments.nlg.language_models import load_language_model  # noqa: E402
 from equirl.experiments.nlg.texts import make_prompts  # noqa: E402
 from equirl.experiments.nlg.workbench import make_method  # noqa: E402
 from equirl.models.causal_lm import SymmetrizedLM, make_lm_aggregator  # noqa: E402
+from equirl.models.language_models import load_language_model  # noqa: E402
 from equirl.models.lm_lambda_fit import LambdaSettings, fit_lambda  # noqa: E402
 from equirl.models.lm_measures import perplexity, unfairness  # noqa: E402
 from equirl.models.lm_texts import encode, generate_texts, prompt_length  # noqa: E402

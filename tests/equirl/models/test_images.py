@@ -15,8 +15,9 @@ from tiny_images import tiny_classifier
 from torch import Tensor, nn
 
 from equirl.aggregators import Mean, Select
-from equirl.experiments.vision.classifiers import LinearHead, load_backbone
+from equirl.models.image_backbones import load_backbone
 from equirl.models.image_classifier import Classifier, invert
+from equirl.models.image_heads import LinearHead
 from equirl.models.image_lambda import LAMBDA_NETWORKS, make_lambda, shrink
 from equirl.models.images import LEVELS, PROXY_LOSSES, SymmetrizedClassifier, make_image_aggregator
 from equirl.names import ORBIT_METHODS

@@ -21,8 +21,8 @@ from tiny_images import save_tiny_clip
 
 from equirl.command import main as equirl_main
 from equirl.experiments.vision import main
-from equirl.experiments.vision.classifiers import load_zero_shot
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig, variants_of
+from equirl.models.image_zero_shot import load_zero_shot
 
 pytest.importorskip("accelerate", reason="the extra vision is not installed")
 pytest.importorskip("sklearn", reason="the extra vision is not installed")

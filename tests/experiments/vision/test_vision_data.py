@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from tiny_images import made_images
 
-from equirl.experiments.vision.classifiers import load_zero_shot, read_class_names
 from equirl.experiments.vision.image_sets import IMAGE_SETS, CorruptImageError, load_images, preprocess
-from equirl.experiments.vision.workbench import readable
+from equirl.experiments.vision.workbench import read_class_names, readable
+from equirl.models.image_zero_shot import load_zero_shot
 
 
 def _write(path: Path, color: tuple[int, int, int], size: tuple[int, int] = (6, 4)) -> None:

@@ -11,16 +11,12 @@ import pytest
 import torch
 
 from equirl.aggregators import Mean
-from equirl.experiments.vision.classifiers import (
-    EFFICIENTNET_INPUTS,
-    load_backbone,
-    load_efficientnet,
-    load_zero_shot,
-)
 from equirl.experiments.vision.image_sets import load_images, preprocess, read_images
 from equirl.experiments.vision.workbench import ViewFeatures, compute_missing
+from equirl.models.image_backbones import EFFICIENTNET_INPUTS, load_backbone, load_efficientnet
 from equirl.models.image_classifier import Classifier
 from equirl.models.image_heads import Bridge
+from equirl.models.image_zero_shot import load_zero_shot
 from equirl.models.images import LEVELS, SymmetrizedClassifier, make_image_aggregator
 from equirl.names import ORBIT_METHODS
 from equirl.rotations import make_view, view_names

@@ -12,7 +12,6 @@ import torch
 from tiny_images import made_images, tiny_classifier
 from torch import nn
 
-from equirl.experiments.vision.classifiers import LinearHead, load_zero_shot
 from equirl.experiments.vision.config import FinetuneConfig, SpeedConfig, ZeroShotConfig
 from equirl.experiments.vision.image_sets import ImageSet, load_images, preprocess
 from equirl.experiments.vision.report import report_study
@@ -20,6 +19,8 @@ from equirl.experiments.vision.training import train_images
 from equirl.experiments.vision.workbench import ViewFeatures, compute_missing, readable, trunk_digest
 from equirl.models.image_classifier import Classifier
 from equirl.models.image_fit import fit_lambda
+from equirl.models.image_heads import LinearHead
+from equirl.models.image_zero_shot import load_zero_shot
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 from equirl.names import ORBIT_METHODS
 from equirl.rotations import InterpolatedRotations, rotate

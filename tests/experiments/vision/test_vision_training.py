@@ -110,7 +110,7 @@ sys.path.insert(0, {str(Path(__file__).parents[2] / "helpers")!r})
 import numpy as np, torch
 from pathlib import Path
 from torch import nn
-from equirl.experiments.vision.classifiers import Classifier
+from equirl.models.image_classifier import Classifier
 from equirl.experiments.vision.image_sets import ImageSet
 from equirl.experiments.vision.workbench import ViewFeatures, compute_missing
 torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from equirl.experiments.optional import cache_folder, moved_whole, needed, package_folder
+from equirl.optional import cache_folder, moved_whole, needed, package_folder
 
 __all__ = ["SentenceEncoder"]
 

