@@ -1,6 +1,8 @@
 # `make train` and `make test` are all a fresh machine needs: Python 3.11 or newer, with venv, and make.
 PYTHON ?= python3
 SEED ?= 0
+# Tests at a time: one more than the two cores, as some wait for other processes.
+JOBS ?= 3
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -93,7 +95,7 @@ laws: $(FILES)
 	$(BIN)/pytest -q -m 'not slow' tests/equirl tests/test_architecture.py
 
 unit: $(FILES) $(NLG) $(VISION)
-	$(BIN)/pytest -n 2 --ignore tests/test_wheel.py
+	$(BIN)/pytest -n $(JOBS) --dist worksteal --ignore tests/test_wheel.py
 
 quick: lint $(FILES)
 	@$(MAKE) --no-print-directory -j2 laws types

@@ -117,7 +117,7 @@ def test_the_figures_of_the_readme_are_those_of_the_result_files(tables: Any) ->
     for name, shown_steps, shown_unseen in rows:
         agent, variant = {
             "plain DQN": ("plain", "plain"),
-            "augmentation": ("grid-d4/augmentation", None),
+            "plain DQN, replay buffer augmented by D4": ("grid-d4/augmentation", None),
             "equitune": ("grid-d4/equitune", "equitune"),
             "λ-equitune": ("grid-d4/lambda_equitune", "λ-equitune, inputs"),
             "equizero": ("grid-d4/equizero", "equizero, novelty"),

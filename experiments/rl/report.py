@@ -14,7 +14,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from rliable import library
-from scipy.stats import trim_mean
 
 from equirl.experiments.figures import count_axis, draw_band, legend_outside, make_panels, reference_line, styles_of
 from equirl.experiments.records import read_settings
@@ -144,13 +143,15 @@ def interquartile_means(
         Name to mean, lower and upper bound, ``[n]`` each.
     """
     np.random.seed(0)  # rliable draws from NumPy's global numbers: the same figures from the same CSV
-    # trim_mean is rliable's aggregate_iqm for all columns at once
-    points, intervals = library.get_interval_estimates(
-        dict(scores),
-        lambda runs: np.asarray(trim_mean(runs, proportiontocut=0.25, axis=0)),
-        reps=repeats or _BOOTSTRAPS,
-    )
+    points, intervals = library.get_interval_estimates(dict(scores), _middle_half, reps=repeats or _BOOTSTRAPS)
     return {name: (points[name], *intervals[name]) for name in scores}
+
+
+def _middle_half(runs: Array) -> Array:
+    """Return the mean of the middle half of the runs, ``[runs, n] -> [n]``; SciPy's is 20 times slower on so few."""
+    cut = len(runs) // 4
+    middle: Array = np.partition(runs, (cut, len(runs) - cut - 1), axis=0)[cut : len(runs) - cut].mean(axis=0)
+    return middle
 
 
 def run_scores(study: pd.DataFrame, horizon: int) -> dict[str, Array]:

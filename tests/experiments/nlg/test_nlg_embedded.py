@@ -1,5 +1,6 @@
 """The real embedded models, on a few prompts."""
 
+import functools
 import importlib.util
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ if MISSING:
 
 from tiny_lm import gap_with_cache  # noqa: E402
 
+from equirl.experiments.nlg import workbench  # noqa: E402
 from equirl.experiments.nlg.config import AuditConfig  # noqa: E402
 from equirl.experiments.nlg.scores import OWN_SENTENCES, load_regard, make_score, sentiment, train_regard  # noqa: E402  # noqa: E402
 from equirl.experiments.nlg.texts import read_texts  # noqa: E402
@@ -25,13 +27,21 @@ from equirl.models.lm_texts import encode  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
+LOADED_ONCE = functools.cache(workbench.load_language_model)
+
+
+@pytest.fixture(autouse=True)
+def _loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbench, "load_language_model", LOADED_ONCE)
+
 
 @pytest.mark.parametrize("group", ["gender", "race", "race-3", "orientation"])
 def test_the_embedded_model_is_fair_with_the_cache_too(group: str) -> None:
     bench = Workbench(AuditConfig(look_ahead=3), group)
-    bench.prompts = bench.prompts[:2] + bench.prompts[-2:]
+    n = 2 if group == "gender" else 1
+    bench.prompts = bench.prompts[:n] + bench.prompts[-n:]
     starts = encode(bench.tokenizer, [prompt.text for prompt in bench.prompts])
-    ends = encode(bench.tokenizer, [" a nurse, and she", " her king and", " he said that", " it is"])
+    ends = encode(bench.tokenizer, [" a nurse, and she", " her king and", " he said that", " it is"][: 2 * n])
     assert gap_with_cache(bench.backbone, bench.action(), starts, ends) > 1e-3
     for method in ("equitune", "equizero"):
         assert gap_with_cache(*bench.model(method), starts, ends) < 1e-5

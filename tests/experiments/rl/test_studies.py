@@ -15,7 +15,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_small_study_resumes_and_reports(tmp_path: Path) -> None:
     arguments = [
         "study", "rl", "--agents", "plain", "grid-c4/equizero+gradient=straight_through", "--seeds", "2",
-        "--size", "3", "--total-timesteps", "700", "--eval-freq", "100", "--threshold", "0.2", "--out", "study",
+        "--size", "3", "--total-timesteps", "400", "--eval-freq", "100", "--threshold", "0.2", "--out", "study",
         "--n-jobs", "1",
     ]  # fmt: skip
     assert "4 runs, 4 to do" in done(*arguments).out
@@ -44,7 +44,7 @@ STUDIES = {
         *["--agents", "plain", "equitune"],
     ],
     "control": [
-        *["--environments", "CartPole-v1", "--seeds", "1", "--total-timesteps", "1500", "--n-episodes", "2"],
+        *["--environments", "CartPole-v1", "--seeds", "1", "--total-timesteps", "900", "--n-episodes", "2"],
         *["--variants", "plain", "equizero, max_value"],
     ],
     "zero-shot": [

@@ -1,11 +1,13 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from equirl.agents.cli import main
+from equirl.experiments.scan import study
 from equirl.experiments.scan.config import ScanConfig, variants_of
 from equirl.experiments.scan.report import report_scan
 from equirl.experiments.scan.splits import write_splits
@@ -15,7 +17,10 @@ TINY = ["--split", "addprim_turn_left", "--hidden", "8", "--pretrain-steps", "4"
 TINY += ["--seeds", "1", "--n-jobs", "1"]
 
 
-def test_the_study_runs_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_study_runs_and_goes_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "_LAMBDA_FIT", replace(study._LAMBDA_FIT, steps=10))
     out = tmp_path / "scan"
     methods = ["--method", "plain", "equitune", "equizero", "lambda_equitune", "g_lstm", "--lambda-data", "1", "0.01"]
     assert main(["scan", *TINY, *methods, "--proxy-loss", "entropy", "likelihood", "--out", str(out)]) == 0

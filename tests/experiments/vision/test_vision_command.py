@@ -115,7 +115,7 @@ def test_the_whole_network_is_trained_through_each_method(tmp_path: Path, cache:
 
 
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    options = [*SMALL, "--whole-steps", "20", "--out", str(tmp_path), "--cache", str(tmp_path / "cache")]
+    options = [*SMALL, "--whole-steps", "6", "--out", str(tmp_path), "--cache", str(tmp_path / "cache")]
     options += ["--method", "plain", "equitune", "--batch-size", "8"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no-python"]
     command += [str(Path(sys.executable).with_name("equirl")), "vision", "finetune", *options]
