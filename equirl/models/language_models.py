@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from equirl.experiments.checks import check_device
+from equirl.arguments import check_text
+from equirl.devices import check_device
 from equirl.optional import NLG, cache_folder, moved_whole, needed, package_folder
 
 __all__ = ["EMBEDDED", "load_language_model"]
@@ -30,6 +31,7 @@ def load_language_model(name: str = EMBEDDED, device: str = "cpu") -> tuple[Any,
         ModuleNotFoundError: What it needs is not installed; the message says what to type.
         ValueError: There is no such model, it cannot be reached, or the device cannot be used.
     """
+    check_text("a device", device)
     check_device(device)
     transformers = needed("transformers", NLG)
     transformers.utils.logging.disable_progress_bar()

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from equirl import agents
+from equirl import agents, optional
 from equirl.agents.audit import wilson_interval
-from equirl.experiments import checks, optional
+from equirl.experiments import checks
 from equirl.experiments.cost.command import BenchOptions
 from equirl.experiments.nlg.config import AuditConfig, CompareConfig, GenerateConfig, ModelConfig, split_method
 from equirl.experiments.rl.control import ControlOptions
