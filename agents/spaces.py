@@ -12,12 +12,30 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import Tensor
 
 import equirl.envs  # noqa: F401  (registers the symmetries of our environments)
-from equirl.envs.spaces import observation_shape, resolve_symmetry
+from equirl.envs import spaces as symmetric_spaces
+from equirl.envs.spaces import observation_shape
 from equirl.orbit import flatten_rows
 from equirl.representations import Tree
 from equirl.symmetry import MDPSymmetry, ObservationShape
 
 __all__ = ["NetworkInputs", "flat_size", "observation_shape", "resolve_symmetry", "symmetry_on"]
+
+
+def resolve_symmetry(
+    symmetry: str | MDPSymmetry, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> MDPSymmetry:
+    """Return the symmetry as ``equirl.envs.spaces.resolve_symmetry`` does, for the actions that policies here take.
+
+    Raises:
+        TypeError: The actions are not ``Discrete``, or ``symmetry`` is neither a name nor an ``MDPSymmetry``.
+        ValueError: The symmetry does not fit the spaces.
+    """
+    if not isinstance(action_space, spaces.Discrete):
+        raise TypeError(
+            f"an equivariant policy permutes the actions of a Discrete space; got {action_space}. Discretize the "
+            "actions, or use an algorithm for continuous ones without a symmetry"
+        )
+    return symmetric_spaces.resolve_symmetry(symmetry, observation_space, action_space)
 
 
 def flat_size(shape: ObservationShape) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from equirl.envs.actions import Action
 from equirl.envs.observations import Observation
 from equirl.envs.outcome_tests import Sample, pooled_test, resolution
 from equirl.envs.placed_steps import PlacedWorld
@@ -52,12 +53,13 @@ def episode_violation(world: PlacedWorld, n: int, significance: float, tolerance
         significance: Probability of a false alarm.
         tolerance: Largest difference that counts as none.
     """
-    layout, group, n_actions = world.layout, world.symmetry.group, world.symmetry.n_actions
+    layout, group = world.layout, world.symmetry.group
     if not group.generators:
         return None
-    n = max(n, 2 * _LEAST * n_actions)
-    actions = np.resize(np.arange(n_actions), n)[world.random.permutation(n)]
-    episodes = [_episode(world, int(action)) for action in actions]
+    known = world.actions.repertoire(world.symmetry, world.random)
+    n = max(n, 2 * _LEAST * len(known))
+    actions = np.resize(np.arange(len(known)), n)[world.random.permutation(n)]
+    episodes = [_episode(world, known[int(action)]) for action in actions]
     rest = np.array([episode[2:] for episode in episodes])
     precision = np.concatenate([np.tile(layout.precision(), 2), world.row_precision()[-3:-2], [0]])
 
@@ -71,8 +73,8 @@ def episode_violation(world: PlacedWorld, n: int, significance: float, tolerance
     level = significance / max(1, len(group.generators))
     for g in group.generators:
         samples = []
-        for action in range(n_actions):
-            image = world.turned_action(g, action)
+        for action, taken in enumerate(known):
+            image = world.actions.place(known, world.turned_action(g, taken))
             # Each episode serves once: even ones as they are, odd ones transformed.
             plain, turned = np.flatnonzero(actions == image)[::2], np.flatnonzero(actions == action)[1::2]
             first, second = rows(group.identity, plain), rows(g, turned)
@@ -85,7 +87,7 @@ def episode_violation(world: PlacedWorld, n: int, significance: float, tolerance
     return None
 
 
-def _episode(world: PlacedWorld, action: int) -> tuple[Observation, Observation, float, float]:
+def _episode(world: PlacedWorld, action: Action) -> tuple[Observation, Observation, float, float]:
     """Return first and last observation, return and number of steps."""
     first = last = world.shown(world.reset())
     total, length = 0.0, 0

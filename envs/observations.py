@@ -12,6 +12,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from equirl.envs.actions import ActionLayout
 from equirl.mappings import MappingRepresentation
 from equirl.representations import Representation
 from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry
@@ -188,25 +189,25 @@ def fit_symmetry(symmetry: str | MDPSymmetry, environment: gym.Env[Any, Any]) ->
     """Return the symmetry, built for an environment's spaces where it is given by name, and the layout it acts on.
 
     Raises:
-        TypeError: Actions are not ``Discrete``, observations have no fixed shape, or ``symmetry`` is neither a name
-            nor an ``MDPSymmetry``.
+        TypeError: Actions of a space that no symmetry moves, observations have no fixed shape, or ``symmetry`` is
+            neither a name nor an ``MDPSymmetry``.
         ValueError: Unknown name, or a symmetry that does not fit the spaces.
     """
-    observation_space, action_space = environment.observation_space, environment.action_space
-    if not isinstance(action_space, spaces.Discrete):
-        raise TypeError(f"an MDPSymmetry permutes Discrete actions; got the action space {action_space}")
-    layout = ObservationLayout(observation_space)
-    n_actions = int(action_space.n)
+    actions = ActionLayout(environment.action_space)
+    layout = ObservationLayout(environment.observation_space)
     if isinstance(symmetry, str):
-        return build_symmetry(symmetry, layout.shape, n_actions), layout
+        symmetry = build_symmetry(symmetry, layout.shape, actions.size)
+        actions.check(symmetry)
+        return symmetry, layout
     if not isinstance(symmetry, MDPSymmetry):
         raise TypeError(f"symmetry is a registered name or an MDPSymmetry; got {symmetry!r}")
     try:
-        symmetry.check_fits(layout.shape, n_actions)
+        symmetry.check_fits(layout.shape, actions.size)
     except ValueError as error:
         if not layout.transposes:
             raise
         raise ValueError(f"{error}. Pictures are seen channels first, as SB3 shows them to policies") from error
+    actions.check(symmetry)
     return symmetry, layout
 
 

@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
+from equirl.envs.actions import Action, ActionLayout
 from equirl.envs.observations import Observation, ObservationLayout
 from equirl.envs.placing import Placer, Transformable, find_placer, find_transformable
 from equirl.symmetry import MDPSymmetry
@@ -44,7 +44,7 @@ class Outcome:
 @dataclass
 class _Episode:
     seed: int
-    actions: list[int] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Transition:
 
     Attributes:
         observation: The state before, as the environment shows it.
-        action: The action's place in the space, from 0.
+        action: The action, as policies see it.
         outcome: What the rollout saw.
         length: Steps of the episode so far, this one included.
         episode: The episode, to play it again.
@@ -61,7 +61,7 @@ class Transition:
     """
 
     observation: Any
-    action: int
+    action: Action
     outcome: Outcome
     length: int
     episode: _Episode
@@ -72,7 +72,7 @@ class PlacedWorld:
     """An environment that can be stepped in rollouts, and from states of these and their transforms.
 
     Args:
-        environment: With ``Discrete`` actions.
+        environment: The environment.
         symmetry: Fits its spaces.
         layout: Layout of its observations.
         random: Draws seeds and actions.
@@ -89,10 +89,8 @@ class PlacedWorld:
         self.symmetry = symmetry
         self.layout = layout
         self.random = random
-        self._first_action = int(cast(spaces.Discrete, environment.action_space).start)
+        self.actions = ActionLayout(environment.action_space)
         self._placer = find_placer(environment)
-        # index[g, i] is the action that g carries to i
-        self._action_images: list[list[int]] = symmetry.action.index.argsort(dim=1).tolist()
         order = symmetry.group.order
         self._elements = [g for g in range(order) if g != symmetry.group.identity] or [symmetry.group.identity]
 
@@ -100,9 +98,9 @@ class PlacedWorld:
         """Draw a group element other than the identity, if there is one."""
         return int(self.random.choice(self._elements))
 
-    def numbered(self, action: int) -> int:
-        """Return an action as the environment numbers it."""
-        return action + self._first_action
+    def numbered(self, action: Action) -> Any:
+        """Return an action as the environment takes it, for messages: plain numbers."""
+        return self.actions.numbered(action).tolist()
 
     def reset(self, seed: int | None = None) -> Any:
         """Start an episode and return the environment's observation."""
@@ -112,13 +110,13 @@ class PlacedWorld:
         """Return a copy of the environment's observation in policy form."""
         return _row(self.layout.stack([self.layout.show(observation)]), 0)
 
-    def act(self, action: int, environment: gym.Env[Any, Any] | None = None) -> tuple[Any, float, bool, bool]:
+    def act(self, action: Action, environment: gym.Env[Any, Any] | None = None) -> tuple[Any, float, bool, bool]:
         """Take an action and return observation (as the environment shows it), reward, terminated and truncated.
 
         Raises:
             ValueError: The reward is no number.
         """
-        numbered = np.int64(self.numbered(action))
+        numbered = self.actions.numbered(action)
         seen, reward, terminated, truncated, _ = (environment or self.environment).step(numbered)
         value = float(cast(float, reward))
         if np.isnan(value):
@@ -138,7 +136,7 @@ class PlacedWorld:
             if done:
                 episode = _Episode(self._seed())
                 observation = self.reset(episode.seed)
-            action = int(self.random.integers(self.symmetry.n_actions))
+            action = self.actions.draw(self.random)
             episode.actions.append(action)
             before = self.shown(observation)
             held = copy.deepcopy(observation)  # some environments write into one array for ever
@@ -186,14 +184,14 @@ class PlacedWorld:
             found.append(self._outcome(start, action, self.environment))
         return found
 
-    def _carried_step(self, kept: gym.Env[Any, Any], element: int, action: int) -> Outcome:
+    def _carried_step(self, kept: gym.Env[Any, Any], element: int, action: Action) -> Outcome:
         environment = _copied(kept)
         environment.unwrapped.np_random = np.random.default_rng(self._seed())
         with self._placing(element):
             start = cast(Transformable, find_transformable(environment)).transform_state(self.symmetry, element)
         return self._outcome(self.shown(start), action, environment)
 
-    def _outcome(self, start: Observation, action: int, environment: gym.Env[Any, Any]) -> Outcome:
+    def _outcome(self, start: Observation, action: Action, environment: gym.Env[Any, Any]) -> Outcome:
         seen, reward, terminated, truncated = self.act(action, environment)
         return Outcome(start, self.shown(seen), reward, terminated, truncated)
 
@@ -246,9 +244,9 @@ class PlacedWorld:
         seen = self.layout.precision()
         return np.concatenate([seen, [max(float(seen.max(initial=0)), float(np.finfo(np.float32).eps)), 0, 0]])
 
-    def turned_action(self, g: int, action: int) -> int:
-        """Return the action that ``g`` makes of an action, both from 0."""
-        return self._action_images[g][action]
+    def turned_action(self, g: int, action: Action) -> Action:
+        """Return ``ga``."""
+        return self.actions.image(self.symmetry, g, action)
 
     def _seed(self) -> int:
         return int(self.random.integers(2**31))

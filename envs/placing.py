@@ -12,7 +12,13 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.classic_control import AcrobotEnv, CartPoleEnv, MountainCarEnv
+from gymnasium.envs.classic_control import (
+    AcrobotEnv,
+    CartPoleEnv,
+    Continuous_MountainCarEnv,
+    MountainCarEnv,
+    PendulumEnv,
+)
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
 from numpy.typing import NDArray
 
@@ -123,7 +129,14 @@ def _place_acrobot(environment: Any, observation: NDArray[Any]) -> None:
     environment.state = np.array([np.arctan2(sin1, cos1), np.arctan2(sin2, cos2), velocity1, velocity2])
 
 
+def _place_pendulum(environment: Any, observation: NDArray[Any]) -> None:
+    cos, sin, velocity = observation.astype(np.float64)
+    environment.state = np.array([np.arctan2(sin, cos), velocity])
+
+
 register_placer(GridWorldEnv, _place_gridworld)
 register_placer(CartPoleEnv, _place_state)
 register_placer(MountainCarEnv, _place_state)
 register_placer(AcrobotEnv, _place_acrobot)
+register_placer(PendulumEnv, _place_pendulum)
+register_placer(Continuous_MountainCarEnv, _place_state)

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from equirl.envs.actions import ActionLayout
 from equirl.envs.making import SYMMETRY_VIEWS
 from equirl.mappings import MappingRepresentation
 from equirl.representations import MonomialRepresentation, Representation
@@ -40,26 +41,25 @@ def resolve_symmetry(
     Args:
         symmetry: A registered name, such as ``"grid-d4"``, or an ``MDPSymmetry``.
         observation_space: As SB3 sees it: images channels first.
-        action_space: ``Discrete``.
+        action_space: ``Discrete``, ``MultiDiscrete``, ``MultiBinary`` or ``Box``.
 
     Raises:
-        TypeError: The actions are not ``Discrete``, or ``symmetry`` is neither a name nor an ``MDPSymmetry``.
+        TypeError: Actions of another space, or ``symmetry`` is neither a name nor an ``MDPSymmetry``.
         ValueError: Unknown name, sizes that do not fit the spaces, numbers of things that change their sign or meet
-            another range, or a MiniGrid symmetry on observations that are not one of equirl's views.
+            another range, actions out of their space, or a MiniGrid symmetry on observations that are not one of
+            equirl's views.
     """
-    if not isinstance(action_space, spaces.Discrete):
-        raise TypeError(
-            f"an MDPSymmetry permutes the actions of a Discrete space; got {action_space}. Discretize the actions, or "
-            "use an algorithm for continuous ones without a symmetry"
-        )
-    _check_start("action", action_space)
+    actions = ActionLayout(action_space)
+    if isinstance(action_space, (spaces.Discrete, spaces.MultiDiscrete)):
+        _check_start("action", action_space)
     shape = observation_shape(observation_space)
     if isinstance(symmetry, str):
-        symmetry = build_symmetry(symmetry, shape, int(action_space.n))
+        symmetry = build_symmetry(symmetry, shape, actions.size)
     elif not isinstance(symmetry, MDPSymmetry):
         raise TypeError(f"symmetry must be a registered name or an MDPSymmetry; got {symmetry!r}")
     else:
-        symmetry.check_fits(shape, int(action_space.n))
+        symmetry.check_fits(shape, actions.size)
+    actions.check(symmetry)
     for key, representation, space in _entries(symmetry.observation, observation_space):
         _check_categories(symmetry.name, key, representation, space)
     if symmetry.name in SYMMETRY_VIEWS:

@@ -20,14 +20,14 @@ class Violation:
         element: Name of the group element.
         detail: What differs, with both values.
         observation: The state, as observed, where one state shows it.
-        action: The action taken there, as the environment numbers it.
+        action: The action taken there, as the environment takes it.
     """
 
     check: str
     element: str
     detail: str
     observation: Any = None
-    action: int | None = None
+    action: Any = None
 
     def __str__(self) -> str:
         where = ""

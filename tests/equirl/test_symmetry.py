@@ -9,7 +9,6 @@ from equirl import (
     image_representation,
     permutation_representation,
     register_symmetry,
-    signed_permutation_representation,
     trivial_representation,
 )
 from equirl.envs import grid_symmetry
@@ -65,6 +64,5 @@ def test_parts_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match="observations represent C4, actions D4"):
         MDPSymmetry("mixed", image_representation(c4, (1, 3, 3)), permutation_representation(d4))
     c2 = cyclic_group(2)
-    signed = signed_permutation_representation(c2, [[0], [0]], [[1], [-1]])
-    with pytest.raises(ValueError, match="actions are permuted"):
-        MDPSymmetry("signed", trivial_representation(c2, (1,)), signed)
+    with pytest.raises(ValueError, match=r"a representation on actions has the sample shape \[n\]"):
+        MDPSymmetry("square", trivial_representation(c2, (1,)), trivial_representation(c2, (2, 2)))
