@@ -15,7 +15,7 @@ from equirl.agents.spaces import resolve_symmetry
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.envs import DECLARED_SYMMETRIES
 from equirl.names import unknown_name_message
-from equirl.symmetry import registered_symmetries
+from equirl.symmetry import check_symmetry_name, comes_with_equirl
 
 __all__ = [
     "PLAIN",
@@ -34,8 +34,6 @@ PLAIN = "plain"
 
 _SYMMETRY_KEYS = ("symmetry", "method", "method_kwargs")
 _SYMMETRY_CALLBACKS = ("equirl.agents.SymmetryCallback", "equirl.agents.callbacks.SymmetryCallback")
-_OF_EQUIRL = frozenset(registered_symmetries())
-"""Symmetries that importing equirl registers, in any process."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +78,11 @@ def choose_policy(hyperparams: dict[str, Any], choice: PolicyChoice, algorithm: 
         symmetry = choice.symmetry or current["symmetry"]
         if symmetry is None:
             raise ValueError(f"no symmetry is known for {environment}: pass --symmetry NAME (`equirl envs` lists them)")
-        if isinstance(symmetry, str):
+        if isinstance(symmetry, str) and not symmetry.endswith(".toml"):
             policy = policy_with(symmetry, method, algorithm)
-        else:  # an MDPSymmetry in the file
+        else:  # a symmetry file, or an MDPSymmetry among the hyperparameters
+            if isinstance(symmetry, str):
+                check_symmetry_name(symmetry)
             policy = POLICY_CLASSES[algorithm]
             kept.update(symmetry=symmetry, method=method)
         hyperparams["policy"] = f"{policy.__module__}.{policy.__name__}"
@@ -216,4 +216,4 @@ def build_symmetries(
 
 
 def _is_users(symmetry: Any) -> bool:
-    return isinstance(symmetry, str) and symmetry not in _OF_EQUIRL
+    return isinstance(symmetry, str) and not comes_with_equirl(symmetry)

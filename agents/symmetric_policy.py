@@ -19,7 +19,7 @@ from equirl.agents.normalization import check_normalized_env
 from equirl.agents.sb3_doors import calling_algorithm
 from equirl.agents.spaces import resolve_symmetry
 from equirl.envs.spaces import warn_of_bounds
-from equirl.symmetry import MDPSymmetry
+from equirl.symmetry import MDPSymmetry, comes_with_equirl
 
 __all__ = ["SymmetricPolicy", "with_fused_adam"]
 
@@ -59,6 +59,7 @@ class SymmetricPolicy(nn.Module):
         self._network_kwargs = self._symmetry_arguments(
             symmetry, method, method_kwargs, observation_space, action_space
         )
+        self._carry_symmetry(symmetry)
         super().__init__(
             observation_space,
             action_space,
@@ -102,6 +103,12 @@ class SymmetricPolicy(nn.Module):
             "method": check_method("lambda_equitune" if method is None else method),
             "method_kwargs": dict(method_kwargs or {}),
         }
+
+    def _carry_symmetry(self, given: str | MDPSymmetry | None) -> None:
+        """Let a saved agent hold the symmetry itself where other processes may not know its name."""
+        algorithm = calling_algorithm()
+        if algorithm is not None and isinstance(given, str) and not comes_with_equirl(given):
+            algorithm.policy_kwargs = {**algorithm.policy_kwargs, "symmetry": self._network_kwargs["symmetry"]}
 
     def set_training_mode(self, mode: bool) -> None:
         """Set training or evaluation mode, as SB3's policies do; an algorithm's new environment is looked at first.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from equirl.arguments import whole_number
 from equirl.mdp_symmetry import MDPSymmetry, ObservationShape, stack_frames
@@ -14,6 +14,8 @@ __all__ = [
     "MDPSymmetry",
     "ObservationShape",
     "build_symmetry",
+    "check_symmetry_name",
+    "comes_with_equirl",
     "load_symmetry",
     "register_symmetry",
     "registered_symmetries",
@@ -54,6 +56,28 @@ def registered_symmetries() -> list[str]:
     return sorted(_REGISTRY)
 
 
+def check_symmetry_name(name: str) -> None:
+    """Check that a name is registered, or is that of a symmetry file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Unknown name (the message lists the known ones and the nearest), or a file that holds no symmetry.
+    """
+    if isinstance(name, str) and name.endswith(".toml"):
+        load_symmetry(name)
+    elif not isinstance(name, str) or name not in _REGISTRY:
+        raise ValueError(
+            f"{unknown_name_message('symmetry', name, _REGISTRY)} One of your own: import the module that registers "
+            "it, or give its file, FILE.toml"
+        )
+
+
+def comes_with_equirl(name: str) -> bool:
+    """Return whether a name is registered by equirl itself, so that every process with equirl knows it."""
+    builder: Any = _REGISTRY.get(name)
+    return str(getattr(getattr(builder, "func", builder), "__module__", "")).startswith("equirl.")
+
+
 def build_symmetry(name: str, observation_shape: ObservationShape, n_actions: int) -> MDPSymmetry:
     """Return the symmetry registered under ``name``, built for a space.
 
@@ -68,15 +92,9 @@ def build_symmetry(name: str, observation_shape: ObservationShape, n_actions: in
             file that holds no symmetry.
         FileNotFoundError: There is no such file.
     """
-    if isinstance(name, str) and name.endswith(".toml"):
-        symmetry = load_symmetry(name)
-        symmetry.check_fits(observation_shape, whole_number(n_actions, "n_actions", 1))
-        return symmetry
-    if not isinstance(name, str) or name not in _REGISTRY:
-        raise ValueError(
-            f"{unknown_name_message('symmetry', name, _REGISTRY)} One of your own: import the module that registers "
-            "it, or give its file, FILE.toml"
-        )
-    symmetry = _REGISTRY[name](observation_shape, whole_number(n_actions, "n_actions", 1))
+    check_symmetry_name(name)
+    n_actions = whole_number(n_actions, "n_actions", 1)
+    by_file = name.endswith(".toml")
+    symmetry = load_symmetry(name) if by_file else _REGISTRY[name](observation_shape, n_actions)
     symmetry.check_fits(observation_shape, n_actions)
     return symmetry

@@ -24,8 +24,7 @@ from equirl.agents.saved_statistics import load_replay_buffer, load_vecnormalize
 from equirl.agents.spaces import resolve_symmetry
 from equirl.envs import make_environment
 from equirl.envs.catalog import declared_view_settings
-from equirl.names import unknown_name_message
-from equirl.symmetry import registered_symmetries
+from equirl.symmetry import check_symmetry_name
 
 __all__ = ["add_agent_options", "load", "make_environments", "parse_agent_options"]
 
@@ -75,9 +74,7 @@ def parse_agent_options(parser: CommandParser, arguments: list[str]) -> argparse
     of_run = run.packages if run is not None and run.environment == options.env else []
     import_packages([*dict.fromkeys([*options.gym_packages, *modules, *of_run])])
     check_environment(options.env)
-    known = registered_symmetries()
-    if options.symmetry not in known:
-        raise ValueError(unknown_name_message("symmetry", options.symmetry, known))
+    check_symmetry_name(options.symmetry)
     options.wrappers = []
     if run is not None and run.environment == options.env:
         _like_the_run(options, run)

@@ -2,6 +2,7 @@ import base64
 import io
 import json
 import math
+import subprocess
 import sys
 import types
 import zipfile
@@ -18,7 +19,15 @@ from gymnasium import spaces
 from sb3_contrib import QRDQN
 from stable_baselines3 import A2C, DQN, PPO
 
-from equirl.agents import load_agent, symmetrize_agent
+from equirl import (
+    MDPSymmetry,
+    cyclic_group,
+    permutation_representation,
+    register_symmetry,
+    signed_permutation_representation,
+)
+from equirl.agents import EquivariantDQNPolicy, load_agent, symmetrize_agent
+from equirl.symmetry import save_symmetry
 
 AGENTS = {"dqn": DQN, "qrdqn": QRDQN, "ppo": PPO, "a2c": A2C}
 
@@ -247,3 +256,29 @@ def test_files_of_other_algorithms_are_told_apart(tmp_path: Path) -> None:
     for name in ("trpo", "sac"):
         with pytest.raises(ValueError, match="of none of the algorithms"):
             load_agent(tmp_path / f"{name}.zip")
+
+
+def test_agents_carry_a_symmetry_of_the_users_own(tmp_path: Path) -> None:
+    """They load in a process that has registered nothing, whether it came by name or by file."""
+    mirror = cyclic_group(2)
+    pole = MDPSymmetry(
+        "carried-pole",
+        signed_permutation_representation(mirror, [[0, 1, 2, 3]] * 2, [[1] * 4, [-1] * 4]),
+        permutation_representation(mirror, [[0, 1], [1, 0]]),
+    )
+    register_symmetry("carried-pole", lambda shape, n_actions: pole)
+    save_symmetry(pole, tmp_path / "pole.toml")
+    for number, given in enumerate(("carried-pole", str(tmp_path / "pole.toml"))):
+        settings = {"symmetry": given}
+        DQN(EquivariantDQNPolicy, "CartPole-v1", policy_kwargs=settings, buffer_size=10).save(
+            tmp_path / f"{number}.zip"
+        )
+        assert settings == {"symmetry": given}
+    (tmp_path / "pole.toml").unlink()
+    program = (
+        "from stable_baselines3 import DQN\nfrom equirl.agents import load_agent\n"
+        "for name in ('0.zip', '1.zip'):\n"
+        "    print(DQN.load(name).policy_kwargs['symmetry'].name, load_agent(name).policy_kwargs['symmetry'].name)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.stdout.split() == ["carried-pole"] * 4, run.stderr
