@@ -25,6 +25,8 @@ from equirl.weights import share_among
 __all__ = ["GenericProjection", "MinimalFrame"]
 
 
+_LARGE_ORDER = 64  # from which tensors beat lists of numbers
+
 _VIEWS_TOGETHER = 4096  # tied views that are compared at a time, so that memory does not grow with the group
 
 _ROUND_OFF = {dtype: 4096 * torch.finfo(dtype).eps for dtype in (torch.float32, torch.float64)}
@@ -79,6 +81,10 @@ class MinimalFrame(Aggregator):
 
         A handful of them is faster than as many tensors.
         """
+        if scores.shape[1] >= _LARGE_ORDER:
+            two, places = scores[0].topk(2)
+            best, next_best = two.tolist()
+            return int(places[0]) if next_best < best - _ROUND_OFF[scores.dtype] * size.item() else None
         values = scores[0].tolist()
         bound = max(values) - _ROUND_OFF[scores.dtype] * size.item()
         tied = [g for g, value in enumerate(values) if not value < bound]
@@ -94,7 +100,7 @@ class MinimalFrame(Aggregator):
         if len(samples) == len(tied) or not _moves_exactly(representation):
             return
         equal = []
-        for sample, other in zip(samples.split(_VIEWS_TOGETHER), others.split(_VIEWS_TOGETHER), strict=True):
+        for sample, other in zip(*(torch.split(part, _VIEWS_TOGETHER) for part in (samples, others)), strict=True):
             given = map_tensors(x, partial(torch.index_select, dim=0, index=sample))
             views = representation.transform_each(other, given)
             chosen = representation.transform_each(elements[sample], given)
