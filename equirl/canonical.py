@@ -99,16 +99,16 @@ class MinimalFrame(Aggregator):
         samples, others = tied.nonzero(as_tuple=True)
         if len(samples) == len(tied) or not _moves_exactly(representation):
             return
-        equal = []
-        for sample, other in zip(*(torch.split(part, _VIEWS_TOGETHER) for part in (samples, others)), strict=True):
-            given = map_tensors(x, partial(torch.index_select, dim=0, index=sample))
-            views = representation.transform_each(other, given)
-            chosen = representation.transform_each(elements[sample], given)
-            equal.append(equal_rows(views, chosen, _ROUND_OFF[torch.float64]))
-        together = torch.cat(equal)
-        if not bool(together.all()):
+        equal = torch.empty(len(samples), dtype=torch.bool, device=samples.device)
+        for start in range(0, len(samples), _VIEWS_TOGETHER):
+            piece = slice(start, start + _VIEWS_TOGETHER)
+            given = map_tensors(x, partial(torch.index_select, dim=0, index=samples[piece]))
+            views = representation.transform_each(others[piece], given)
+            chosen = representation.transform_each(elements[samples[piece]], given)
+            equal[piece] = equal_rows(views, chosen, _ROUND_OFF[torch.float64])
+        if not bool(equal.all()):
             same = torch.zeros_like(tied)
-            same[samples, others] = together
+            same[samples, others] = equal
             # A NaN equals nothing: there all stay tied.
             tied &= same | ~same.any(dim=1, keepdim=True)
 

@@ -13,6 +13,7 @@ from equirl import (
     image_representation,
     permutation_representation,
 )
+from equirl.canonical import MinimalFrame
 from equirl.displacements import displacement_representation
 from equirl.groups import group_from_generators
 from equirl.plane_groups import torus_group, torus_symmetries
@@ -99,9 +100,8 @@ def test_networks_are_equivariant_at_order_392(torus: FiniteGroup, method: type[
 
 def test_canonical_gives_every_state_of_an_orbit_one_view(torus: FiniteGroup) -> None:
     images = image_representation(torus, (2, 7, 7))
-    module = Canonical(nn.Identity(), images, images)
-    x = _states(60)
-    choice = module.aggregator.choose(x)  # type: ignore[operator, union-attr]
+    module, x = Canonical(nn.Identity(), images, images), _states(60)
+    choice = MinimalFrame(images).choose(x)
     stabilizers = (images.orbit(x) == x[:, None]).flatten(2).all(2).sum(1)
     assert torch.equal((choice.weights > 0).sum(1), stabilizers)
     assert stabilizers.max() > 1
@@ -127,3 +127,33 @@ def test_mistakes_are_named() -> None:
         torus_group(3.0, 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="shifts a torus of 3 x 4 cells, but the image has 4 x 4"):
         image_representation(torus_group(3, 4), (1, 4, 4))
+
+
+def test_one_state_at_a_time_is_chosen_as_in_a_batch(torus: FiniteGroup) -> None:
+    images = image_representation(torus, (2, 7, 7))
+    frame, x = MinimalFrame(images), _states(40)
+    together = frame.choose(x)
+    for n in range(len(x)):
+        alone = frame.choose(x[n : n + 1])
+        assert torch.equal(alone.weights[0], together.weights[n])
+        assert (alone.only is None) == (int((together.weights[n] > 0).sum()) > 1)
+    x[0, 0, 0, 0] = float("nan")
+    assert bool((frame.choose(x[:1]).weights == 1 / 392).all())
+
+
+def test_ties_are_told_from_near_ties_however_many_there_are(torus: FiniteGroup) -> None:
+    images = image_representation(torus, (2, 7, 7))
+    x = torch.ones(12, 2, 7, 7, dtype=torch.float64)  # 12 * 392 tied views: more than are compared at a time
+    x[11, 0] = 1e15
+    x[11, 1] = torch.arange(49.0).view(7, 7)  # drowns beside the first channel
+    weights = MinimalFrame(images).choose(x).weights
+    assert (weights > 0).sum(1).tolist() == [392] * 11 + [1]
+
+
+def test_one_output_is_pulled_back_as_copies_of_it_are(torus: FiniteGroup) -> None:
+    moves = displacement_representation(torus, FIVE)
+    y, weights = torch.randn(6, 5), torch.rand(6, 392)
+    copies = y.unsqueeze(1).expand(6, 392, 5)
+    expected = sum(weights[:, g, None] * moves.transform(torus.inverse(g), y) for g in range(392))
+    assert torch.allclose(moves.combine_one(y, weights), expected, rtol=1e-4)  # type: ignore[arg-type]
+    assert torch.allclose(moves.combine(copies, weights), expected, rtol=1e-4)  # type: ignore[arg-type]
