@@ -115,13 +115,14 @@ def repeated(part: MonomialRepresentation, count: int) -> MonomialRepresentation
 
 
 def block_representation(
-    group: FiniteGroup, action: Table, inside: str | MonomialRepresentation | Parts
+    group: FiniteGroup, action: Table | None, inside: str | MonomialRepresentation | Parts
 ) -> MonomialRepresentation:
     """Return equal blocks that change places and move inside, sample shape ``[k * n]``: legs, or particles.
 
     Args:
         group: The group represented.
-        action: Integers, shape ``[|G|, k]``: element ``g`` carries block ``i`` to ``action[g, i]``.
+        action: Integers, shape ``[|G|, k]``: element ``g`` carries block ``i`` to ``action[g, i]``;
+            ``None``: the group's natural action.
         inside: What a block holds: a kind, a representation on ``n`` numbers, or named parts.
 
     Raises:

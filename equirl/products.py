@@ -18,7 +18,7 @@ def semidirect_product(normal: FiniteGroup, acting: FiniteGroup, action: Table, 
     r"""Return the semidirect product ``N \rtimes H``: ``(n, h) (m, k) = (n h(m), hk)``.
 
     ``(n, h)`` means "first ``h``, then ``n``". With the action that leaves every ``n`` as it is, this is the direct
-    product. Formula: Robinson, A Course in the Theory of Groups (1996), section 1.5.
+    product.
 
     Args:
         normal: The normal factor ``N``, such as translations.

@@ -48,7 +48,7 @@ def test_matrices_compose_and_the_pseudo_scalar_is_the_determinant() -> None:
 
 def test_flat_images_and_blocks() -> None:
     # Four legs at the corners of a square, each with a velocity and the angle of a joint.
-    legs = block_representation(D4, D4.natural_action, {"velocity": "vector", "joint": "axis"})  # type: ignore[arg-type]
+    legs = block_representation(D4, None, {"velocity": "vector", "joint": "axis"})
     image = image_representation(D4, (1, 2, 2))
     rho = flat_representation(D4, {"camera": image, "legs": legs, "goals": repeated(vector_representation(D4), 2)})
     x = torch.arange(1.0, 21.0).view(1, 20)
