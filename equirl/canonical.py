@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,17 @@ from equirl.aggregators import Aggregator, Choice
 from equirl.arguments import of_kind, whole_number
 from equirl.eager import eager
 from equirl.mappings import MappingRepresentation
-from equirl.orbit import Orbit, equal_views, flatten_views
+from equirl.orbit import Orbit, equal_rows, flatten_views
 from equirl.representations import MonomialRepresentation, Representation, Tree, map_tensors
 from equirl.tokens import TokenRepresentation
 from equirl.weights import share_among
 
 __all__ = ["GenericProjection", "MinimalFrame"]
 
+
+_LARGE_ORDER = 64  # from which tensors beat lists of numbers
+
+_VIEWS_TOGETHER = 4096  # tied views that are compared at a time, so that memory does not grow with the group
 
 _ROUND_OFF = {dtype: 4096 * torch.finfo(dtype).eps for dtype in (torch.float32, torch.float64)}
 
@@ -77,21 +81,36 @@ class MinimalFrame(Aggregator):
 
         A handful of them is faster than as many tensors.
         """
+        if scores.shape[1] >= _LARGE_ORDER:
+            two, places = scores[0].topk(2)
+            best, next_best = two.tolist()
+            return int(places[0]) if next_best < best - _ROUND_OFF[scores.dtype] * size.item() else None
         values = scores[0].tolist()
         bound = max(values) - _ROUND_OFF[scores.dtype] * size.item()
         tied = [g for g, value in enumerate(values) if not value < bound]
         return tied[0] if len(tied) == 1 else None
 
     def _part_unequal(self, x: Tree, elements: Tensor, tied: Tensor) -> None:
-        """Take views that differ from the chosen one from ``tied``: small numbers drown beside large ones in a sum."""
-        rows = (tied.sum(dim=1) > 1).nonzero().flatten()
+        """Take views that differ from the chosen one from ``tied``: small numbers drown beside large ones in a sum.
+
+        Only the tied views are made: mostly one or two of an input, where the whole orbit may have hundreds.
+        """
         (representation,) = self.projection.held
-        if len(rows) == 0 or not _moves_exactly(representation):
+        samples, others = tied.nonzero(as_tuple=True)
+        if len(samples) == len(tied) or not _moves_exactly(representation):
             return
-        views = representation.orbit(map_tensors(x, lambda t: t[rows]))
-        equal = equal_views(views, elements[rows], _ROUND_OFF[torch.float64])
-        # A NaN equals nothing: there all stay tied.
-        tied[rows] &= equal | ~equal.any(dim=1, keepdim=True)
+        equal = torch.empty(len(samples), dtype=torch.bool, device=samples.device)
+        for start in range(0, len(samples), _VIEWS_TOGETHER):
+            piece = slice(start, start + _VIEWS_TOGETHER)
+            given = map_tensors(x, partial(torch.index_select, dim=0, index=samples[piece]))
+            views = representation.transform_each(others[piece], given)
+            chosen = representation.transform_each(elements[samples[piece]], given)
+            equal[piece] = equal_rows(views, chosen, _ROUND_OFF[torch.float64])
+        if not bool(equal.all()):
+            same = torch.zeros_like(tied)
+            same[samples, others] = equal
+            # A NaN equals nothing: there all stay tied.
+            tied &= same | ~same.any(dim=1, keepdim=True)
 
     def weights(self, orbit: Orbit) -> Tensor:
         """Return ``1/k`` at each of the ``k`` maxima of ``r(gx)`` and 0 elsewhere, shape ``[B, |G|]``."""

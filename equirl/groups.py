@@ -24,7 +24,7 @@ __all__ = [
     "symmetric_group",
 ]
 
-_LARGEST_ORDER = 1024  # S6 has 720; a Cayley table holds order^2 entries, built in Python
+_LARGEST_ORDER = 1024  # S6 has 720; a Cayley table holds order^2 entries
 
 
 class FiniteGroup:
@@ -365,26 +365,26 @@ def group_from_generators(generators: Mapping[str, Sequence[int]], name: str | N
         if sorted(permutation) != list(range(points)):
             raise ValueError(f"generator {label!r} = {list(permutation)} is not a permutation of 0 .. {points - 1}")
     steps = [tuple(permutation) for permutation in read.values()]
-    identity = tuple(range(points))
-    elements = {identity: 0}
-    frontier = [identity]
-    while frontier:
-        found = []
-        for element in frontier:
-            for step in steps:
-                product = tuple(step[i] for i in element)
-                if product not in elements:
-                    elements[product] = len(elements)
-                    found.append(product)
+    found = [tuple(range(points))]
+    elements = {found[0]: 0}
+    origins = [(0, 0)]  # each element is a step after an earlier one
+    for element in found:  # which grows
+        for k, step in enumerate(steps):
+            product = tuple(step[i] for i in element)
+            if product not in elements:
+                origins.append((elements[element], k))
+                elements[product] = len(elements)
+                found.append(product)
         if len(elements) > _LARGEST_ORDER:
             raise ValueError(f"the permutations {list(generators)} generate more than {_LARGEST_ORDER} elements")
-        frontier = found
-    action = torch.tensor(list(elements))
-    products = action[:, action]  # [|G|, |G|, points]: products[g, h, i] = g(h(i))
-    table = [[elements[tuple(p)] for p in row] for row in products.tolist()]
+    after = torch.tensor([[elements[tuple(step[i] for i in g)] for g in found] for step in steps])
+    table = torch.arange(len(elements)).repeat(len(elements), 1)
+    for g, (earlier, k) in enumerate(origins[1:], start=1):
+        table[g] = after[k][table[earlier]]
+    action = torch.tensor(found)
     separator = "" if points <= 10 else "."
     names = [separator.join(str(i) for i in element) for element in elements]
-    used = list(dict.fromkeys(names[elements[step]] for step in steps if step != identity))
+    used = list(dict.fromkeys(names[elements[step]] for step in steps if elements[step]))
     label = name or f"<{', '.join(generators)}>"
     return FiniteGroup(label, names, table, generators=used, natural_action=action)
 

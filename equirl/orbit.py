@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from equirl.representations import Representation, Tree
 
-__all__ = ["Orbit", "equal_views", "flatten_rows", "flatten_views"]
+__all__ = ["Orbit", "equal_rows", "equal_views", "flatten_rows", "flatten_views"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,26 @@ def equal_views(views: Tree, elements: Tensor, tolerance: float = 0.0) -> Tensor
         return torch.stack([equal_views(part, elements, tolerance) for part in views.values()]).all(dim=0)
     flat = views.reshape(*views.shape[:2], -1)
     chosen = flat.gather(1, elements.view(-1, 1, 1).expand(-1, 1, flat.shape[2]))
-    if tolerance == 0 or not (flat.is_floating_point() or flat.is_complex()):
-        return (flat == chosen).all(dim=2)
-    return ((flat - chosen).abs() <= tolerance * torch.maximum(flat.abs(), chosen.abs())).all(dim=2)
+    return _near(flat, chosen, tolerance).all(dim=2)
+
+
+def equal_rows(rows: Tree, others: Tree, tolerance: float = 0.0) -> Tensor:
+    """Return which rows of two batches are equal, booleans ``[N]``.
+
+    Args:
+        rows: Shape ``[N, *input]``, or a dict of such.
+        others: The same.
+        tolerance: As for ``equal_views``.
+    """
+    if not (isinstance(rows, Tensor) and isinstance(others, Tensor)):
+        pairs = zip(tree_leaves(rows), tree_leaves(others), strict=True)
+        return torch.stack([equal_rows(part, other, tolerance) for part, other in pairs]).all(dim=0)
+    if torch.equal(rows, others):  # the usual case, in one pass
+        return torch.ones(rows.shape[0], dtype=torch.bool, device=rows.device)
+    return _near(rows, others, tolerance).reshape(rows.shape[0], -1).all(dim=1)
+
+
+def _near(numbers: Tensor, others: Tensor, tolerance: float) -> Tensor:
+    if tolerance == 0 or not (numbers.is_floating_point() or numbers.is_complex()):
+        return numbers == others
+    return (numbers - others).abs() <= tolerance * torch.maximum(numbers.abs(), others.abs())

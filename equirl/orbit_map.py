@@ -155,8 +155,7 @@ class OrbitMap(NamedTuple):
         weights = choice.weights.to(outputs.dtype)
         if math.prod(outputs.shape[1:]) > _FEW_OUTPUTS and eager(outputs) and not _may_tie(choice):
             return cast(Tensor, output_rep.pull_back_each(choice.elements, outputs))
-        shape = (-1, input_rep.group.order, *outputs.shape[1:])
-        return output_rep.combine(outputs.unsqueeze(1).expand(shape), weights)
+        return output_rep.combine_one(outputs, weights)
 
 
 def check_same_group(input_rep: Representation, output_rep: Representation) -> None:

@@ -120,6 +120,14 @@ class Representation(nn.Module):
             return moved.mean(dim=1)
         return torch.bmm(weights.unsqueeze(1), moved.flatten(2)).view(-1, *moved.shape[2:])
 
+    def combine_one(self, y: Tensor, weights: Tensor) -> Tensor:
+        """Return ``sum_g w_g rho(g)^-1 y`` of one ``y`` for all elements: ``[B, *shape]``, weights ``[B, |G|]``.
+
+        Raises:
+            ValueError: ``y`` has another shape.
+        """
+        return self.combine(y.unsqueeze(1).expand(-1, self.group.order, *y.shape[1:]), weights)
+
     def average_rows(self, rows: Tensor) -> Tensor:
         """Return ``1/|G| sum_g rho(g)^-1 y_g`` of rows ``[B |G|, *shape]``, a sample's together: ``[B, *shape]``.
 
@@ -240,6 +248,11 @@ class MonomialRepresentation(Representation):
             if weights is None
             else self._kernels.weighted_sum(flat, weights)
         )
+
+    def combine_one(self, y: Tensor, weights: Tensor) -> Tensor:  # noqa: D102
+        if self._kernels.mixes(y.dtype):
+            return self._unflattened(self._kernels.weighted_sum_of_one(self.flatten(y), weights))
+        return super().combine_one(y, weights)
 
     def pull_back(self, y: Tree) -> Tensor:  # noqa: D102
         flat = self.flatten(y, leading=2)

@@ -246,10 +246,10 @@ def _step_of(table: Any, entry: _Entry, where: str) -> Step:
     if unknown := [name for name in table if name not in ((given, "signs") if given == "to" else (given,))]:
         raise ValueError(f"{where} has {unknown[0]!r}, which is not expected there")
     to = of_kind(table[given], list, f"{where}.{given}")
-    if sorted(to) != list(range(n)):
+    if len(to) != n or any(type(place) is not int for place in to) or sorted(to) != list(range(n)):
         raise ValueError(f"{where}.{given} is no permutation of 0 .. {n - 1}")
-    signs = table.get("signs", [1] * n)
-    if len(signs) != n or any(sign not in (1, -1) for sign in signs):
+    signs = of_kind(table.get("signs", [1] * n), list, f"{where}.signs")
+    if len(signs) != n or any(type(sign) is not int or abs(sign) != 1 for sign in signs):
         raise ValueError(f"{where}.signs is a list of {n} entries 1 or -1; got {signs!r}")
     return Step(tuple(to), None if entry.n_values is not None else tuple(signs))
 

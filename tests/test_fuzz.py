@@ -17,6 +17,7 @@ from fuzz.file_targets import file_targets
 from fuzz.nonsense import count, name, one_of, real
 from fuzz.oracle import Expect
 from fuzz.runner import FAMILIES, Fuzzer, main
+from fuzz.symmetry_file_targets import symmetry_file_targets
 from fuzz.target import Target, target, try_call
 
 import equirl
@@ -55,7 +56,7 @@ def test_valid_calls_are_accepted(family: str, fuzzer: Fuzzer) -> None:
 
 
 def test_good_files_are_read(tmp_path: Path) -> None:
-    for number, each in enumerate(file_targets()):
+    for number, each in enumerate([*file_targets(), *symmetry_file_targets()]):
         folder = tmp_path / str(number)
         for file, content in each.files().items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)

@@ -95,7 +95,10 @@ def check_labels(labels: Any, n_images: int, n_classes: int) -> None:
     Raises:
         ValueError: Another number of labels, labels that are not whole numbers, or labels out of range.
     """
-    found = torch.as_tensor(labels)
+    try:
+        found = torch.as_tensor(labels)
+    except (TypeError, ValueError) as error:  # texts, or rows of different lengths
+        raise ValueError(f"labels are whole numbers, from 0 on; got {str(labels)[:60]}") from error
     if found.shape != (n_images,):
         raise ValueError(f"each of the {n_images} images needs one label; got labels of the shape {list(found.shape)}")
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:

@@ -20,7 +20,11 @@ from equirl import (
     TokenRepresentation,
 )
 from equirl.constructions import channel_representation, direct_sum, regular_representation
+from equirl.displacements import displacement_representation
 from equirl.groups import direct_product, group_from_generators
+from equirl.named_parts import block_representation, flat_representation, space_representations
+from equirl.plane_groups import torus_group, torus_symmetries
+from equirl.products import semidirect_product
 from equirl.symmetry import registered_symmetries, stack_frames
 from fuzz.nonsense import Argument, batch, count, instance, name, shape, table, vector
 from fuzz.target import Target, target
@@ -36,7 +40,7 @@ CORNERS = equirl.permutation_representation(C4)
 
 def core_targets() -> list[Target]:
     """Return the targets of the core."""
-    return [*_groups(), *_representations(), *_symmetries()]
+    return [*_groups(), *_plane(), *_representations(), *_symmetries()]
 
 
 def _groups() -> list[Target]:
@@ -92,6 +96,57 @@ def _groups() -> list[Target]:
             {"first": C4, "second": C2},
             {"first": instance(), "second": instance()},
             _is_group,
+        ),
+    ]
+
+
+def _plane() -> list[Target]:
+    inverse = [[0, 1, 2, 3], [0, 3, 2, 1]]
+    moves = [[-1, 0], [0, -1], [1, 0], [0, 1]]
+    sides = {"height": count(1, "torus"), "width": count(1, "torus")}
+    return [
+        target("torus_group", torus_group, {"height": 2, "width": 3}, sides, _is_group),
+        target(
+            "torus_symmetries",
+            torus_symmetries,
+            {"height": 2, "width": 3, "point_group": C2},
+            {**sides, "point_group": instance()},
+            _is_group,
+        ),
+        target(
+            "semidirect_product",
+            semidirect_product,
+            {"normal": C4, "acting": C2, "action": inverse},
+            {"normal": instance(), "acting": instance(), "action": table(inverse, "action", "row of", "C4")},
+            _is_group,
+        ),
+        target(
+            "displacement_representation",
+            displacement_representation,
+            {"group": C4, "displacements": moves},
+            {"group": instance(), "displacements": table(moves, "displacement")},
+            _represents,
+        ),
+        target(
+            "flat_representation",
+            lambda group, kind: flat_representation(group, {"position": kind}),
+            {"group": C4, "kind": "vector"},
+            {"group": instance(), "kind": name(["scalar", "vector"], "kind", "part", numbers=False)},
+            _represents,
+        ),
+        target(
+            "block_representation",
+            block_representation,
+            {"group": C4, "action": TURN, "inside": "vector"},
+            {"group": instance(), "action": table(TURN, "row of", "representation", "action", nullable=True)},
+            _represents,
+        ),
+        target(
+            "space_representations",
+            lambda group, plane: space_representations(group, {"r": plane})[0],
+            {"group": C2, "plane": "xz"},
+            {"group": instance(), "plane": name(["xy", "xz", "yz"], "plane")},
+            _represents,
         ),
     ]
 

@@ -10,7 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -213,32 +213,20 @@ def _language() -> list[FileTarget]:
         return made
 
     group = load_word_group("gender")
-    return [
-        FileTarget(
-            "load_word_group",
-            lambda: {"own.toml": words},
-            lambda folder: load_word_group(folder / "own.toml"),
-            odd_words,
-        ),
-        FileTarget(
-            "make_prompts",
-            lambda: {"own.toml": prompts},
-            lambda folder: make_prompts(group, folder / "own.toml"),
-            odd_prompts,
-        ),
-        FileTarget(
-            "read_labelled",
-            lambda: {"own.tsv": labelled},
-            lambda folder: read_labelled(folder / "own.tsv"),
-            odd_labelled,
-        ),
-        FileTarget(
-            "load_regard",
-            lambda: {"own.json": regard},
-            lambda folder: load_regard(str(folder / "own.json")),
-            odd_regard,
-        ),
+    readers: list[tuple[str, str, bytes, Callable[[Path], Any], Callable[[bytes], dict[str, bytes]]]] = [
+        ("load_word_group", "own.toml", words, load_word_group, odd_words),
+        ("make_prompts", "own.toml", prompts, partial(make_prompts, group), odd_prompts),
+        ("read_labelled", "own.tsv", labelled, read_labelled, odd_labelled),
+        ("load_regard", "own.json", regard, lambda path: load_regard(str(path)), odd_regard),
     ]
+    return [
+        FileTarget(name, partial(dict, {file: good}), partial(_read_in, file, read), odd)
+        for name, file, good, read, odd in readers
+    ]
+
+
+def _read_in(file: str, read: Callable[[Path], Any], folder: Path) -> Any:
+    return read(folder / file)
 
 
 def _commands() -> list[FileTarget]:

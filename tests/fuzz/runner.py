@@ -33,6 +33,7 @@ from fuzz.experiment_targets import experiment_targets
 from fuzz.file_targets import FileTarget, file_targets, try_file
 from fuzz.network_targets import network_targets
 from fuzz.oracle import Finding
+from fuzz.symmetry_file_targets import symmetry_file_targets
 from fuzz.target import Target, Trial, try_call
 
 __all__ = ["FAMILIES", "Fuzzer", "main"]
@@ -47,7 +48,7 @@ _MAKERS: dict[str, Callable[[], list[Any]]] = {
     "envs": env_targets,
     "agents": agent_targets,
     "experiments": experiment_targets,
-    "files": file_targets,
+    "files": lambda: [*file_targets(), *symmetry_file_targets()],
     "commands": command_targets,
 }
 
