@@ -53,6 +53,18 @@ class ActionLayout:
             )
         self.space = space
 
+    def check_name(self, name: str) -> None:
+        """Raise unless a symmetry of this name fits such actions: a registered builder takes their number alone.
+
+        Raises:
+            TypeError: The actions are not ``Discrete``, and the name is not that of a symmetry file.
+        """
+        if not isinstance(self.space, spaces.Discrete) and not name.endswith(".toml"):
+            raise TypeError(
+                f"symmetry {name!r} by name permutes the actions of a Discrete space; got {self.space}. Give an "
+                "MDPSymmetry whose action representation moves such actions, or a symmetry file, FILE.toml"
+            )
+
     def check(self, symmetry: MDPSymmetry) -> None:
         """Raise unless a symmetry maps the space of actions onto itself.
 

@@ -196,6 +196,7 @@ def fit_symmetry(symmetry: str | MDPSymmetry, environment: gym.Env[Any, Any]) ->
     actions = ActionLayout(environment.action_space)
     layout = ObservationLayout(environment.observation_space)
     if isinstance(symmetry, str):
+        actions.check_name(symmetry)
         symmetry = build_symmetry(symmetry, layout.shape, actions.size)
         actions.check(symmetry)
         return symmetry, layout

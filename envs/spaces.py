@@ -54,6 +54,7 @@ def resolve_symmetry(
         _check_start("action", action_space)
     shape = observation_shape(observation_space)
     if isinstance(symmetry, str):
+        actions.check_name(symmetry)
         symmetry = build_symmetry(symmetry, shape, actions.size)
     elif not isinstance(symmetry, MDPSymmetry):
         raise TypeError(f"symmetry must be a registered name or an MDPSymmetry; got {symmetry!r}")
