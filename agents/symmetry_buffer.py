@@ -1,4 +1,4 @@
-"""What the buffers of symmetry augmentation share: stored observations and actions that a group moves."""
+"""The common part of the augmentation buffers: a group transforms stored observations and actions."""
 
 from __future__ import annotations
 

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from equirl.arguments import of_kind
+from equirl.products import LARGEST_ORDER
 
 __all__ = ["GeneratedTables", "Step", "close", "element_tables"]
-
-_LARGEST_ORDER = 1024
 
 
 class Step(NamedTuple):
@@ -50,7 +49,7 @@ def close(generators: Mapping[str, Move], sizes: Sequence[int]) -> GeneratedTabl
         sizes: Coordinates, or values, of each array.
 
     Raises:
-        ValueError: More than 1,024 elements.
+        ValueError: More than 2,048 elements.
     """
     moves: dict[Move, list[str]] = {_identity(generators, sizes): []}
     frontier = list(moves)
@@ -62,8 +61,8 @@ def close(generators: Mapping[str, Move], sizes: Sequence[int]) -> GeneratedTabl
                 if product not in moves:
                     moves[product] = [label, *moves[move]]
                     found.append(product)
-        if len(moves) > _LARGEST_ORDER:
-            raise ValueError(f"the generators {', '.join(generators)} generate more than {_LARGEST_ORDER} elements")
+        if len(moves) > LARGEST_ORDER:
+            raise ValueError(f"the generators {', '.join(generators)} generate more than {LARGEST_ORDER} elements")
         frontier = found
     between = "" if all(len(label) == 1 for label in generators) else "*"
     names = [between.join(word) or "e" for word in moves.values()]
@@ -90,8 +89,8 @@ def element_tables(generators: Mapping[str, Move], elements: Any, sizes: Sequenc
             move = compose(generators[label], move)
         moves.append(move)
         words.append(list(word))
-    if len(moves) > _LARGEST_ORDER:
-        raise ValueError(f"there are {len(moves)} elements; at most {_LARGEST_ORDER} can be worked with")
+    if len(moves) > LARGEST_ORDER:
+        raise ValueError(f"there are {len(moves)} elements; at most {LARGEST_ORDER} can be worked with")
     return _tables(list(elements), moves, words, generators)
 
 

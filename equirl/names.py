@@ -38,7 +38,7 @@ def check_names(
         given: The names.
         known: The names that there are; ``None``: any.
         may_repeat: Whether a name that is there twice stands for the same as once.
-        plural: Of ``kind``, if it is not made by an "s".
+        plural: The plural of ``kind``, if it does not end in "s".
 
     Raises:
         ValueError: No name, an unknown one, or one that is there twice.

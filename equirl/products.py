@@ -9,9 +9,10 @@ from equirl.arguments import of_kind
 from equirl.groups import FiniteGroup
 from equirl.tables import Table, as_table, check_rows_permute
 
-__all__ = ["check_order", "semidirect_product", "semidirect_table"]
+__all__ = ["LARGEST_ORDER", "check_order", "semidirect_product", "semidirect_table"]
 
-_LARGEST_ORDER = 2048  # a Cayley table of 32 MiB
+LARGEST_ORDER = 2048
+"""Most elements of a group by products or from a file: its Cayley table takes 32 MiB."""
 
 
 def semidirect_product(normal: FiniteGroup, acting: FiniteGroup, action: Table, name: str | None = None) -> FiniteGroup:
@@ -78,10 +79,10 @@ def check_order(order: int, what: str) -> None:
     Raises:
         ValueError: It has more than 2048 elements.
     """
-    if order > _LARGEST_ORDER:
+    if order > LARGEST_ORDER:
         raise ValueError(
             f"{what} would have {order} elements; groups are kept as tables of all products, which is made for at most "
-            f"{_LARGEST_ORDER}: use a smaller group, such as the translations or the turns alone"
+            f"{LARGEST_ORDER}: use a smaller group, such as the translations or the turns alone"
         )
 
 

@@ -23,7 +23,7 @@ class Prompt:
 
     Attributes:
         context: ``respect``, ``occupation``, or what the user's file calls it.
-        member: Member of the group; empty where that is not known.
+        member: The group's member that the text names; empty if unknown.
         text: What is to be continued.
     """
 

@@ -1,4 +1,4 @@
-"""What the runs of a study share: images, the network, and features of all views, kept on disk in pieces."""
+"""The common parts of a study's runs: images, network, and features of all views, stored on disk in pieces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Symmetry files: what is written is read again, and what is no symmetry is named with its place."""
+"""Symmetry files: a saved symmetry loads unchanged, and errors in a file name the place."""
 
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from equirl import (
     symmetric_group,
     trivial_representation,
 )
+from equirl.displacements import displacement_representation
+from equirl.plane_groups import torus_symmetries
+from equirl.products import LARGEST_ORDER
 from equirl.symmetry import load_symmetry, save_symmetry
 
 MIRROR = cyclic_group(2)
@@ -182,3 +185,12 @@ def test_what_a_file_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"bytes\.toml holds no symmetry"):
         load_symmetry(tmp_path / "bytes.toml")
     assert {path.name for path in tmp_path.iterdir()} == {"bytes.toml"}
+
+
+def test_the_largest_group_that_can_be_built_can_be_saved(tmp_path: Path) -> None:
+    group = torus_symmetries(16, 16, dihedral_group(4))
+    assert group.order == LARGEST_ORDER
+    moves = displacement_representation(group, [(-1, 0), (0, -1), (1, 0), (0, 1)])
+    symmetry = MDPSymmetry("torus", image_representation(group, (1, 16, 16)), moves)
+    save_symmetry(symmetry, tmp_path / "torus.toml")
+    assert load_symmetry(tmp_path / "torus.toml") == symmetry
