@@ -12,20 +12,9 @@ import equirl.envs  # noqa: F401  (registers equirl/GridWorld-v0)
 from equirl.agents import symmetrize_agent
 
 torch.set_num_threads(1)  # small networks train several times faster on one thread
-trained = DQN(
-    "MlpPolicy",
-    gym.make("equirl/GridWorld-v0", goal="north-west"),
-    policy_kwargs={"net_arch": [128, 128]},
-    learning_rate=5e-4,
-    batch_size=64,
-    gamma=0.95,
-    learning_starts=200,
-    train_freq=1,
-    target_update_interval=250,
-    exploration_fraction=0.45,
-    exploration_final_eps=0.1,
-    seed=0,
-)
+settings = {"learning_rate": 5e-4, "gamma": 0.95, "train_freq": 1, "target_update_interval": 250}
+environment = gym.make("equirl/GridWorld-v0", goal="north-west")
+trained = DQN("MlpPolicy", environment, exploration_fraction=0.5, seed=0, **settings)
 trained.learn(int(os.environ.get("EQUIRL_EXAMPLE_STEPS", "10000")))
 
 everywhere = Monitor(gym.make("equirl/GridWorld-v0"))

@@ -34,11 +34,13 @@ from equirl import (
     trivial_representation,
 )
 from equirl.constructions import channel_representation, regular_representation
+from equirl.displacements import displacement_representation
 from equirl.experiments.cost.measurement import Measurement, compare, per_item
 from equirl.experiments.cost.training import stepping
 from equirl.experiments.timing import Settings, peak_of_arrays, peak_of_tensors
 from equirl.groups import direct_product
 from equirl.monomial_kernels import MonomialKernels
+from equirl.plane_groups import torus_symmetries
 from equirl.representations import Representation
 
 __all__ = [
@@ -230,12 +232,12 @@ def _one(
 
 def measure_kernels(settings: Settings) -> Iterator[Measurement]:
     """Yield the time of each kernel on D4's images and actions; ratios are to the operation that it replaces."""
-    for what, size, batch, cases in kernel_cases(settings):
-        yield from compare(cases, settings, what, "D4", "-", size, batch)
+    for what, group, size, batch, cases in kernel_cases(settings):
+        yield from compare(cases, settings, what, group, "-", size, batch)
 
 
-def kernel_cases(settings: Settings) -> Iterator[tuple[str, int, int, Cases]]:
-    """Yield what is computed, the size of a sample, the batch, and the ways to compute it."""
+def kernel_cases(settings: Settings) -> Iterator[tuple[str, str, int, int, Cases]]:
+    """Yield what is computed, the group, the size of a sample, the batch, and the ways to compute it."""
     symmetry, shape = group_symmetry("D4", 8)
     images, actions = symmetry.observation.to(settings.device), symmetry.action.to(settings.device)
     assert isinstance(images, MonomialRepresentation)
@@ -247,14 +249,19 @@ def kernel_cases(settings: Settings) -> Iterator[tuple[str, int, int, Cases]]:
         "index_select": lambda: one.view(1, -1).index_select(1, columns),
         "take": lambda: kernels.views_of_one(one),
     }
-    yield "orbit of one image", shape[1], 1, cases
+    yield "orbit of one image", "D4", shape[1], 1, cases
+    torus = torus_symmetries(7, 7, dihedral_group(4))
+    steps = displacement_representation(torus, [(-1, 0), (0, -1), (1, 0), (0, 1), (0, 0)]).to(settings.device)
     for batch in (64,) if settings.quick else (32, 256):
         for dtype in (torch.float32, torch.uint8):
             rows = torch.randint(2, (batch, images.dim), device=settings.device).to(dtype)
             what = f"orbits of images, {str(dtype).removeprefix('torch.')}"
-            yield what, shape[1], batch, _orbits(images, rows)
+            yield what, "D4", shape[1], batch, _orbits(images, rows)
         values = torch.rand(batch, actions.group.order, *actions.shape, device=settings.device)
-        yield "weighted sum of the orbit of 4 actions", 4, batch, _sums(actions, values)
+        yield "weighted sum of the orbit of 4 actions", "D4", 4, batch, _sums(actions, values)
+        one_each, weights = torch.rand(batch, 5), torch.rand(batch, torus.order).softmax(dim=1)
+        of_one = _sums_of_one(steps, one_each.to(settings.device), weights.to(settings.device))
+        yield "weighted sum of all transforms of 5 actions", torus.name, 5, batch, of_one
 
 
 def _orbits(images: MonomialRepresentation, rows: Tensor) -> Cases:
@@ -268,4 +275,12 @@ def _sums(actions: MonomialRepresentation, values: Tensor) -> Cases:
     return {
         "move and add": lambda: Representation.combine(actions, values, weights),
         "product": lambda: actions.combine(values, weights),
+    }
+
+
+def _sums_of_one(actions: MonomialRepresentation, values: Tensor, weights: Tensor) -> Cases:
+    orbit = values.unsqueeze(1).expand(-1, actions.group.order, -1)
+    return {
+        "move and add": lambda: actions.combine(orbit, weights),
+        "sum of matrices": lambda: actions.combine_one(values, weights),
     }
