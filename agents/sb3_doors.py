@@ -14,10 +14,13 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
+from equirl.symmetry import MDPSymmetry, comes_with_equirl
+
 __all__ = [
     "as_vec_env",
     "build_policy",
     "calling_algorithm",
+    "carry_symmetry",
     "constructor_parameters",
     "copied_without_policy",
     "forget_last_observation",
@@ -48,6 +51,23 @@ def calling_algorithm(frames: int = _FRAMES) -> BaseAlgorithm | None:
         if isinstance(owner, BaseAlgorithm):
             return owner
     return None
+
+
+def carry_symmetry(symmetry: MDPSymmetry, *settings: str) -> None:
+    """Let the calling algorithm hold a symmetry itself where its settings name it and other processes may not know it.
+
+    So a saved agent opens in a process that has not registered the name, and without the symmetry file.
+
+    Args:
+        symmetry: The symmetry that the name stands for.
+        *settings: The algorithm's attributes that may name it, such as ``"policy_kwargs"``.
+    """
+    algorithm: Any = calling_algorithm()
+    for attribute in settings:
+        given = getattr(algorithm, attribute, None) or {}
+        name = given.get("symmetry")
+        if isinstance(name, str) and not comes_with_equirl(name):
+            setattr(algorithm, attribute, {**given, "symmetry": symmetry})
 
 
 def as_vec_env(agent_class: type[BaseAlgorithm], env: GymEnv, monitored: bool = True) -> VecEnv:

@@ -16,10 +16,10 @@ from torch import nn
 from equirl.agents.features_extractors import resolve_features_extractor
 from equirl.agents.methods import check_method
 from equirl.agents.normalization import check_normalized_env
-from equirl.agents.sb3_doors import calling_algorithm
+from equirl.agents.sb3_doors import calling_algorithm, carry_symmetry
 from equirl.agents.spaces import resolve_symmetry
 from equirl.envs.spaces import warn_of_bounds
-from equirl.symmetry import MDPSymmetry, comes_with_equirl
+from equirl.symmetry import MDPSymmetry
 
 __all__ = ["SymmetricPolicy", "with_fused_adam"]
 
@@ -59,7 +59,7 @@ class SymmetricPolicy(nn.Module):
         self._network_kwargs = self._symmetry_arguments(
             symmetry, method, method_kwargs, observation_space, action_space
         )
-        self._carry_symmetry(symmetry)
+        carry_symmetry(self._network_kwargs["symmetry"], "policy_kwargs")
         super().__init__(
             observation_space,
             action_space,
@@ -103,12 +103,6 @@ class SymmetricPolicy(nn.Module):
             "method": check_method("lambda_equitune" if method is None else method),
             "method_kwargs": dict(method_kwargs or {}),
         }
-
-    def _carry_symmetry(self, given: str | MDPSymmetry | None) -> None:
-        """Let a saved agent hold the symmetry itself where other processes may not know its name."""
-        algorithm = calling_algorithm()
-        if algorithm is not None and isinstance(given, str) and not comes_with_equirl(given):
-            algorithm.policy_kwargs = {**algorithm.policy_kwargs, "symmetry": self._network_kwargs["symmetry"]}
 
     def set_training_mode(self, mode: bool) -> None:
         """Set training or evaluation mode, as SB3's policies do; an algorithm's new environment is looked at first.

@@ -7,6 +7,7 @@ from typing import Any, Self, cast
 from gymnasium import spaces
 from torch import Tensor
 
+from equirl.agents.sb3_doors import carry_symmetry
 from equirl.agents.spaces import observation_shape, resolve_symmetry, symmetry_on
 from equirl.arguments import whole_number
 from equirl.representations import Tree
@@ -52,6 +53,7 @@ class SymmetryBuffer:
         resolved = resolve_symmetry(symmetry, observation_space, action_space)
         buffer_size = whole_number(buffer_size, "buffer_size", 1)
         self._check_settings(kwargs)
+        carry_symmetry(resolved, "replay_buffer_kwargs", "rollout_buffer_kwargs")
         super().__init__(buffer_size, observation_space, action_space, *args, **kwargs)  # type: ignore[call-arg]
         self.symmetry = symmetry_on(resolved, self.device)
         # index[g] reads where action i of g q comes from; g carries action a to the place that reads from a

@@ -26,7 +26,13 @@ from equirl import (
     register_symmetry,
     signed_permutation_representation,
 )
-from equirl.agents import EquivariantDQNPolicy, load_agent, symmetrize_agent
+from equirl.agents import (
+    EquivariantDQNPolicy,
+    SymmetryReplayBuffer,
+    SymmetryRolloutBuffer,
+    load_agent,
+    symmetrize_agent,
+)
 from equirl.symmetry import save_symmetry
 
 AGENTS = {"dqn": DQN, "qrdqn": QRDQN, "ppo": PPO, "a2c": A2C}
@@ -274,9 +280,15 @@ def test_agents_carry_a_symmetry_of_the_users_own(tmp_path: Path) -> None:
             tmp_path / f"{number}.zip"
         )
         assert settings == {"symmetry": given}
+    plain: Any = {"policy": "MlpPolicy", "env": "CartPole-v1"}
+    augmented = {"replay_buffer_class": SymmetryReplayBuffer, "replay_buffer_kwargs": {"symmetry": "carried-pole"}}
+    DQN(**plain, **augmented, buffer_size=10).save(tmp_path / "buffer.zip")
+    mirrored = {"rollout_buffer_class": SymmetryRolloutBuffer, "rollout_buffer_kwargs": {"symmetry": "carried-pole"}}
+    PPO(**plain, **mirrored, n_steps=8, batch_size=8).save(tmp_path / "rollout.zip")
     (tmp_path / "pole.toml").unlink()
     program = (
-        "from stable_baselines3 import DQN\nfrom equirl.agents import load_agent\n"
+        "from stable_baselines3 import DQN, PPO\nfrom equirl.agents import load_agent\n"
+        "DQN.load('buffer.zip').replay_buffer.symmetry, PPO.load('rollout.zip').rollout_buffer.symmetry\n"
         "for name in ('0.zip', '1.zip'):\n"
         "    print(DQN.load(name).policy_kwargs['symmetry'].name, load_agent(name).policy_kwargs['symmetry'].name)"
     )
