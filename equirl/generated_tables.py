@@ -1,4 +1,4 @@
-"""Groups by what their generators move: the tables of all elements, and the Cayley table, from those of a few."""
+"""Build a group from what its generators move: the tables of all elements, and the Cayley table."""
 
 from __future__ import annotations
 

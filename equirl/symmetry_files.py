@@ -1,8 +1,8 @@
 """Symmetry files: a symmetry as readable TOML, by what its generators do to observations and actions.
 
 A file says for each generator where each coordinate goes and which sign it takes on its way, as
-``signed_permutation_representation`` reads its tables: ``(rho(g) x)[to[i]] = signs[i] x[i]``. Numbers of one of several
-things, such as a ``Discrete`` observation, are given by the value that each value becomes: ``values``.
+``signed_permutation_representation`` reads its tables: ``(rho(g) x)[to[i]] = signs[i] x[i]``. For numbers that name one
+of several things (a ``Discrete`` observation) it lists the new value of each value: ``values``.
 """
 
 from __future__ import annotations
