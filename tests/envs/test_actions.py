@@ -16,7 +16,7 @@ from equirl import (
     symmetric_group,
     trivial_representation,
 )
-from equirl.envs import check_symmetry, register_placer
+from equirl.envs import check_symmetry, placing, register_placer
 from equirl.envs.actions import ActionLayout
 
 MIRROR = cyclic_group(2)
@@ -181,22 +181,15 @@ def test_bits_and_components_are_checked(kind: str) -> None:
     assert check_symmetry(cls(broken=True), symmetry).verdict == "violated"
 
 
-def test_without_a_placer_episodes_of_such_actions_are_compared() -> None:
+def test_without_a_placer_episodes_of_such_actions_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = {cls: placer for cls, placer in placing._PLACERS.items() if not issubclass(_Unplaced, cls)}
+    monkeypatch.setattr(placing, "_PLACERS", others)
     exchange = permutation_representation(MIRROR, [[0, 1, 2], [1, 0, 2]])
     symmetry = MDPSymmetry("exchange", exchange, exchange)
-    environment = _Unplaced()
-    environment.spec = None
-    from equirl.envs import placing
-
-    placers = dict(placing._PLACERS)
-    placing._PLACERS.pop(_Lights, None)
-    try:
-        assert check_symmetry(environment, symmetry).verdict == "not checked"
-        report = check_symmetry(_Unplaced(broken=True), symmetry)
-        assert report.verdict == "violated"
-        assert report.violations[0].check == "episodes"
-    finally:
-        placing._PLACERS.update(placers)
+    assert check_symmetry(_Unplaced(), symmetry).verdict == "not checked"
+    report = check_symmetry(_Unplaced(broken=True), symmetry)
+    assert report.verdict == "violated"
+    assert report.violations[0].check == "episodes"
 
 
 def test_policies_say_that_they_take_discrete_actions() -> None:
