@@ -18,7 +18,7 @@ def _pole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_file_takes_the_place_of_a_name() -> None:
     assert "holds as far as checked" in done("check", "CartPole-v1", "--symmetry", "pole.toml").out
-    options = ["--env", "CartPole-v1", "--symmetry", "pole.toml", *SHORT, "-params", "learning_starts:20"]
+    options = ["--env", "CartPole-v1", "--symmetry", "pole.toml", "-n", "60", *SHORT, "-params", "learning_starts:20"]
     assert "equivariant under pole.toml, lambda_equitune" in done("train", *options).out
     DQN("MlpPolicy", "CartPole-v1", buffer_size=100, learning_starts=20).learn(60).save("plain.zip")
     of_agent = ["plain.zip", "--env", "CartPole-v1", "--symmetry", "pole.toml"]
