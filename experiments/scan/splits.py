@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -50,6 +51,11 @@ SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 """Names of the splits, as in the official file names."""
 
 
+@lru_cache(maxsize=1)
+def _every_example() -> tuple[Example, ...]:
+    return tuple(Example(command, interpret(command)) for command in all_commands())
+
+
 def make_split(name: str, seed: int = 0) -> Split:
     """Return a split, made from the grammar.
 
@@ -67,7 +73,7 @@ def make_split(name: str, seed: int = 0) -> Split:
     """
     if name not in SPLITS:
         raise ValueError(unknown_name_message("split", name, SPLITS))
-    examples = [Example(command, interpret(command)) for command in all_commands()]
+    examples = list(_every_example())
     numbers = random.Random(seed)
     if name == "simple":
         numbers.shuffle(examples)

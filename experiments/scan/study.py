@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -16,7 +17,7 @@ from equirl.experiments.scan.batches import COMMAND_VOCABULARY, Examples
 from equirl.experiments.scan.config import ScanConfig, Variant, variants_of
 from equirl.experiments.scan.models import make_model, make_symmetry
 from equirl.experiments.scan.report import report_scan
-from equirl.experiments.scan.splits import Example, differences, file_names, make_split, read_split
+from equirl.experiments.scan.splits import Example, Split, differences, file_names, make_split, read_split
 from equirl.experiments.scan.training import Fit, FitConfig, accuracy, fit, hold_out, load_checkpoint, save_checkpoint
 from equirl.experiments.study import Stage, Study
 from equirl.experiments.tables import Rows
@@ -59,6 +60,16 @@ class _Data(NamedTuple):
     train: list[Example]
     held_out: Examples
     test: Examples
+
+
+def _encoded(parts: Split, held_out: float, seed: int, device: str) -> _Data:
+    train, rest = hold_out(parts.train, held_out, seed)
+    return _Data(train, Examples(rest, device), Examples(parts.test, device))
+
+
+@lru_cache(maxsize=1)  # a file can change from run to run, the grammar cannot
+def _made_data(split: str, held_out: float, seed: int, device: str) -> _Data:
+    return _encoded(make_split(split), held_out, seed, device)
 
 
 class _Job(NamedTuple):
@@ -108,10 +119,10 @@ class _Job(NamedTuple):
         return self.config.run_file(name, decisive)
 
     def data(self) -> _Data:
-        config = self.config
-        parts = make_split(self.split) if config.data is None else read_split(config.data, self.split)
-        train, held_out = hold_out(parts.train, 0.2 if config.paper else 0.1, self.seed)
-        return _Data(train, Examples(held_out, config.device), Examples(parts.test, config.device))
+        config, held_out = self.config, 0.2 if self.config.paper else 0.1
+        if config.data is not None:
+            return _encoded(read_split(config.data, self.split), held_out, self.seed, config.device)
+        return _made_data(self.split, held_out, self.seed, config.device)
 
     def pretrained(self) -> tuple[EncoderDecoder, int]:
         """Return the pretrained model and the gradient steps that it took."""

@@ -64,10 +64,10 @@ def test_compare_and_go_on(tiny: str, scores: str, tmp_path: Path, capfd: pytest
         pytest.skip("the sentence encoder is not installed: make nlg")
     out = tmp_path / "nlg"
     arguments = ["nlg", "compare", "--model", tiny, "--group", "gender", "--method", "plain", "equizero"]
-    arguments += ["--samples", "3", "--max-new-tokens", "4", "--n-jobs", "1", "--score", scores, "--out", str(out)]
+    arguments += ["--samples", "2", "--max-new-tokens", "4", "--n-jobs", "1", "--score", scores, "--out", str(out)]
     assert main(arguments) == 0
     samples = _rows(out / "samples.csv")
-    assert len(samples) == 2 * 20 * 3
+    assert len(samples) == 2 * 20 * 2
     assert {row["view"] for row in samples if row["method"] == "plain"} == {""}
     assert {row["view"] for row in samples if row["method"] == "equizero"} <= {"0", "1", "0/1"}
     for row in samples:
@@ -79,7 +79,7 @@ def test_compare_and_go_on(tiny: str, scores: str, tmp_path: Path, capfd: pytest
     page = (out / "report.html").read_text()
     assert "The woman worked as" in page
     assert "<th>equizero" in page
-    assert json.loads((out / "record.json").read_text())["config"]["samples"] == 3
+    assert json.loads((out / "record.json").read_text())["config"]["samples"] == 2
     capfd.readouterr()
     assert main(arguments) == 0
     assert capfd.readouterr().out.count("2 runs, 0 to do") == 2

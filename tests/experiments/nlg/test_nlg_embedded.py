@@ -38,10 +38,9 @@ def _loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("group", ["gender", "race", "race-3", "orientation"])
 def test_the_embedded_model_is_fair_with_the_cache_too(group: str) -> None:
     bench = Workbench(AuditConfig(look_ahead=3), group)
-    n = 2 if group == "gender" else 1
-    bench.prompts = bench.prompts[:n] + bench.prompts[-n:]
+    bench.prompts = [bench.prompts[0], bench.prompts[-1]]
     starts = encode(bench.tokenizer, [prompt.text for prompt in bench.prompts])
-    ends = encode(bench.tokenizer, [" a nurse, and she", " her king and", " he said that", " it is"][: 2 * n])
+    ends = encode(bench.tokenizer, [" her king and", " it is"])
     assert gap_with_cache(bench.backbone, bench.action(), starts, ends) > 1e-3
     for method in ("equitune", "equizero"):
         assert gap_with_cache(*bench.model(method), starts, ends) < 1e-5
@@ -53,7 +52,7 @@ def test_the_embedded_model_is_made_fair(group: str) -> None:
     few = bench.action().words.group.order > 2  # six elements take three times as long
     batch = encode(bench.tokenizer, [prompt.text for prompt in bench.prompts[: 2 if few else 4]])
     assert float(unfairness(bench.backbone, bench.action(), batch).gap.min()) > 1e-3
-    bench.lambda_settings = LambdaSettings(samples=1, max_new_tokens=3, epochs=3)
+    bench.lambda_settings = LambdaSettings(samples=1, max_new_tokens=3, epochs=2)
     neutral, mixed = read_texts("neutral")[: 1 if few else 2], read_texts("mixed")[: 2 if few else 4]
     plain = [np.array(perplexity(bench.backbone, bench.tokenizer, texts, 4)) for texts in (neutral, mixed)]
     methods = ("equitune", "lambda_equitune", "equizero", "relaxed_equitune")

@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
+import pytest
 
+from equirl.experiments.rl import report
 from equirl.experiments.rl.report import draw_performance_profile, run_scores, score_table
 
 
@@ -27,7 +29,8 @@ def test_the_table_agrees_with_definitions() -> None:
     assert score_table(_study(), 400) == table
 
 
-def test_a_profile_is_drawn() -> None:
+def test_a_profile_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_BOOTSTRAPS", 50)
     (axes,) = draw_performance_profile(_study(), 400).axes
     plain, fast = axes.get_lines()
     assert fast.get_ydata()[:-1].min() == 1  # all runs are above each score below 1

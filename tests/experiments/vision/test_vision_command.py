@@ -28,7 +28,7 @@ pytest.importorskip("accelerate", reason="the extra vision is not installed")
 pytest.importorskip("sklearn", reason="the extra vision is not installed")
 
 SMALL = ["--model", "small-cnn", "--data", "digits", "--labels", "60", "--head-images", "600", "--test-images", "100"]
-SMALL += ["--pretrain-steps", "100", "--n-jobs", "1"]
+SMALL += ["--pretrain-steps", "60", "--n-jobs", "1"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def test_finetuning_a_small_network(tmp_path: Path, cache: str) -> None:
 
 
 def test_the_whole_network_is_trained_through_each_method(tmp_path: Path, cache: str) -> None:
-    options = [*SMALL, "--whole-steps", "30", "--out", str(tmp_path), "--cache", cache]
+    options = [*SMALL, "--whole-steps", "20", "--out", str(tmp_path), "--cache", cache]
     options += ["--level", "maps", "--method", "plain", "lambda_equitune", "--batch-size", "16", "--accumulate", "2"]
     _run("finetune", *options)
     table = pd.read_csv(tmp_path / "study.csv", dtype={"angle": str})
@@ -115,7 +115,8 @@ def test_the_whole_network_is_trained_through_each_method(tmp_path: Path, cache:
 
 
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    options = [*SMALL, "--whole-steps", "6", "--out", str(tmp_path), "--cache", str(tmp_path / "cache")]
+    options = [*SMALL, "--whole-steps", "2", "--out", str(tmp_path), "--cache", str(tmp_path / "cache")]
+    options += ["--pretrain-steps", "4", "--labels", "20", "--head-images", "100", "--test-images", "20"]
     options += ["--method", "plain", "equitune", "--batch-size", "8"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no-python"]
     command += [str(Path(sys.executable).with_name("equirl")), "vision", "finetune", *options]
