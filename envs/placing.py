@@ -19,6 +19,9 @@ from gymnasium.envs.classic_control import (
     MountainCarEnv,
     PendulumEnv,
 )
+from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
+from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
+from gymnasium.envs.toy_text.taxi import TaxiEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
 from numpy.typing import NDArray
 
@@ -134,9 +137,15 @@ def _place_pendulum(environment: Any, observation: NDArray[Any]) -> None:
     environment.state = np.array([np.arctan2(sin, cos), velocity])
 
 
+def _place_value(environment: Any, observation: Any) -> None:
+    environment.s = int(observation)
+
+
 register_placer(GridWorldEnv, _place_gridworld)
 register_placer(CartPoleEnv, _place_state)
 register_placer(MountainCarEnv, _place_state)
 register_placer(AcrobotEnv, _place_acrobot)
 register_placer(PendulumEnv, _place_pendulum)
 register_placer(Continuous_MountainCarEnv, _place_state)
+for _tabular in (FrozenLakeEnv, TaxiEnv, CliffWalkingEnv):
+    register_placer(_tabular, _place_value)

@@ -1,0 +1,211 @@
+"""From an environment to its symmetry: transitions, candidates, the group, and the checker's verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from equirl.arguments import of_kind
+from equirl.envs.checker import check_symmetry
+from equirl.envs.discovery.images import search_images
+from equirl.envs.discovery.known_groups import recognized
+from equirl.envs.discovery.outcomes import Outcomes
+from equirl.envs.discovery.report import DiscoveryReport, Element, Findings, Outcome
+from equirl.envs.discovery.transitions import Transitions, collect_transitions
+from equirl.envs.discovery.values import search_values
+from equirl.envs.discovery.vectors import search_vectors
+from equirl.envs.observations import ObservationLayout
+from equirl.generated_tables import GeneratedTables, Step, close
+from equirl.groups import FiniteGroup
+from equirl.representations import MonomialRepresentation
+from equirl.symmetry import MDPSymmetry
+from equirl.tokens import TokenRepresentation
+
+__all__ = ["discover_symmetry"]
+
+_LEAST_SHARE = 0.9  # of the pairs seen, that must have been compared with their image under some element
+_PRODUCTS = 64  # elements compared
+_CHECKED = 300  # transitions
+
+
+def discover_symmetry(
+    environment: gym.Env[Any, Any],
+    *,
+    steps: int = 20_000,
+    seed: int = 0,
+    agent: Callable[[Any], Any] | None = None,
+    name: str = "discovered",
+) -> DiscoveryReport:
+    """Find the symmetry of an environment from transitions; no state is set to find it.
+
+    Candidates are signed permutations of vectors; turns, mirrors and shifts of images ``[C, H, W]`` with permutations
+    of their channels; and permutations of the values of ``Discrete`` observations, each with a permutation of the
+    actions (``Box``: a signed one). What holds is closed to a group. Where states can be set, ``check_symmetry`` has the
+    last word: what it refutes is not there. Where they cannot, worlds whose states recur are compared exactly, and
+    others up to the error of a fitted model.
+
+    What is sought is the symmetry of dynamics, rewards and ends; starts may be asymmetric.
+
+    Args:
+        environment: ``Discrete`` actions, or ``Box`` actions with vector observations; observations ``Box`` of one or
+            three axes, or ``Discrete``.
+        steps: Steps to take.
+        seed: Seed of actions, split and model.
+        agent: From an observation to an action; takes half of the actions. By default all are random.
+        name: Name of the symmetry.
+
+    Returns:
+        The report; ``report.symmetry`` is ``None`` where nothing was found.
+
+    Raises:
+        TypeError: Other spaces.
+        ValueError: Observations of two axes or of more than three, or numbers that are NaN or out of range.
+    """
+    of_kind(name, str, "name")
+    data = collect_transitions(environment, steps, seed, agent)
+    findings = _search(environment, data, seed)
+    if not findings.elements:
+        return _nothing("not enough data" if findings.unclear else "none found", findings, steps)
+    elements = _one_action_order_each(findings.elements)
+    if len(elements) < len(findings.elements):
+        findings.notes.append("some actions have the same effect; those that move few actions are kept")
+    try:
+        generators, tables = _closed(elements)
+    except ValueError as error:
+        findings.notes.append(f"no group: {error}")
+        return _nothing("not enough data", findings, steps)
+    order = len(tables.names)
+    if findings.complete and order > len(elements) + 1:
+        findings.notes.append(
+            f"the {len(elements)} elements found generate {order}: some of them are false, or some were not seen"
+        )
+        return _nothing("not enough data", findings, steps)
+    share = min(element.share for element in generators)
+    if findings.outcomes is not None:
+        share, n_wrong = _products(findings, tables)
+        if n_wrong:
+            findings.notes.append(f"{n_wrong} pairs of state and action contradict products of the elements found")
+            return _nothing("not enough data", findings, steps)
+        findings.notes.append(f"under all products together {share:.0%} of the pairs seen were compared: no difference")
+    symmetry = _symmetry(name, tables, generators, environment)
+    silent = not data.ends.any() and float(data.rewards.min()) == float(data.rewards.max())
+    if silent:
+        findings.notes.append("all rewards are equal and no episode ended: nothing is said about rewards and ends")
+    verdict = _verdict(environment, symmetry, seed, findings)
+    if verdict == "violated":
+        return _nothing("none found", findings, steps)
+    if verdict == "holds":
+        return DiscoveryReport("exact", symmetry, generators, tuple(findings.notes), steps)
+    if findings.unclear or silent or share < _LEAST_SHARE:
+        findings.notes.append("what no check confirms is left out; take more steps")
+        return _nothing("not enough data", findings, steps)
+    findings.notes.append("states that these steps did not reach were not compared")
+    exact = findings.outcomes is not None or (not _is_vector(environment) and max(e.error for e in generators) == 0)
+    return DiscoveryReport("exact" if exact else "nearly", symmetry, generators, tuple(findings.notes), steps)
+
+
+def _products(findings: Findings, tables: GeneratedTables) -> tuple[float, int]:
+    """Compare products of the elements, too: which share of the pairs was compared, and how many contradict one."""
+    known = cast(Outcomes, findings.outcomes)
+    chosen = np.random.default_rng(0).permutation(len(tables.names))[:_PRODUCTS]
+    compared, n_wrong = None, 0
+    for g in chosen[chosen > 0].tolist():
+        both, wrong = known.contradicted(tables.to[0][g].numpy(), tables.to[1][g].numpy())
+        compared = both if compared is None else compared | both
+        n_wrong += wrong
+    return (0.0 if compared is None else float(compared.sum()) / known.n_pairs), n_wrong
+
+
+def _search(environment: gym.Env[Any, Any], data: Transitions, seed: int) -> Findings:
+    space = environment.observation_space
+    if _is_vector(environment):
+        return search_vectors(data, seed)
+    if not data.n_actions:
+        raise TypeError(
+            f"with Box actions symmetries are sought on vectors [n]; observations are {list(data.shape)}. Make the "
+            "actions Discrete"
+        )
+    if isinstance(space, spaces.Discrete):
+        return search_values(data)
+    if len(data.shape) != 3:
+        raise ValueError(f"symmetries are sought on vectors [n] and images [C, H, W]; observations are {list(data.shape)}")
+    return search_images(data)
+
+
+def _is_vector(environment: gym.Env[Any, Any]) -> bool:
+    space = environment.observation_space
+    return isinstance(space, spaces.Box) and len(space.shape) == 1
+
+
+def _nothing(outcome: Outcome, findings: Findings, steps: int) -> DiscoveryReport:
+    return DiscoveryReport(outcome, None, (), tuple(findings.notes), steps)
+
+
+def _verdict(environment: gym.Env[Any, Any], symmetry: MDPSymmetry, seed: int, findings: Findings) -> str:
+    try:
+        report = check_symmetry(environment, symmetry, n_transitions=_CHECKED, check_starts=False, seed=seed)
+    except (TypeError, ValueError) as error:
+        findings.notes.append(f"not checked by setting states: {error}")
+        return "not checked"
+    reason = f" ({report.skipped[0]})" if report.skipped else f": {report.violations[0]}" if report.violations else ""
+    findings.notes.append(f"check_symmetry, which sets states: {report.verdict}{reason}")
+    return report.verdict
+
+
+def _one_action_order_each(elements: Sequence[Element]) -> list[Element]:
+    """Return one element for each map of observations: the one that moves the fewest actions."""
+    best: dict[Step, Element] = {}
+    for element in sorted(elements, key=lambda e: (sum(a != b for a, b in enumerate(e.action.to)), e.error)):
+        best.setdefault(element.observation, element)
+    return list(best.values())
+
+
+def _closed(elements: Sequence[Element]) -> tuple[tuple[Element, ...], GeneratedTables]:
+    """Return a few of the elements that generate all of them, named, and the tables of the group."""
+    kept: dict[str, Element] = {}
+    tables: GeneratedTables | None = None
+    reached: set[tuple[tuple[int, ...], ...]] = set()
+    sizes = [len(elements[0].observation.to), len(elements[0].action.to)]
+    for element in elements:
+        if _key(element) in reached:
+            continue
+        label = f"g{len(kept) + 1}"
+        kept[label] = replace(element, name=f"{label} ({element.name})" if element.name else label)
+        tables = close({g: (e.observation, e.action) for g, e in kept.items()}, sizes)
+        rows = zip(tables.to[0].tolist(), tables.signs[0].tolist(), tables.to[1].tolist(), strict=True)
+        reached = {(tuple(to), tuple(signs), tuple(actions)) for to, signs, actions in rows}
+    if tables is None:
+        raise ValueError("there are no elements")
+    return tuple(kept.values()), tables
+
+
+def _key(element: Element) -> tuple[tuple[int, ...], ...]:
+    signs = element.observation.signs or (1,) * len(element.observation.to)
+    return element.observation.to, signs, element.action.to
+
+
+def _symmetry(
+    name: str, tables: GeneratedTables, generators: Sequence[Element], environment: gym.Env[Any, Any]
+) -> MDPSymmetry:
+    space = environment.observation_space
+    shape = cast(tuple[int, ...], ObservationLayout(space).shape)
+    labels = [element.name.split(" ")[0] for element in generators]
+    group = FiniteGroup(name, tables.names, tables.cayley, generators=labels)
+    places = torch.arange(group.order)
+    if len(shape) == 3 and (known := recognized(tables.to[0], shape)) is not None:
+        group, places = known
+
+    def moved(array: int, shape: tuple[int, ...]) -> MonomialRepresentation:
+        source = tables.to[array][places].argsort(dim=1)
+        return MonomialRepresentation(group, shape, source, tables.signs[array][places].gather(1, source))
+
+    action = moved(1, (tables.to[1].shape[1],))
+    if isinstance(space, spaces.Discrete):
+        return MDPSymmetry(name, TokenRepresentation(group, tables.to[0][places], shape=()), action)
+    return MDPSymmetry(name, moved(0, shape), action)

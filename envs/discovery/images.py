@@ -1,0 +1,146 @@
+"""Observations ``[C, H, W]``: turns, mirrors and shifts, each with a permutation of channels that look alike."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equirl.envs.discovery.outcomes import Outcomes, action_orders
+from equirl.envs.discovery.report import Element, Findings
+from equirl.envs.discovery.transitions import Transitions
+from equirl.generated_tables import Step
+
+__all__ = ["search_images"]
+
+_LEAST_COMPARED = 100
+_LEAST_EACH = 10  # pairs compared for each action
+_LEAST_ALIKE = 0.3  # of a channel's pictures, that must be among another's
+_LEAST_STATES = 0.1  # of the states, that a candidate must carry to states that were seen
+_MOST_CHANNEL_ORDERS = 500
+_LOOKED_AT = 300  # states that tell whether a candidate is worth a comparison
+
+Integers = NDArray[np.int64]
+
+
+def search_images(data: Transitions) -> Findings:
+    """Return the turns, mirrors and shifts that hold.
+
+    Args:
+        data: Transitions with ``Discrete`` actions, observations of the shape ``[C, H, W]``.
+    """
+    known = Outcomes(data)
+    if known.n_repeats < _LEAST_COMPARED:
+        note = f"states hardly recur: {known.n_pairs:,} pairs of state and action in {len(data):,} steps"
+        return Findings(notes=[note], unclear=True)
+    found = Findings(outcomes=None if known.varies else known)
+    if known.slope:
+        found.notes.append(f"rewards change by {known.slope:.4g} with each step of the episode: compared without that")
+    looked_at = np.random.default_rng(0).permutation(len(known.states))[:_LOOKED_AT]
+    tried, held = 0, set()
+    effects = {known.states[looked_at].tobytes()}
+    for name, index in _candidates(known.states, data.shape):
+        first = known.states[looked_at][:, index]
+        effect = first.tobytes()
+        if effect in effects or np.mean(known.image(first) >= 0) < _LEAST_STATES:
+            continue  # channels that are always equal can change places without any effect
+        effects.add(effect)
+        if name.startswith("shift") and f"{name.split(' by ')[0]} by 1" in held:
+            continue  # a larger shift is a product of smaller ones
+        tried += 1
+        result = known.compare(known.image(known.states[:, index]))
+        orders = action_orders(result.wrong == 0)
+        if not orders:
+            continue
+        actions = range(data.n_actions)
+        n_pairs = int(result.pairs[actions, orders[0]].sum())
+        share = n_pairs / known.n_pairs
+        if n_pairs < _LEAST_COMPARED or result.pairs[actions, orders[0]].min() < _LEAST_EACH:
+            found.unclear = True
+            continue
+        weight = float(result.weight[actions, orders[0]].sum())
+        error = float(2 / np.sqrt(weight)) if known.varies else 0.0
+        to = tuple(np.argsort(index).tolist())
+        found.elements.append(Element(name, Step(to, (1,) * len(to)), Step(orders[0], None), error, n_pairs, share))
+        held.add(name)
+    found.notes.append(
+        f"{tried} turns, mirrors and shifts compared on {known.n_pairs:,} pairs of state and action, which recur"
+    )
+    if known.varies:
+        found.notes.append(
+            "outcomes vary: their frequencies were compared; the error is the shift of a probability, in all states "
+            "alike, that would have been seen"
+        )
+    return found
+
+
+def _candidates(states: NDArray[np.float64], shape: tuple[int, ...]) -> Iterator[tuple[str, Integers]]:
+    """Yield names and index arrays: the moved state is ``state[index]``."""
+    channels, height, width = shape
+    cells = np.arange(channels * height * width).reshape(shape)
+    planes = [np.ascontiguousarray(states.reshape(len(states), channels, -1)[:, c]) for c in range(channels)]
+    same: dict[bytes, list[int]] = {}  # channels that are always equal: they move together, in their order
+    for c, plane in enumerate(planes):
+        same.setdefault(plane.tobytes(), []).append(c)
+    classes = list(same.values())
+    sets = [{row.tobytes() for row in planes[members[0]]} for members in classes]
+    for name, move in _moves(cells).items():
+        places = (move[0] % (height * width)).reshape(-1)  # where each cell of a plane comes from
+        turned = [{row.tobytes() for row in np.ascontiguousarray(planes[k[0]][:, places])} for k in classes]
+        alike = np.array(
+            [
+                [
+                    len(ours) == len(theirs) and len(there & here) >= _LEAST_ALIKE * len(here)
+                    for theirs, there in zip(classes, turned, strict=True)
+                ]
+                for ours, here in zip(classes, sets, strict=True)
+            ]
+        )
+        for c, here in enumerate(sets):
+            if len(here) == 1 and alike[c, c]:  # nothing ever changes in it
+                alike[c], alike[:, c] = np.arange(len(sets)) == c, np.arange(len(sets)) == c
+        for order in itertools.islice(_orders(alike), _MOST_CHANNEL_ORDERS):
+            source = np.zeros(channels, dtype=np.int64)
+            for c, chosen in enumerate(order):
+                source[classes[c]] = classes[chosen]
+            moving = [c for c in range(channels) if source[c] != c]
+            if not moving and name == "the same":
+                continue
+            title = f"{name}, channels {source[moving].tolist()} to {moving}" if moving else name
+            yield title, move[source].reshape(-1)
+
+
+def _moves(cells: Integers) -> dict[str, Integers]:
+    _, height, width = cells.shape
+    moves = {
+        "half turn": cells[:, ::-1, ::-1],
+        "left-right mirror": cells[:, :, ::-1],
+        "up-down mirror": cells[:, ::-1],
+    }
+    if height == width:
+        moves["quarter turn"] = np.rot90(cells, 1, axes=(1, 2))
+        moves["quarter turn back"] = np.rot90(cells, 3, axes=(1, 2))
+        moves["diagonal mirror"] = cells.transpose(0, 2, 1)
+        moves["other diagonal mirror"] = cells[:, ::-1, ::-1].transpose(0, 2, 1)
+    for axis, side, size in ((1, "down", height), (2, "right", width)):
+        for by in range(1, size // 2 + 1):
+            if size % by == 0:
+                moves[f"shift {side} by {by}"] = np.roll(cells, by, axis=axis)
+    return {**moves, "the same": cells}
+
+
+def _orders(alike: NDArray[np.bool_]) -> Iterator[tuple[int, ...]]:
+    """Yield permutations of the channels that take each to one like it: channel ``c`` comes from ``order[c]``."""
+
+    def extend(chosen: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        if len(chosen) == len(alike):
+            yield chosen
+            return
+        c = len(chosen)
+        for source in sorted(np.flatnonzero(alike[c]).tolist(), key=lambda source: source != c):
+            if source not in chosen:
+                yield from extend((*chosen, source))
+
+    return extend(())

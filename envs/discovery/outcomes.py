@@ -1,0 +1,182 @@
+"""Worlds whose states recur: what comes of each state and action, compared exactly or by how often it comes up."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from equirl.envs.discovery.transitions import Transitions
+
+__all__ = ["Comparison", "Outcomes", "action_orders"]
+
+Integers = NDArray[np.int64]
+
+_DIGITS = 8  # of rewards
+_SIGNIFICANCE = 1e-4  # probability of refusing a true candidate where outcomes vary
+_MOST_ORDERS = 1000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of comparing ``(s, a)`` with ``(gs, b)``.
+
+    Attributes:
+        pairs: Pairs of state and action compared for each ``a`` and ``b``, ``[|A|, |A|]``.
+        wrong: Those that contradict the candidate; where outcomes vary 1 for frequencies that differ.
+        weight: Visits that count for frequencies, ``sum n m / (n + m)`` over the pairs.
+    """
+
+    pairs: Integers
+    wrong: Integers
+    weight: NDArray[np.float64]
+
+
+class Outcomes:
+    """The transitions of a world whose states recur, by state and action.
+
+    Rewards that change with the step count of the episode in one straight line, as MiniGrid's do, are compared after
+    that line is taken off.
+
+    Attributes:
+        states: The distinct states, ``[U, n]``.
+        number_of: The number of each, by its bytes.
+        before: Number of the state before each transition, ``[N]``.
+        n_actions: Number of actions.
+        n_pairs: Number of pairs of state and action that were seen.
+        varies: Whether one pair had several outcomes.
+        slope: What a step of the episode adds to rewards.
+    """
+
+    def __init__(self, data: Transitions) -> None:
+        self.number_of: dict[bytes, int] = {}
+        rows = np.concatenate([data.states, data.next_states]) + 0.0  # no -0, whose bytes are others
+        number = np.array([self.number_of.setdefault(row.tobytes(), len(self.number_of)) for row in rows])
+        first = np.unique(number, return_index=True)[1]
+        self.states = rows[first]
+        self.before, self.after = number[: len(data)], number[len(data) :]
+        self.n_actions = data.n_actions
+        self._pair = self.before * self.n_actions + data.actions
+        self.slope, rewards = _without_time(data, self._pair, self.after)
+        kinds = np.stack([rewards, data.ends], axis=1)
+        self._kinds, kind = np.unique(kinds, axis=0, return_inverse=True)
+        self._outcome = self.after * len(self._kinds) + kind.reshape(-1)
+        entries, self._count = np.unique(np.stack([self._pair, self._outcome], axis=1), axis=0, return_counts=True)
+        self._of_pair, self._what = entries.T
+        pairs, start, sizes = np.unique(self._of_pair, return_index=True, return_counts=True)
+        self.n_pairs = len(pairs)
+        self.varies = bool((sizes > 1).any())
+        self._first = np.full(len(self.states) * self.n_actions, -1)  # the only outcome, where outcomes do not vary
+        self._first[pairs] = self._what[start]
+        self._start, self._size = np.zeros_like(self._first), np.zeros_like(self._first)
+        self._start[pairs], self._size[pairs] = start, sizes
+
+    @property
+    def n_repeats(self) -> int:
+        """Number of transitions from a pair of state and action that was seen before."""
+        return len(self._pair) - self.n_pairs
+
+    def image(self, moved: NDArray[np.float64]) -> Integers:
+        """Return the numbers of states ``[k, n]``; -1 where one was never seen."""
+        rows = np.ascontiguousarray(moved) + 0.0
+        return np.array([self.number_of.get(row.tobytes(), -1) for row in rows])
+
+    def compare(self, image: Integers) -> Comparison:
+        """Compare every pair with its image under a map of states, for all pairs of actions.
+
+        Args:
+            image: Number of the state that each state becomes, ``[U]``; -1 where it was never seen.
+        """
+        n = self.n_actions
+        found = Comparison(np.zeros((n, n), np.int64), np.zeros((n, n), np.int64), np.zeros((n, n)))
+        known = np.flatnonzero(image >= 0)
+        for a, b in itertools.product(range(n), repeat=2):
+            ours, theirs = known * n + a, image[known] * n + b
+            both = (self._first[ours] >= 0) & (self._first[theirs] >= 0)
+            ours, theirs = ours[both], theirs[both]
+            found.pairs[a, b] = len(ours)
+            if self.varies:
+                found.wrong[a, b], found.weight[a, b] = self._unlike(image, ours, theirs)
+            else:
+                carried = self._carried(image, self._first[ours])
+                found.wrong[a, b] = int((carried != self._first[theirs]).sum())
+        return found
+
+    def contradicted(self, state: Integers, order: Integers) -> tuple[NDArray[np.bool_], int]:
+        """Compare all pairs of a world whose outcomes do not vary with their images under one element.
+
+        Args:
+            state: Where the element carries each entry of a state, ``[n]``.
+            order: Which action each action becomes, ``[|A|]``.
+
+        Returns:
+            Which pairs were compared, ``[U * |A|]``, and how many of them contradict the element.
+        """
+        image, n = self.image(self.states[:, np.argsort(state)]), self.n_actions
+        ours = np.arange(len(self._first))
+        theirs = image[ours // n] * n + order[ours % n]
+        both = (image[ours // n] >= 0) & (self._first >= 0)
+        both[both] = self._first[theirs[both]] >= 0
+        return both, int((self._carried(image, self._first[both]) != self._first[theirs[both]]).sum())
+
+    def _carried(self, image: Integers, outcomes: Integers) -> Integers:
+        after, kind = np.divmod(outcomes, len(self._kinds))
+        return np.where(image[after] >= 0, image[after] * len(self._kinds) + kind, -1)
+
+    def _unlike(self, image: Integers, ours: Integers, theirs: Integers) -> tuple[int, float]:
+        """Return whether frequencies differ, by the sum of the chi-squared statistics of all pairs, and the weight."""
+        statistic, freedom, weight = 0.0, 0, 0.0
+        for mine, other in zip(ours.tolist(), theirs.tolist(), strict=True):
+            part = slice(self._start[mine], self._start[mine] + self._size[mine])
+            rest = slice(self._start[other], self._start[other] + self._size[other])
+            carried = dict(zip(self._carried(image, self._what[part]).tolist(), self._count[part], strict=True))
+            there = dict(zip(self._what[rest].tolist(), self._count[rest], strict=True))
+            n, m = int(self._count[part].sum()), int(self._count[rest].sum())
+            weight += n * m / (n + m)
+            keys = [*there, *(key for key in carried if key not in there)]
+            table = np.array([[each.get(key, 0) for key in keys] for each in (carried, there)], dtype=float)
+            if n < 2 and m < 2:
+                continue
+            expected = table.sum(1, keepdims=True) * table.sum(0, keepdims=True) / table.sum()
+            statistic += float(((table - expected) ** 2 / expected).sum()) * (n + m - 1) / (n + m)
+            freedom += len(keys) - 1
+        return int(freedom > 0 and float(chi2.sf(statistic, freedom)) < _SIGNIFICANCE), weight
+
+
+def action_orders(possible: NDArray[np.bool_]) -> list[tuple[int, ...]]:
+    """Return permutations that take each action to a possible one, those that move few actions first; at most 1,000."""
+
+    def extend(chosen: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        if len(chosen) == len(possible):
+            yield chosen
+            return
+        for b in sorted(np.flatnonzero(possible[len(chosen)]).tolist(), key=lambda b: b != len(chosen)):
+            if b not in chosen:
+                yield from extend((*chosen, b))
+
+    found = list(itertools.islice(extend(()), _MOST_ORDERS))
+    return sorted(found, key=lambda order: sum(a != b for a, b in enumerate(order)))
+
+
+def _without_time(data: Transitions, pair: Integers, after: Integers) -> tuple[float, NDArray[np.float64]]:
+    """Return the slope of rewards over the step count, and the rewards with it taken off; 0 if there is no line."""
+    rounded = np.round(data.rewards, _DIGITS)
+    _, group = np.unique(np.stack([pair, after, data.ends], axis=1), axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    counts = np.bincount(group)
+    means = [np.bincount(group, weights=part) / counts for part in (data.rewards, data.times.astype(float))]
+    reward, time = data.rewards - means[0][group], data.times - means[1][group]
+    if not (np.abs(reward) > 1e-6).any():
+        return 0.0, rounded
+    moving = np.isin(group, group[np.abs(reward) > 1e-6])
+    slope = float((time[moving] * reward[moving]).sum() / max(float((time[moving] ** 2).sum()), 1e-12))
+    if np.abs(reward[moving] - slope * time[moving]).max() > 1e-5:
+        return 0.0, rounded
+    values, often = np.unique(rounded, return_counts=True)
+    usual = values[often.argmax()]
+    taken_off = np.where(rounded == usual, rounded, np.round(data.rewards - slope * data.times, 5))
+    return slope, taken_off

@@ -1,0 +1,176 @@
+"""``Discrete`` observations: permutations of the values, found by matching what comes of each value and action."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from equirl.envs.discovery.outcomes import Outcomes, action_orders
+from equirl.envs.discovery.report import Element, Findings
+from equirl.envs.discovery.transitions import Transitions
+from equirl.generated_tables import Step
+
+__all__ = ["search_values"]
+
+_LEAST_VISITS = 30  # of a pair of value and action whose outcome varies
+_MOST_NODES = 200_000
+_MOST_MAPS = 1000
+
+Kind = tuple[float, bool]
+
+
+def search_values(data: Transitions) -> Findings:
+    """Return the permutations of the values of a ``Discrete`` observation that hold.
+
+    Every pair of value and action must have been seen, of every value that the world goes on from; so nothing that
+    was left uncompared can be wrong but outcomes that are rare.
+
+    Args:
+        data: Transitions with ``Discrete`` actions, observations of one whole number.
+    """
+    known = Outcomes(data)
+    graph = _Graph(data)
+    pairs = itertools.product(graph.inner, range(data.n_actions))
+    least = _LEAST_VISITS if known.varies else 1
+    rare = [pair for pair in pairs if graph.visits[pair] < least]
+    if rare:
+        value, action = rare[0]
+        note = (
+            f"{len(rare)} pairs of value and action were seen fewer than {least} times, such as value {value} with "
+            f"action {action}"
+        )
+        return Findings(notes=[note], unclear=True)
+    position = {int(state[0]): i for i, state in enumerate(known.states)}
+    found = Findings(complete=True)
+    for order in action_orders(graph.actions_alike()):
+        search = _Search(graph, order)
+        for mapped in search.maps():
+            image = np.full(len(known.states), -1)
+            for value, to in mapped.items():
+                image[position[value]] = position[to]
+            result = known.compare(image)
+            chosen = (range(data.n_actions), list(order))
+            if result.wrong[chosen].any():
+                continue
+            if all(value == to for value, to in mapped.items()):
+                continue  # nothing but actions that do the same
+            n_values = int(max(data.states.max(), data.next_states.max())) + 1
+            to = tuple(mapped.get(value, value) for value in range(n_values))
+            weight = float(result.weight[chosen].sum())
+            error = float(2 / np.sqrt(weight)) if known.varies else 0.0
+            found.elements.append(
+                Element("", Step(to, None), Step(order, None), error, int(result.pairs[chosen].sum()))
+            )
+        if search.exhausted:
+            note = f"more than {_MOST_NODES:,} partial permutations of {len(graph.visited)} values are left to try"
+            return Findings(notes=[note], unclear=True)
+    found.notes.append(
+        f"every permutation of {len(graph.visited)} values was tried; outcomes {'vary' if known.varies else 'do not vary'}"
+    )
+    if known.varies:
+        found.notes.append("the error is the shift of a probability, in all states alike, that would have been seen")
+    return found
+
+
+class _Graph:
+    """What comes of each value and action."""
+
+    def __init__(self, data: Transitions) -> None:
+        before, after = data.states[:, 0].astype(int).tolist(), data.next_states[:, 0].astype(int).tolist()
+        rewards = np.round(data.rewards, 8).tolist()
+        self.n_actions = data.n_actions
+        self.outcomes: dict[tuple[int, int], set[tuple[int, Kind]]] = defaultdict(set)
+        self.visits: Counter[tuple[int, int]] = Counter()
+        rest = zip(data.actions.tolist(), rewards, data.ends.tolist(), strict=True)
+        for state, following, (action, reward, end) in zip(before, after, rest, strict=True):
+            self.outcomes[state, action].add((following, (reward, end)))
+            self.visits[state, action] += 1
+        self.inner = sorted(set(before))
+        self.visited = sorted(set(before) | set(after))
+        self.kinds = {v: self._kinds(v) for v in self.visited}
+        self.parents: dict[int, set[int]] = defaultdict(set)
+        for (v, _), seen in self.outcomes.items():
+            for n, _ in seen:
+                self.parents[n].add(v)
+
+    def _kinds(self, value: int) -> tuple[tuple[Kind, ...], ...]:
+        """Return for each action what rewards and ends come of it, and whether the value stays."""
+        return tuple(
+            tuple(sorted((*kind, n == value) for n, kind in self.outcomes.get((value, action), ())))  # type: ignore[misc]
+            for action in range(self.n_actions)
+        )
+
+    def actions_alike(self) -> np.ndarray:
+        """Return which action may become which: those of which the same things come equally often, ``[|A|, |A|]``."""
+        of_action = [Counter(self.kinds[v][a] for v in self.visited) for a in range(self.n_actions)]
+        return np.array([[one == other for other in of_action] for one in of_action])
+
+    def in_order(self) -> list[int]:
+        """Return the values so that neighbours follow each other, and decide each other early."""
+        ordered: dict[int, None] = {}
+        for root in self.inner:
+            queue = [root]
+            while queue:
+                v = queue.pop(0)
+                if v not in ordered:
+                    ordered[v] = None
+                    queue += sorted({n for a in range(self.n_actions) for n, _ in self.outcomes.get((v, a), ())})
+        return list(ordered)
+
+
+class _Search:
+    """The permutations of values that carry possible outcomes onto possible outcomes, for one permutation of actions.
+
+    Attributes:
+        exhausted: Whether the search was given up.
+    """
+
+    def __init__(self, graph: _Graph, order: Sequence[int]) -> None:
+        self._graph = graph
+        self._order = tuple(order)
+        self._ordered = graph.in_order()
+        self._inner = set(graph.inner)
+        self._like: dict[tuple[tuple[Kind, ...], ...], list[int]] = defaultdict(list)
+        for w in graph.visited:
+            self._like[tuple(graph.kinds[w][b] for b in self._order)].append(w)
+        self._nodes = 0
+        self.exhausted = False
+
+    def maps(self) -> Iterator[dict[int, int]]:
+        """Yield the maps, value to value."""
+        for n, mapped in enumerate(self._extend({})):
+            if n == _MOST_MAPS:
+                self.exhausted = True
+                return
+            yield dict(mapped)
+
+    def _extend(self, chosen: dict[int, int]) -> Iterator[dict[int, int]]:
+        self._nodes += 1
+        if self._nodes > _MOST_NODES:
+            self.exhausted = True
+        if self.exhausted:
+            return
+        if len(chosen) == len(self._ordered):
+            yield chosen
+            return
+        v = self._ordered[len(chosen)]
+        taken = set(chosen.values())
+        for w in self._like.get(self._graph.kinds[v], ()):
+            if w in taken or (v in self._inner) != (w in self._inner):
+                continue
+            chosen[v] = w
+            if self._fits(chosen, v) and all(self._fits(chosen, p) for p in self._graph.parents[v] if p in chosen):
+                yield from self._extend(chosen)
+            del chosen[v]
+
+    def _fits(self, chosen: dict[int, int], v: int) -> bool:
+        """Compare those outcomes of a value whose images are chosen by now."""
+        for a, b in enumerate(self._order):
+            there = self._graph.outcomes.get((chosen[v], b), set())
+            here = self._graph.outcomes.get((v, a), set())
+            if any(n in chosen and (chosen[n], kind) not in there for n, kind in here):
+                return False
+        return True

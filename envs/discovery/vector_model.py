@@ -1,0 +1,223 @@
+"""A model of vector dynamics, fitted on half of the transitions, and how well a candidate agrees with it on the rest.
+
+The model predicts ``y = (s' - s, r)`` by ridge regression on random features of ``s`` (and of a ``Box`` action); each
+``Discrete`` action has some of its own. For a symmetry ``(P, A)``, predicting ``(P (s' - s), r)`` from ``(P s, A a)`` is
+as good as predicting ``y`` from ``(s, a)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from equirl.envs.discovery.transitions import Transitions
+from equirl.generated_tables import Step
+
+__all__ = ["VectorEvidence", "VectorModel", "moved"]
+
+FEATURES = 500  # random ones
+_OWN = 60  # of these, each action's own besides
+_PRODUCTS = 200  # products of two coordinates
+_PENALTIES = (1e-9, 1e-7, 1e-5, 1e-3)
+_SCREENED = 300  # transitions on which most wrong candidates fall
+_STRETCH = 50  # steps
+_MOST_HELD = 4000
+_NEAR = 1000  # states whose distance to those seen is measured
+_NEIGHBOURS = 5
+_LEAST_EVENTS = 30  # ends, or special rewards: fewer say nothing about where they happen
+_CLEAR = 4.0  # standard errors
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class VectorEvidence:
+    """How a candidate compares with the model on held-out transitions.
+
+    Attributes:
+        error: What the candidate adds to the error of a prediction, as a share of the spread of what is predicted; the
+            worst coordinate, or the reward.
+        ratio: Error of the prediction under the candidate over that without it; the worst of the above.
+        outliers: Whether single transitions are predicted far worse than without it: a rule that holds in places only.
+        away: Whether it carries states to where none were seen.
+        events: Whether ends, or special rewards, are elsewhere.
+    """
+
+    error: float
+    ratio: float
+    outliers: bool
+    away: bool
+    events: bool
+
+
+def moved(rows: Floats, step: Step) -> Floats:
+    """Return vectors ``[N, n]`` moved by one element."""
+    result = np.empty_like(rows)
+    result[:, list(step.to)] = rows * np.array(step.signs)
+    return result
+
+
+class VectorModel:
+    """A model of the dynamics, and the transitions that were held out of its fit.
+
+    Attributes:
+        resolution: Error of the model as a share of the spread of what it predicts, for each coordinate and the reward.
+        untold: Whether so few ends or special rewards were seen that nothing is said about them.
+    """
+
+    def __init__(self, data: Transitions, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        # Whole stretches are held out: a step beside one that was fitted is predicted too well.
+        stretch = np.cumsum(data.times % _STRETCH == 0)
+        chosen = random.random(int(stretch.max()) + 1)[stretch] < 0.5
+        self._data, self._fit = data, np.flatnonzero(chosen)
+        self.held = random.permutation(np.flatnonzero(~chosen))[:_MOST_HELD]
+        self.n = data.states.shape[1]
+        inputs = self._inputs(data.states, data.actions)
+        self._scale = np.maximum(inputs.std(0), 1e-9)
+        size = inputs.shape[1]
+        width = random.choice([0.25, 0.5, 1.0], size=FEATURES) / np.sqrt(size) * 2
+        self._weights = random.normal(size=(size, FEATURES)) * width
+        self._shift = random.uniform(-2, 2, size=FEATURES)
+        targets = np.concatenate([data.next_states - data.states, data.rewards[:, None]], axis=1)
+        self._targets = targets[self.held]
+        self._solution = self._solved(self._features(inputs[self._fit], data.actions[self._fit]), targets[self._fit])
+        self._spread = np.maximum(self._targets.std(0), 1e-12)
+        self._fixed = np.ptp(targets, axis=0) <= 1e-9 * np.maximum(1, np.abs(targets).max(0))
+        held_actions = data.actions[self.held]
+        self._residual = self.predict(data.states[self.held], held_actions) - self._targets
+        self._base = _rms(self._residual)
+        self.resolution: Floats = np.where(self._fixed, 0.0, self._base / self._spread)
+        # A reward that hardly ever differs is no regression's business: its place is compared, like that of ends.
+        far = np.abs(data.rewards - np.median(data.rewards)) > 2 * data.rewards.std() + 1e-9
+        self.rare_rewards = bool(0 < far.mean() < 0.05)
+        if self.rare_rewards:
+            self.resolution[-1] = 0.0
+        self._labels = [label for label in (data.ends, far if self.rare_rewards else None) if label is not None]
+        self._labels = [label for label in self._labels if label.sum() >= _LEAST_EVENTS]
+        self.untold = any(0 < label.sum() < _LEAST_EVENTS for label in (data.ends, far))
+        self._unit = np.maximum(data.states.std(0), 1e-9)
+        self._seen = cKDTree(data.states[self._fit] / self._unit)
+        self._followed = cKDTree(data.next_states[self._fit] / self._unit)
+        self._near = self._seen.query(data.states[self.held[:_NEAR]] / self._unit)[0]
+
+    @property
+    def least_fitted(self) -> int:
+        """The number of transitions that were fitted of the action that was taken least."""
+        if not self._data.n_actions:
+            return len(self._fit)
+        return int(np.bincount(self._data.actions[self._fit], minlength=self._data.n_actions).min())
+
+    def _inputs(self, states: Floats, actions: NDArray[np.float64]) -> Floats:
+        return states if self._data.n_actions else np.concatenate([states, actions], axis=1)
+
+    def _features(self, inputs: Floats, actions: NDArray[Any]) -> Floats:
+        """Return features ``[N, D]``: random ones that all actions share, and each action's own."""
+        x = inputs / self._scale
+        bent = np.tanh(x @ self._weights + self._shift)
+        pairs = (x[:, :, None] * x[:, None])[:, *np.triu_indices(x.shape[1])][:, :_PRODUCTS]
+        shared = np.concatenate([np.ones((len(x), 1)), x, bent, np.clip(pairs, -9, 9)], axis=1)
+        if not self._data.n_actions:
+            return shared
+        own = np.concatenate([np.ones((len(x), 1)), x, bent[:, :_OWN]], axis=1)
+        each = [own * (actions == a)[:, None] for a in range(self._data.n_actions)]
+        return np.concatenate([shared, *each], axis=1)
+
+    def _solved(self, features: Floats, targets: Floats) -> Floats:
+        """Return the ridge regression, with the penalty that predicts a fifth of the transitions best."""
+        cut = len(features) * 4 // 5
+        unit = np.maximum(targets.std(0), 1e-12)
+
+        def solve(rows: slice, penalty: float) -> Floats:
+            gram = features[rows].T @ features[rows]
+            gram[np.diag_indices_from(gram)] += penalty * len(features[rows])
+            return np.asarray(np.linalg.solve(gram, features[rows].T @ targets[rows]))
+
+        def loss(penalty: float) -> float:
+            missed = features[cut:] @ solve(slice(cut), penalty) - targets[cut:]
+            return float(np.minimum(_rms(missed) / unit, 1).sum())
+
+        return solve(slice(None), min(_PENALTIES, key=loss))
+
+    def predict(self, states: Floats, actions: NDArray[Any]) -> Floats:
+        """Return the predicted ``(s' - s, r)``, ``[N, n + 1]``."""
+        return np.asarray(self._features(self._inputs(states, actions), actions) @ self._solution)
+
+    def possible_actions(self, step: Step, largest_ratio: float) -> NDArray[np.bool_]:
+        """Return which ``Discrete`` action may become which under a map of states, ``[|A|, |A|]``: a screening."""
+        rows = self.held[:_SCREENED * max(1, self._data.n_actions)]
+        states, actions = self._data.states[rows], self._data.actions[rows]
+        wanted = self._wanted(step)[: len(rows)]
+        expected = self._expected(step) + 0.03 * self._spread_of(step)
+        told = self._told()
+        possible = np.zeros((self._data.n_actions,) * 2, dtype=bool)
+        for b in range(self._data.n_actions):
+            difference = self.predict(moved(states, step), np.full(len(rows), b)) - wanted
+            for a in range(self._data.n_actions):
+                error = _rms(difference[actions == a])
+                possible[a, b] = bool((error[told] <= largest_ratio * expected[told]).all())
+        return possible
+
+    def compare(self, step: Step, action: Step) -> VectorEvidence:
+        """Compare a candidate with the model on all held-out transitions."""
+        data, held = self._data, self.held
+        states, actions = moved(data.states[held], step), data.actions[held]
+        turned = np.array(action.to)[actions] if data.n_actions else moved(actions, action)
+        difference = self.predict(states, turned) - self._wanted(step)
+        told = self._told()
+        error, base, spread = _rms(difference), self._expected(step), self._spread_of(step)
+        floor = 1e-3 * spread + 1e-9
+        ratio = ((error + floor) / (base + floor))[told]
+        added = (np.sqrt(np.maximum(error**2 - base**2, 0)) / np.maximum(spread, 1e-9))[told]
+        scaled = np.abs(difference[:, told]) / (base + floor)[told]
+        usual = np.abs(self._residual)[:, told] / (self._base + 1e-3 * self._spread + 1e-9)[told]
+        far = float(np.quantile(usual.max(1), 0.999)) * 3
+        outliers = int((scaled.max(1) > far).sum()), int((usual.max(1) > far).sum())
+        near = self._seen.query(states[:_NEAR] / self._unit)[0]
+        away = bool(np.quantile(near, 0.9) > 3 * np.quantile(self._near, 0.9) + 1e-9)
+        events = any(self._elsewhere(label, step) for label in self._labels)
+        many = outliers[0] > outliers[1] + max(5, 0.002 * len(held))
+        return VectorEvidence(float(added.max()), float(ratio.max()), many, away, events)
+
+    def _told(self) -> NDArray[np.bool_]:
+        """Return which of the predicted numbers are compared: not a reward that is rare, nor what never changes."""
+        told = ~self._fixed
+        told[-1] &= not self.rare_rewards
+        return np.asarray(told)
+
+    def _wanted(self, step: Step) -> Floats:
+        return np.concatenate([moved(self._targets[:, :-1], step), self._targets[:, -1:]], axis=1)
+
+    def _expected(self, step: Step) -> Floats:
+        return self._carried(self._base, step)
+
+    def _spread_of(self, step: Step) -> Floats:
+        return self._carried(self._spread, step)
+
+    def _carried(self, each: Floats, step: Step) -> Floats:
+        """Return a number for each coordinate as a candidate carries them; the larger one of the two places."""
+        result = each.copy()
+        result[list(step.to)] = each[: self.n]
+        return np.maximum(result, each)
+
+    def _elsewhere(self, label: NDArray[np.bool_], step: Step) -> bool:
+        """Return whether events at moved states are told clearly worse by those nearby than at the states themselves."""
+        there = label[self._fit].astype(float)
+        actual = label[self.held].astype(float)
+        following = self._data.next_states[self.held]
+        loss = [
+            (there[self._followed.query(states / self._unit, k=_NEIGHBOURS)[1]].mean(1) - actual) ** 2
+            for states in (following, moved(following, step))
+        ]
+        worse = loss[1] - loss[0]
+        mean, deviation = float(worse.mean()), float(worse.std() / np.sqrt(len(worse)))
+        return mean > _CLEAR * deviation and mean > 0.25 * float(loss[0].mean())
+
+
+def _rms(difference: Floats) -> Floats:
+    return np.asarray(np.sqrt((difference**2).mean(0)))
