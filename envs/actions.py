@@ -162,6 +162,14 @@ class ActionLayout:
         """Return where an action stands in a list, ``None`` if it does not."""
         return next((k for k, other in enumerate(actions) if np.array_equal(other, action)), None)
 
+    def counted(self, action: Any) -> Action:
+        """Return an action that the environment takes as policies count it: from 0."""
+        if isinstance(self.space, spaces.Discrete):
+            return int(action) - int(self.space.start)
+        if isinstance(self.space, spaces.MultiDiscrete):
+            return np.asarray(action) - np.asarray(self.space.start)
+        return np.asarray(action)
+
     def numbered(self, action: Action) -> Any:
         """Return an action as the environment takes it."""
         if isinstance(self.space, spaces.Discrete):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -30,6 +32,7 @@ def check_symmetry(
     tolerance: float = 1e-5,
     check_starts: bool = True,
     seed: int = 0,
+    agent: Callable[[Any], Any] | None = None,
 ) -> SymmetryReport:
     """Check that an environment has a symmetry: spaces, dynamics with rewards and ends, and starts.
 
@@ -38,7 +41,9 @@ def check_symmetry(
     ``transform_state`` where an observation does not show the whole state. Rewards and both ends of an episode
     (terminated, truncated) are compared with the observations. Deterministic dynamics are compared exactly, to
     ``tolerance``; stochastic ones by a permutation test over the outcomes in up to 20 states, 200 steps from ``s`` and
-    from ``gs`` in each, and more where the result is not clear.
+    from ``gs`` in each, and more where the result is not clear. Where observations are vectors of floats and the
+    dynamics deterministic, states drawn from the bounds of the observation are compared, too: random actions may never
+    come there.
 
     **Placing** is checked too: steps from ``s`` must give what the rollout saw there. Where they do not, the
     observation hides something (a velocity, a counter) or the placer is wrong, and the dynamics count as not checked.
@@ -65,6 +70,8 @@ def check_symmetry(
             observation's dtype, and what such a bit of the state changes, come on top.
         check_starts: Whether the starts are to be symmetric too; the report says if they were left out.
         seed: Seed of states, actions and group elements.
+        agent: From an observation to an action, both as the environment knows them: takes half of the actions of the
+            rollouts, which so reach states that random actions do not. By default all are random.
 
     Returns:
         The report. ``report.verdict`` is ``"holds"``, ``"violated"`` or ``"not checked"``; ``report.ok`` says whether
@@ -88,7 +95,7 @@ def check_symmetry(
             "permutations than are done. Choose a larger significance (0.001 is the default)"
         )
     random = np.random.default_rng(seed)
-    world = PlacedWorld(environment, fitted, layout, random)
+    world = PlacedWorld(environment, fitted, layout, random, agent)
     passed: list[str] = []
     skipped: list[str] = []
     left_out: list[str] = []
@@ -114,7 +121,9 @@ def check_symmetry(
         left_out.append("start distribution: starts may be asymmetric (check_starts=False, --no-starts)")
         return SymmetryReport(fitted.name, tuple(passed), tuple(skipped), tuple(violations), tuple(left_out))
     uneven = start_violation(world, n_resets, significance)
-    note(f"start distribution: {n_resets} resets, significance {significance:g}", uneven)
+    shift = 2 * math.sqrt(4 / n_resets)  # four standard errors at p = 1/2, half of the resets on either side
+    power = f"would find a probability that is off by {shift:.2g}"
+    note(f"start distribution: {n_resets} resets, significance {significance:g}; {power}", uneven)
     if skipped and uneven is None:
         description = f"episodes: a few steps of one action from {n_resets} starts, significance {significance:g}"
         note(description, episode_violation(world, n_resets, significance, tolerance))

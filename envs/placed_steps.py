@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from equirl.envs.actions import Action, ActionLayout
@@ -19,6 +20,11 @@ from equirl.envs.placing import Placer, Transformable, find_placer, find_transfo
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["CannotPlace", "Outcome", "PlacedWorld", "Transition"]
+
+
+_RANDOM_SHARE = 0.5  # of the actions, where an agent takes the others
+_FAR_STEPS = 3  # from a state that was drawn
+_LARGEST_BOUND = 1e6  # a bound beyond it is none
 
 
 class CannotPlace(Exception):  # noqa: N818 (no error of the user's: the check is skipped, with this reason)
@@ -76,6 +82,8 @@ class PlacedWorld:
         symmetry: Fits its spaces.
         layout: Layout of its observations.
         random: Draws seeds and actions.
+        agent: From an observation to an action, both as the environment knows them; takes half of the actions of
+            rollouts. By default all are random.
     """
 
     def __init__(
@@ -84,7 +92,9 @@ class PlacedWorld:
         symmetry: MDPSymmetry,
         layout: ObservationLayout,
         random: np.random.Generator,
+        agent: Callable[[Any], Any] | None = None,
     ) -> None:
+        self._agent = agent
         self.environment = environment
         self.symmetry = symmetry
         self.layout = layout
@@ -136,7 +146,7 @@ class PlacedWorld:
             if done:
                 episode = _Episode(self._seed())
                 observation = self.reset(episode.seed)
-            action = self.actions.draw(self.random)
+            action = self._action(observation)
             episode.actions.append(action)
             before = self.shown(observation)
             held = copy.deepcopy(observation)  # some environments write into one array for ever
@@ -145,6 +155,50 @@ class PlacedWorld:
             outcome = Outcome(before, self.shown(seen), reward, terminated, truncated)
             found.append(Transition(held, action, outcome, len(episode.actions), episode, kept))
             observation, done = seen, terminated or truncated
+        return found
+
+    def _action(self, observation: Any) -> Action:
+        if self._agent is None or self.random.random() < _RANDOM_SHARE:
+            return self.actions.draw(self.random)
+        return self.actions.counted(self._agent(observation))
+
+    def far_transitions(self, n: int, seen: Sequence[Transition]) -> list[Transition]:
+        """Return transitions from states that rollouts may not reach, up to ``n``; none but of vectors of floats.
+
+        States are drawn from the bounds of the observation, and twice as far out as the rollouts were seen where there
+        are none; from each the environment goes on for a few steps, so that what is compared are states of its own.
+
+        Args:
+            n: How many transitions at most.
+            seen: Transitions of rollouts.
+        """
+        space = self.environment.observation_space
+        is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1 and np.dtype(space.dtype).kind == "f"
+        if not is_vector or any(transition.environment is not None for transition in seen):
+            return []
+        low, high = _drawn_between(cast(spaces.Box, space), np.stack([t.outcome.start for t in seen]))
+        found: list[Transition] = []
+        for _ in range(n):
+            self.reset()
+            observation: Any = self.random.uniform(low, high).astype(space.dtype)
+            try:
+                cast(Placer, self._placer)(self.environment, observation.copy())
+                observation, _, terminated, truncated = self.act(self.actions.draw(self.random))
+                for length in range(2, 2 + _FAR_STEPS):
+                    if terminated or truncated or len(found) == n:
+                        break
+                    before, held, action = (
+                        self.shown(observation),
+                        copy.deepcopy(observation),
+                        self.actions.draw(self.random),
+                    )
+                    observation, reward, terminated, truncated = self.act(action)
+                    outcome = Outcome(before, self.shown(observation), reward, terminated, truncated)
+                    found.append(Transition(held, action, outcome, length, _Episode(0), None))
+            except Exception:  # the environment is the user's, and such a state may be none of it
+                continue
+            if len(found) == n:
+                break
         return found
 
     def step(self, transition: Transition, g: int | None = None, nudge: bool = False) -> Outcome:
@@ -254,6 +308,13 @@ class PlacedWorld:
 
 def _row(batch: Observation, i: int) -> Observation:
     return {key: _row(value, i) for key, value in batch.items()} if isinstance(batch, dict) else np.asarray(batch[i])
+
+
+def _drawn_between(space: spaces.Box, seen: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    centre, reach = (seen.max(axis=0) + seen.min(axis=0)) / 2, np.ptp(seen, axis=0) + 1e-6
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    bounded = (np.abs(low) < _LARGEST_BOUND) & (np.abs(high) < _LARGEST_BOUND)
+    return np.where(bounded, low, centre - reach), np.where(bounded, high, centre + reach)
 
 
 def _copied(environment: gym.Env[Any, Any]) -> gym.Env[Any, Any]:

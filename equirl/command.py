@@ -25,6 +25,7 @@ _SUMMARIES = {
     "record": "record a video of a trained agent",
     "envs": "list environments with their symmetries and groups",
     "check": "check that an environment has a symmetry",
+    "discover": "find the symmetry of an environment",
     "symmetrize": "make a trained agent equivariant",
     "audit": "measure how symmetric a trained agent is, and what symmetrization gives it",
     "study": "run a learning study and write its CSV and figures",

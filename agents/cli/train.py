@@ -21,7 +21,8 @@ everything is. Hyperparameters come from equirl's own file where it knows the en
 MiniGrid's environments are looked at through the view of the symmetry.
 
 symmetry:
-  --symmetry NAME          such as grid-c4, grid-d4 (`equirl envs` lists them); default: the hyperparameter file's
+  --symmetry NAME          such as grid-c4, grid-d4 (`equirl envs` lists them); FILE.toml; or auto, which looks for it
+                           first (`equirl discover`); default: the hyperparameter file's
   --method NAME            equitune, lambda_equitune, equizero, canonical, or plain (SB3's own policy, for comparison)
 
 summary:
@@ -66,6 +67,10 @@ def main(arguments: Sequence[str]) -> int:
     ours, theirs = parser.parse_known_args(arguments)
     if ours.vec_env != VECTORIZED:
         theirs += ["--vec-env", ours.vec_env]
+    if ours.symmetry == "auto" and not ours.help_all:
+        from equirl.agents.cli.discover import discovered_file
+
+        ours.symmetry = discovered_file(theirs)
     choice = PolicyChoice(ours.symmetry, ours.method)
 
     import rl_zoo3.train  # slow, so only when it is needed

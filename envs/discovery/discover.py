@@ -46,9 +46,9 @@ def discover_symmetry(
 
     Candidates are signed permutations of vectors; turns, mirrors and shifts of images ``[C, H, W]`` with permutations
     of their channels; and permutations of the values of ``Discrete`` observations, each with a permutation of the
-    actions (``Box``: a signed one). What holds is closed to a group. Where states can be set, ``check_symmetry`` has the
-    last word: what it refutes is not there. Where they cannot, worlds whose states recur are compared exactly, and
-    others up to the error of a fitted model.
+    actions (``Box``: a signed one). What holds is closed to a group. Where states can be set, ``check_symmetry`` has
+    the last word: what it refutes is not there. Where they cannot, worlds whose states recur are compared exactly,
+    and others up to the error of a fitted model.
 
     What is sought is the symmetry of dynamics, rewards and ends; starts may be asymmetric.
 
@@ -134,7 +134,9 @@ def _search(environment: gym.Env[Any, Any], data: Transitions, seed: int) -> Fin
     if isinstance(space, spaces.Discrete):
         return search_values(data)
     if len(data.shape) != 3:
-        raise ValueError(f"symmetries are sought on vectors [n] and images [C, H, W]; observations are {list(data.shape)}")
+        raise ValueError(
+            f"symmetries are sought on vectors [n] and images [C, H, W]; observations are {list(data.shape)}"
+        )
     return search_images(data)
 
 

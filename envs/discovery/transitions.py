@@ -85,7 +85,7 @@ def collect_transitions(
             taken = known.numbered(action)
         else:
             taken = agent(observation)
-            action = int(taken) - int(actions.start) if isinstance(actions, spaces.Discrete) else np.asarray(taken)
+            action = known.counted(taken)
         observation, reward, terminated, truncated, _ = environment.step(taken)
         following = layout.vector(layout.show(observation))
         rows.append((state, action, following, float(reward), bool(terminated), time))

@@ -68,7 +68,7 @@ def search_values(data: Transitions) -> Findings:
             note = f"more than {_MOST_NODES:,} partial permutations of {len(graph.visited)} values are left to try"
             return Findings(notes=[note], unclear=True)
     found.notes.append(
-        f"every permutation of {len(graph.visited)} values was tried; outcomes {'vary' if known.varies else 'do not vary'}"
+        f"permutations of {len(graph.visited)} values; outcomes {'vary' if known.varies else 'do not vary'}"
     )
     if known.varies:
         found.notes.append("the error is the shift of a probability, in all states alike, that would have been seen")

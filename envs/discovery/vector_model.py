@@ -1,8 +1,8 @@
 """A model of vector dynamics, fitted on half of the transitions, and how well a candidate agrees with it on the rest.
 
 The model predicts ``y = (s' - s, r)`` by ridge regression on random features of ``s`` (and of a ``Box`` action); each
-``Discrete`` action has some of its own. For a symmetry ``(P, A)``, predicting ``(P (s' - s), r)`` from ``(P s, A a)`` is
-as good as predicting ``y`` from ``(s, a)``.
+``Discrete`` action has some of its own. For a symmetry ``(P, A)``, predicting ``(P (s' - s), r)`` from ``(P s, A a)``
+is as good as predicting ``y`` from ``(s, a)``.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class VectorModel:
 
     def possible_actions(self, step: Step, largest_ratio: float) -> NDArray[np.bool_]:
         """Return which ``Discrete`` action may become which under a map of states, ``[|A|, |A|]``: a screening."""
-        rows = self.held[:_SCREENED * max(1, self._data.n_actions)]
+        rows = self.held[: _SCREENED * max(1, self._data.n_actions)]
         states, actions = self._data.states[rows], self._data.actions[rows]
         wanted = self._wanted(step)[: len(rows)]
         expected = self._expected(step) + 0.03 * self._spread_of(step)
@@ -206,7 +206,7 @@ class VectorModel:
         return np.maximum(result, each)
 
     def _elsewhere(self, label: NDArray[np.bool_], step: Step) -> bool:
-        """Return whether events at moved states are told clearly worse by those nearby than at the states themselves."""
+        """Return whether those nearby tell events clearly worse at moved states than at the states themselves."""
         there = label[self._fit].astype(float)
         actual = label[self.held].astype(float)
         following = self._data.next_states[self.held]

@@ -117,8 +117,9 @@ def _candidates(data: Transitions) -> Iterator[tuple[Step, Step]]:
             if any(j == taken for taken, _ in chosen.values()):
                 continue
             fits = all(
-                np.abs(coupling[:, [i, k], [k, i]] - sign * s * coupling[:, [j, l], [l, j]]).max() <= _LARGEST_COUPLING
-                for k, (l, s) in chosen.items()
+                np.abs(coupling[:, [i, k], [k, i]] - sign * s * coupling[:, [j, other], [other, j]]).max()
+                <= _LARGEST_COUPLING
+                for k, (other, s) in chosen.items()
             ) and bool(np.abs(coupling[:, i, i] - coupling[:, j, j]).max() <= _LARGEST_COUPLING)
             if fits:
                 yield from extend({**chosen, i: (j, sign)})

@@ -1,0 +1,139 @@
+"""``equirl discover``: find the symmetry of an environment from transitions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from equirl.agents.cli.arguments import (
+    CommandParser,
+    StoreSettings,
+    add_environment_settings,
+    existing_file,
+    new_file,
+    whole,
+)
+from equirl.agents.cli.zoo import check_environment, folder_name, import_packages, split_id
+from equirl.envs.discovery import DiscoveryReport, discover_symmetry
+from equirl.envs.making import make_environment
+from equirl.symmetry_files import save_symmetry
+
+__all__ = ["discovered_file", "main"]
+
+_STEPS = 20_000
+_VIEW = "minigrid-d4"  # of MiniGrid's worlds: the whole grid
+
+_EXAMPLES = """\
+Takes random actions (with --agent: half of them the agent's), sets no state to search, and prints the group, its
+generators and the evidence. Where states can be set, `equirl check` has the last word. The first line says what came of
+it: exact; nearly, with the error; none found; or not enough data. Exit status: 0 a symmetry was found, 2 a mistake in
+the command, 3 none found or not enough data.
+
+examples:
+  equirl discover CartPole-v1
+  equirl discover equirl/GridWorld-v0 -o grid.toml && equirl train --symmetry grid.toml
+  equirl discover own_module:OwnWorld-v0 --steps 50000 --json
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``equirl discover`` and return its exit status: 0 found, 3 none found or not enough data."""
+    parser = CommandParser(
+        prog="equirl discover", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("env", metavar="ENV", help="environment id, or MODULE:ID for one of your own")
+    parser.add_argument("-o", "--output", type=new_file, metavar="FILE.toml", help="write the symmetry to a file")
+    parser.add_argument("--steps", type=whole(1), default=_STEPS, metavar="N", help=f"environment steps ({_STEPS})")
+    parser.add_argument("--agent", type=existing_file("an agent"), metavar="FILE.zip", help="takes half of the actions")
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules that register ENV")
+    add_environment_settings(parser)
+    options = parser.parse_args(arguments)
+    if options.output is not None and options.output.suffix != ".toml":
+        parser.error(f"argument -o/--output: a symmetry file ends in .toml; got {str(options.output)!r}")
+    report = _discovered(
+        options.env, options.gym_packages, options.env_kwargs, options.view_kwargs, options.steps, options.seed,
+        options.agent,
+    )  # fmt: skip
+    print(json.dumps(report.to_dict()) if options.json else report)
+    if report.symmetry is None:
+        return 3
+    if options.output is not None:
+        _save(report, options.output, options.env, options.seed)
+    return 0
+
+
+def discovered_file(arguments: Sequence[str]) -> str:
+    """Find the symmetry of the world that arguments of ``equirl train`` name, and return the file that holds it.
+
+    The file lies in the folder of the runs, under ``symmetries``.
+
+    Raises:
+        ValueError: None was found, or the world cannot be made.
+    """
+    parser = CommandParser(prog="equirl train", add_help=False, allow_abbrev=False)
+    parser.add_argument("--env", default="equirl/GridWorld-v0")
+    parser.add_argument("--env-kwargs", nargs="+", action=StoreSettings)
+    parser.add_argument("--gym-packages", nargs="+", default=[])
+    parser.add_argument("-f", "--log-folder", type=Path, default=Path("logs"))
+    options, _ = parser.parse_known_args(list(arguments))
+    report = _discovered(options.env, options.gym_packages, options.env_kwargs, None, _STEPS, 0, None)
+    print(report)
+    if report.symmetry is None:
+        raise ValueError(
+            f"--symmetry auto: {report.outcome} in {options.env} (see above); train it with --method plain, or name a "
+            "symmetry"
+        )
+    path = options.log_folder / "symmetries" / f"{folder_name(options.env.rpartition(':')[2])}.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(report, path, options.env, 0)
+    return str(path)
+
+
+def _discovered(
+    name: str,
+    packages: Sequence[str],
+    settings: dict[str, Any] | None,
+    view: dict[str, Any] | None,
+    steps: int,
+    seed: int,
+    agent: Path | None,
+) -> DiscoveryReport:
+    modules, world = split_id(name)
+    import_packages([*packages, *modules])
+    check_environment(world)
+    environment: gym.Env[Any, Any] = make_environment(world, _VIEW, view_kwargs=view, **(settings or {}))
+    try:
+        return discover_symmetry(environment, steps=steps, seed=seed, agent=None if agent is None else _acting(agent))
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}") from error
+    finally:
+        environment.close()
+
+
+def _acting(path: Path) -> Callable[[Any], Any]:
+    from equirl.agents.loading import load_agent
+
+    model = load_agent(path)
+    return lambda observation: model.predict(observation, deterministic=True)[0]
+
+
+def _save(report: DiscoveryReport, path: Path, environment: str, seed: int) -> None:
+    if report.symmetry is None:
+        return
+    evidence: dict[str, str | int | float | bool] = {
+        "environment": environment,
+        "outcome": report.outcome,
+        "error": report.error,
+        "steps": report.steps,
+        "seed": seed,
+        "notes": "; ".join(report.notes),
+    }
+    save_symmetry(report.symmetry, path, evidence=evidence)
+    print(f"Written to {path}")

@@ -1,0 +1,57 @@
+"""``equirl discover`` and ``equirl train --symmetry auto``."""
+
+import json
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from command_line import FAST, QUICK, done, here
+
+from equirl.envs import check_symmetry
+from equirl.symmetry import load_symmetry
+
+
+def test_what_was_found_is_printed_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = done("discover", "CartPole-v1", "--steps", "6000", "-o", "cart.toml").out
+    assert told.startswith("found, exact: a group of order 2")
+    assert "Written to cart.toml" in told
+    assert check_symmetry(gym.make("CartPole-v1"), load_symmetry("cart.toml"), n_transitions=100).ok
+    none = here("discover", "MountainCar-v0", "--steps", "4000", "--json")
+    assert none.status == 3
+    assert json.loads(none.out)["outcome"] == "none found"
+
+
+def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments, told in (
+        (["CartPool-v1"], "CartPole"),
+        (["nowhere:Env-v0"], "no module of that name"),
+        (["CartPole-v1", "-o", "cart.json"], "a symmetry file ends in .toml"),
+        (["CartPole-v1", "--steps", "0"], "'0' is not a whole number from 1"),
+        (["Blackjack-v1", "--steps", "10"], "Discrete or Box actions and Box or Discrete observations"),
+    ):
+        wrong = here("discover", *arguments)
+        assert wrong.status == 2
+        assert len(wrong.err) == 1
+        assert told in wrong.err[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_with_auto_is_training_with_the_declared_symmetry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = [*QUICK, "--method", "equitune", "--summary-episodes", "0", "-params", *FAST]
+    told = done("train", "--symmetry", "auto", *base).out
+    assert "found, exact: a group of order 8" in told
+    assert "equivariant under logs/symmetries/equirl-GridWorld-v0.toml, equitune" in told
+    done("train", "--symmetry", "grid-d4", *base)
+    found, declared = (np.load(f"logs/dqn/equirl-GridWorld-v0_{run}/evaluations.npz") for run in (1, 2))
+    assert np.array_equal(found["results"], declared["results"])
+    curves = [Path(f"logs/dqn/equirl-GridWorld-v0_{run}/0.monitor.csv").read_text().splitlines() for run in (1, 2)]
+    assert [line.split(",")[:2] for line in curves[0][2:]] == [line.split(",")[:2] for line in curves[1][2:]]
+    none = here("train", "--symmetry", "auto", "--env", "MountainCar-v0")
+    assert none.status == 2
+    assert "--symmetry auto: none found in MountainCar-v0" in none.err[-1]

@@ -1,0 +1,154 @@
+"""Discovery finds the whole group of small worlds, and nothing in worlds that have none."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from found_worlds import Line, Torus, WalledCartPole
+from gymnasium import spaces
+
+import equirl.envs  # noqa: F401
+from equirl.envs import check_symmetry, make_environment
+from equirl.envs.discovery import collect_transitions, discover_symmetry
+from equirl.groups import dihedral_group
+from equirl.symmetry import build_symmetry
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "observation", "action"),
+    [
+        ("CartPole-v1", 8000, [(0, -1), (1, -1), (2, -1), (3, -1)], [(1, 1), (0, 1)]),
+        ("Acrobot-v1", 10_000, [(0, 1), (1, -1), (2, 1), (3, -1), (4, -1), (5, -1)], [(2, 1), (1, 1), (0, 1)]),
+        ("Pendulum-v1", 8000, [(0, 1), (1, -1), (2, -1)], [(0, -1)]),
+    ],
+)
+def test_control_worlds_have_exactly_their_mirror(name: str, steps: int, observation: Any, action: Any) -> None:
+    report = discover_symmetry(gym.make(name), steps=steps)
+    assert report.outcome == "exact", report
+    assert report.symmetry is not None
+    assert report.symmetry.group.order == 2
+    (mirror,) = report.generators
+    assert list(zip(mirror.observation.to, mirror.observation.signs or (), strict=True)) == observation
+    signs = mirror.action.signs or (1,) * len(mirror.action.to)
+    assert list(zip(mirror.action.to, signs, strict=True)) == action
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"), [("MountainCar-v0", 4000), ("FrozenLake-v1", 20_000), ("CliffWalking-v1", 15_000)]
+)
+def test_worlds_without_a_symmetry_have_none(name: str, steps: int) -> None:
+    report = discover_symmetry(gym.make(name), steps=steps)
+    assert report.outcome == "none found", report
+    assert report.symmetry is None
+
+
+def test_a_wall_that_random_actions_do_not_reach_is_found_by_the_checker() -> None:
+    report = check_symmetry(WalledCartPole(), "cartpole-z2", n_transitions=200, check_starts=False)
+    assert report.verdict == "violated"
+    assert "at coordinate (1,)" in report.violations[0].detail
+    assert discover_symmetry(WalledCartPole(), steps=8000).outcome == "none found"
+    assert check_symmetry(gym.make("CartPole-v1"), "cartpole-z2", n_transitions=200, check_starts=False).ok
+
+
+def test_few_steps_are_not_enough_data() -> None:
+    assert discover_symmetry(gym.make("CartPole-v1"), steps=200).outcome == "not enough data"
+    assert discover_symmetry(gym.make("equirl/GridWorld-v0"), steps=100).outcome == "not enough data"
+    assert discover_symmetry(gym.make("FrozenLake-v1"), steps=100).outcome == "not enough data"
+
+
+def test_grid_world_has_d4_from_pixels_as_declared() -> None:
+    report = discover_symmetry(gym.make("equirl/GridWorld-v0", size=5), steps=10_000)
+    assert report.outcome == "exact", report
+    assert report.symmetry is not None
+    declared = build_symmetry("grid-d4", (3, 5, 5), 4)
+    assert report.symmetry.group == dihedral_group(4)
+    assert report.symmetry.fingerprint() == declared.fingerprint()
+    assert torch.equal(report.symmetry.action.index, declared.action.index)
+    assert torch.equal(report.symmetry.observation.index, declared.observation.index)  # type: ignore[attr-defined]
+
+
+def test_a_room_of_minigrid_has_d4_though_its_rewards_tell_the_time() -> None:
+    room = make_environment("equirl/EmptyRoom-v0", "minigrid-d4", size=4)
+    report = discover_symmetry(room, steps=2000)
+    assert report.outcome == "exact", report
+    assert report.symmetry is not None
+    declared = build_symmetry("minigrid-d4", room.observation_space.shape, int(room.action_space.n))  # type: ignore[attr-defined]
+    assert report.symmetry.group.order == 8
+    assert any("rewards change by" in note for note in report.notes)
+    here, there = report.symmetry.observation.index, declared.observation.index  # type: ignore[attr-defined]
+    data = torch.from_numpy(collect_transitions(room, 200).states)
+    assert torch.equal(data[:, here[1]], data[:, there[1]])  # planes that are always equal may change places
+
+
+def test_a_torus_has_shifts_turns_and_mirrors() -> None:
+    report = discover_symmetry(Torus(), steps=10_000)
+    assert report.outcome == "exact", report
+    assert report.symmetry is not None
+    assert report.symmetry.group.order == 25 * 8
+    assert all(element.action.to[0] == 0 for element in report.generators)
+    assert check_symmetry(Torus(), report.symmetry, n_resets=300).verdict == "not checked"  # and not violated
+
+
+def test_one_marked_cell_leaves_the_mirror_through_it() -> None:
+    report = discover_symmetry(Torus(marked=True), steps=10_000)
+    assert report.symmetry is None or report.symmetry.group.order == 1, report
+
+
+def test_chance_is_compared_by_frequencies() -> None:
+    report = discover_symmetry(Torus(3, ice=0.3), steps=6000)
+    assert report.outcome == "nearly", report
+    assert report.symmetry is not None
+    assert report.symmetry.group.order == 9 * 8
+    assert 0 < report.error < 0.05
+
+
+def test_three_particles_can_be_exchanged() -> None:
+    report = discover_symmetry(Line(), steps=20_000)
+    assert report.outcome == "nearly", report
+    assert report.symmetry is not None
+    assert report.symmetry.group.order == 6
+    for element in report.generators:
+        particles = [to // 2 for to in element.observation.to[::2]]
+        assert list(element.action.to) == [*particles, 3]
+
+
+def test_a_heavier_particle_is_no_symmetry() -> None:
+    report = discover_symmetry(Line(heavy=2.0), steps=10_000)
+    if report.symmetry is not None:  # the other two
+        assert report.symmetry.group.order == 2
+        assert report.generators[0].action.to == (0, 2, 1, 3)
+
+
+@pytest.mark.parametrize("slippery", [False, True])
+def test_an_empty_frozen_lake_has_its_diagonal(slippery: bool) -> None:
+    lake = gym.make("FrozenLake-v1", desc=["SFFF", "FFFF", "FFFF", "FFFG"], is_slippery=slippery)
+    report = discover_symmetry(lake, steps=15_000)
+    assert report.outcome == "exact", report
+    (diagonal,) = report.generators
+    assert diagonal.action.to == (3, 2, 1, 0)
+    assert diagonal.observation.to == tuple(4 * (v % 4) + v // 4 for v in range(16))
+
+
+def test_an_agent_takes_half_of_the_actions() -> None:
+    data = collect_transitions(gym.make("CartPole-v1"), 2000, agent=lambda observation: 1)
+    assert 0.7 < data.actions.mean() < 0.8
+
+
+def test_what_cannot_be_searched_is_said() -> None:
+    with pytest.raises(TypeError, match="Discrete or Box actions"):
+        collect_transitions(gym.make("Blackjack-v1"), 10)
+
+    class Broken(gym.Env[Any, int]):
+        observation_space = spaces.Box(-1, 1, (2,), np.float64)
+        action_space = spaces.Discrete(2)
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+            return np.zeros(2), {}
+
+        def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            return np.zeros(2), float("nan"), False, False, {}
+
+    with pytest.raises(ValueError, match="rewards that are NaN"):
+        discover_symmetry(Broken(), steps=10)
