@@ -167,7 +167,8 @@ class ActionLayout:
         if isinstance(self.space, spaces.Discrete):
             return int(action) - int(self.space.start)
         if isinstance(self.space, spaces.MultiDiscrete):
-            return np.asarray(action) - np.asarray(self.space.start)
+            from_first: NDArray[Any] = np.asarray(action) - np.asarray(self.space.start)
+            return from_first
         return np.asarray(action)
 
     def numbered(self, action: Action) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -99,7 +99,7 @@ def collect_transitions(
     found = Transitions(
         *(np.stack(before), numbers, np.stack(after), np.array(rewards), np.array(ends), np.array(times)),
         n_actions,
-        tuple(layout.shape) if not isinstance(layout.shape, dict) else (),
+        cast(tuple[int, ...], layout.shape),
     )
     if not all(np.isfinite(part).all() for part in (found.states, found.next_states, found.rewards)):
         raise ValueError("the environment gave observations or rewards that are NaN or infinite; mend it first")

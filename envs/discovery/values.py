@@ -49,13 +49,13 @@ def search_values(data: Transitions) -> Findings:
         search = _Search(graph, order)
         for mapped in search.maps():
             image = np.full(len(known.states), -1)
-            for value, to in mapped.items():
-                image[position[value]] = position[to]
+            for value, other in mapped.items():
+                image[position[value]] = position[other]
             result = known.compare(image)
             chosen = (range(data.n_actions), list(order))
             if result.wrong[chosen].any():
                 continue
-            if all(value == to for value, to in mapped.items()):
+            if all(value == other for value, other in mapped.items()):
                 continue  # nothing but actions that do the same
             n_values = int(max(data.states.max(), data.next_states.max())) + 1
             to = tuple(mapped.get(value, value) for value in range(n_values))
