@@ -38,7 +38,8 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     shorten_fits(monkeypatch)
     before = set(gym.registry)
     yield tmp_path
-    sys.modules.pop("own_module", None)
+    for name in ("own_module", "torus"):
+        sys.modules.pop(name, None)
     for name in set(gym.registry) - before:
         del gym.registry[name]
 

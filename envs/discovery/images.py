@@ -20,6 +20,7 @@ _LEAST_EACH = 10  # pairs compared for each action
 _LEAST_ALIKE = 0.3  # of a channel's pictures, that must be among another's
 _LEAST_STATES = 0.1  # of the states, that a candidate must carry to states that were seen
 _MOST_CHANNEL_ORDERS = 500
+_MOST_ELSEWHERE = 2000
 _LOOKED_AT = 300  # states that tell whether a candidate is worth a comparison
 
 Integers = NDArray[np.int64]
@@ -38,35 +39,17 @@ def search_images(data: Transitions) -> Findings:
     found = Findings(outcomes=None if known.varies else known)
     if known.slope:
         found.notes.append(f"rewards change by {known.slope:.4g} with each step of the episode: compared without that")
-    looked_at = np.random.default_rng(0).permutation(len(known.states))[:_LOOKED_AT]
-    tried, held = 0, set()
-    effects = {known.states[looked_at].tobytes()}
-    for name, index in _candidates(known.states, data.shape):
-        first = known.states[looked_at][:, index]
-        effect = first.tobytes()
-        if effect in effects or np.mean(known.image(first) >= 0) < _LEAST_STATES:
-            continue  # channels that are always equal can change places without any effect
-        effects.add(effect)
-        if name.startswith("shift") and f"{name.split(' by ')[0]} by 1" in held:
-            continue  # a larger shift is a product of smaller ones
-        tried += 1
-        result = known.compare(known.image(known.states[:, index]))
-        orders = action_orders(result.wrong == 0)
-        if not orders:
-            continue
-        actions = range(data.n_actions)
-        n_pairs = int(result.pairs[actions, orders[0]].sum())
-        share = n_pairs / known.n_pairs
-        if n_pairs < _LEAST_COMPARED or result.pairs[actions, orders[0]].min() < _LEAST_EACH:
-            found.unclear = True
-            continue
-        weight = float(result.weight[actions, orders[0]].sum())
-        error = float(2 / np.sqrt(weight)) if known.varies else 0.0
-        to = tuple(np.argsort(index).tolist())
-        found.elements.append(Element(name, Step(to, (1,) * len(to)), Step(orders[0], None), error, n_pairs, share))
-        held.add(name)
+    cells = np.arange(known.states.shape[1]).reshape(data.shape)
+    comparing = _Comparing(known, found)
+    for name, index in _candidates(known.states, _moves(cells)):
+        comparing.consider(name, index)
+    if comparing.shifted and not any(element.name.startswith("shift") for element in found.elements):
+        # The borders do not matter, but some cell does: turns and mirrors around others than the centre.
+        for name, index in itertools.islice(_candidates(known.states, _moves_elsewhere(cells)), _MOST_ELSEWHERE):
+            comparing.consider(name, index)
     found.notes.append(
-        f"{tried} turns, mirrors and shifts compared on {known.n_pairs:,} pairs of state and action, which recur"
+        f"{comparing.tried} turns, mirrors and shifts compared on {known.n_pairs:,} pairs of state and action, which "
+        "recur"
     )
     if known.varies:
         found.notes.append(
@@ -76,17 +59,63 @@ def search_images(data: Transitions) -> Findings:
     return found
 
 
-def _candidates(states: NDArray[np.float64], shape: tuple[int, ...]) -> Iterator[tuple[str, Integers]]:
-    """Yield names and index arrays: the moved state is ``state[index]``."""
-    channels, height, width = shape
-    cells = np.arange(channels * height * width).reshape(shape)
+class _Comparing:
+    """Compares candidates, and keeps those that hold.
+
+    Attributes:
+        tried: Number of those that were compared on all pairs.
+        shifted: Whether shifts carry states to states that were seen.
+    """
+
+    def __init__(self, known: Outcomes, found: Findings) -> None:
+        self._known, self._found = known, found
+        chosen = np.random.default_rng(0).permutation(len(known.states))[:_LOOKED_AT]
+        self._looked_at = known.states[chosen]
+        self._effects = {self._looked_at.tobytes()}
+        self.tried, self.shifted = 0, False
+
+    def consider(self, name: str, index: Integers) -> None:
+        """Compare the candidate that takes a state to ``state[index]``."""
+        known, first = self._known, self._looked_at[:, index]
+        effect = first.tobytes()
+        if effect in self._effects or np.mean(known.image(first) >= 0) < _LEAST_STATES:
+            return  # channels that are always equal can change places without any effect
+        self._effects.add(effect)
+        self.shifted |= name.startswith("shift")
+        side, _, by = name.partition(" by ")
+        if by not in ("", "1") and any(element.name == f"{side} by 1" for element in self._found.elements):
+            return  # a larger shift is a product of smaller ones
+        self.tried += 1
+        result = known.compare(known.image(known.states[:, index]))
+        orders = action_orders(result.wrong == 0)
+        if not orders:
+            return
+        chosen = range(known.n_actions), orders[0]
+        n_pairs = int(result.pairs[chosen].sum())
+        if n_pairs < _LEAST_COMPARED or result.pairs[chosen].min() < _LEAST_EACH:
+            self._found.unclear = True
+            return
+        error = float(2 / np.sqrt(result.weight[chosen].sum())) if known.varies else 0.0
+        to = tuple(np.argsort(index).tolist())
+        step, share = Step(to, (1,) * len(to)), n_pairs / known.n_pairs
+        self._found.elements.append(Element(name, step, Step(orders[0], None), error, n_pairs, share))
+
+
+def _candidates(states: NDArray[np.float64], moves: dict[str, Integers]) -> Iterator[tuple[str, Integers]]:
+    """Yield names and index arrays: the moved state is ``state[index]``.
+
+    Args:
+        states: Images, ``[N, C * H * W]``.
+        moves: Name to where each entry comes from, ``[C, H, W]``.
+    """
+    channels, height, width = next(iter(moves.values())).shape
     planes = [np.ascontiguousarray(states.reshape(len(states), channels, -1)[:, c]) for c in range(channels)]
     same: dict[bytes, list[int]] = {}  # channels that are always equal: they move together, in their order
     for c, plane in enumerate(planes):
         same.setdefault(plane.tobytes(), []).append(c)
     classes = list(same.values())
     sets = [{row.tobytes() for row in planes[members[0]]} for members in classes]
-    for name, move in _moves(cells).items():
+    for name, move in moves.items():
         places = (move[0] % (height * width)).reshape(-1)  # where each cell of a plane comes from
         turned = [{row.tobytes() for row in np.ascontiguousarray(planes[k[0]][:, places])} for k in classes]
         alike = np.array(
@@ -129,6 +158,18 @@ def _moves(cells: Integers) -> dict[str, Integers]:
             if size % by == 0:
                 moves[f"shift {side} by {by}"] = np.roll(cells, by, axis=axis)
     return {**moves, "the same": cells}
+
+
+def _moves_elsewhere(cells: Integers) -> dict[str, Integers]:
+    """Return the turns and mirrors of ``_moves``, each with every shift."""
+    _, height, width = cells.shape
+    turns = {name: move for name, move in _moves(cells).items() if not name.startswith("shift") and name != "the same"}
+    return {
+        f"{name}, then {down} down and {right} right": np.roll(move, (down, right), axis=(1, 2))
+        for name, move in turns.items()
+        for down, right in itertools.product(range(height), range(width))
+        if down or right
+    }
 
 
 def _orders(alike: NDArray[np.bool_]) -> Iterator[tuple[int, ...]]:

@@ -25,8 +25,8 @@ _PRODUCTS = 200  # products of two coordinates
 _PENALTIES = (1e-9, 1e-7, 1e-5, 1e-3)
 _SCREENED = 300  # transitions on which most wrong candidates fall
 _STRETCH = 50  # steps
-_MOST_HELD = 4000
-_NEAR = 1000  # states whose distance to those seen is measured
+_MOST_HELD = 3000
+_LEAST_KNOWN = 0.5  # share of the moved states that must be as near to states seen as nine in ten of the others
 _NEIGHBOURS = 5
 _LEAST_EVENTS = 30  # ends, or special rewards: fewer say nothing about where they happen
 _CLEAR = 4.0  # standard errors
@@ -44,7 +44,7 @@ class VectorEvidence:
             worst coordinate, or the reward.
         ratio: Error of the prediction under the candidate over that without it; the worst of the above.
         outliers: Whether single transitions are predicted far worse than without it: a rule that holds in places only.
-        away: Whether it carries states to where none were seen.
+        away: Whether it carries most states to where none were seen; then nothing else is known.
         events: Whether ends, or special rewards, are elsewhere.
     """
 
@@ -91,20 +91,23 @@ class VectorModel:
         self._fixed = np.ptp(targets, axis=0) <= 1e-9 * np.maximum(1, np.abs(targets).max(0))
         held_actions = data.actions[self.held]
         self._residual = self.predict(data.states[self.held], held_actions) - self._targets
-        self._base = _rms(self._residual)
-        self.resolution: Floats = np.where(self._fixed, 0.0, self._base / self._spread)
         # A reward that hardly ever differs is no regression's business: its place is compared, like that of ends.
         far = np.abs(data.rewards - np.median(data.rewards)) > 2 * data.rewards.std() + 1e-9
         self.rare_rewards = bool(0 < far.mean() < 0.05)
-        if self.rare_rewards:
-            self.resolution[-1] = 0.0
         self._labels = [label for label in (data.ends, far if self.rare_rewards else None) if label is not None]
         self._labels = [label for label in self._labels if label.sum() >= _LEAST_EVENTS]
         self.untold = any(0 < label.sum() < _LEAST_EVENTS for label in (data.ends, far))
         self._unit = np.maximum(data.states.std(0), 1e-9)
         self._seen = cKDTree(data.states[self._fit] / self._unit)
         self._followed = cKDTree(data.next_states[self._fit] / self._unit)
-        self._near = self._seen.query(data.states[self.held[:_NEAR]] / self._unit)[0]
+        near = self._seen.query(data.states[self.held] / self._unit)[0]
+        self._reach = float(np.quantile(near, 0.9))
+        known = near <= self._reach
+        self._residual = self._residual[known]
+        self._base = _rms(self._residual)
+        self.resolution: Floats = np.where(
+            self._fixed | (np.arange(self.n + 1) == self.n) & self.rare_rewards, 0.0, self._base / self._spread
+        )
 
     @property
     def least_fitted(self) -> int:
@@ -151,24 +154,31 @@ class VectorModel:
     def possible_actions(self, step: Step, largest_ratio: float) -> NDArray[np.bool_]:
         """Return which ``Discrete`` action may become which under a map of states, ``[|A|, |A|]``: a screening."""
         rows = self.held[: _SCREENED * max(1, self._data.n_actions)]
-        states, actions = self._data.states[rows], self._data.actions[rows]
-        wanted = self._wanted(step)[: len(rows)]
+        states = moved(self._data.states[rows], step)
+        known = self._seen.query(states / self._unit)[0] <= self._reach + 1e-12
+        states, actions = states[known], self._data.actions[rows][known]
+        wanted = self._wanted(step)[: len(rows)][known]
         expected = self._expected(step) + 0.03 * self._spread_of(step)
         told = self._told()
         possible = np.zeros((self._data.n_actions,) * 2, dtype=bool)
         for b in range(self._data.n_actions):
-            difference = self.predict(moved(states, step), np.full(len(rows), b)) - wanted
+            difference = self.predict(states, np.full(len(states), b)) - wanted
             for a in range(self._data.n_actions):
-                error = _rms(difference[actions == a])
+                mine = difference[actions == a]
+                error = _rms(mine) if len(mine) else np.zeros(self.n + 1)
                 possible[a, b] = bool((error[told] <= largest_ratio * expected[told]).all())
         return possible
 
     def compare(self, step: Step, action: Step) -> VectorEvidence:
         """Compare a candidate with the model on all held-out transitions."""
         data, held = self._data, self.held
-        states, actions = moved(data.states[held], step), data.actions[held]
+        states = moved(data.states[held], step)
+        known = self._seen.query(states / self._unit)[0] <= self._reach + 1e-12
+        if known.mean() < _LEAST_KNOWN:
+            return VectorEvidence(float("inf"), float("inf"), False, True, False)
+        actions = data.actions[held][known]
         turned = np.array(action.to)[actions] if data.n_actions else moved(actions, action)
-        difference = self.predict(states, turned) - self._wanted(step)
+        difference = self.predict(states[known], turned) - self._wanted(step)[known]
         told = self._told()
         error, base, spread = _rms(difference), self._expected(step), self._spread_of(step)
         floor = 1e-3 * spread + 1e-9
@@ -178,11 +188,9 @@ class VectorModel:
         usual = np.abs(self._residual)[:, told] / (self._base + 1e-3 * self._spread + 1e-9)[told]
         far = float(np.quantile(usual.max(1), 0.999)) * 3
         outliers = int((scaled.max(1) > far).sum()), int((usual.max(1) > far).sum())
-        near = self._seen.query(states[:_NEAR] / self._unit)[0]
-        away = bool(np.quantile(near, 0.9) > 3 * np.quantile(self._near, 0.9) + 1e-9)
         events = any(self._elsewhere(label, step) for label in self._labels)
-        many = outliers[0] > outliers[1] + max(5, 0.002 * len(held))
-        return VectorEvidence(float(added.max()), float(ratio.max()), many, away, events)
+        many = outliers[0] > outliers[1] + max(5, 0.002 * len(difference))
+        return VectorEvidence(float(added.max()), float(ratio.max()), many, False, events)
 
     def _told(self) -> NDArray[np.bool_]:
         """Return which of the predicted numbers are compared: not a reward that is rare, nor what never changes."""

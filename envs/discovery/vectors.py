@@ -58,7 +58,7 @@ def search_vectors(data: Transitions, seed: int = 0) -> Findings:
         for chosen in actions:
             tried += 1
             evidence = model.compare(state, chosen)
-            if _refused(evidence):
+            if not evidence.away and _refused(evidence):
                 best_refused = min(best_refused, max(evidence.error, 1e-6))
                 continue
             if evidence.away or evidence.error > LARGEST_ERROR:

@@ -30,6 +30,7 @@ SHORT_OPTIONS = {
     "enjoy": ["-n", "20", "--no-render"],
     "record": ["-n", "5"],
     "check": ["--transitions", "60", "--resets", "60"],
+    "discover": ["--steps", "8000"],
     "audit": ["--episodes", "2", "--states", "60", "--n-envs", "2"],
     "symmetrize": ["--states", "60", "--fit-steps", "5"],
 }
@@ -57,10 +58,12 @@ class Block(NamedTuple):
     Attributes:
         language: ``"python"`` or ``"bash"``.
         text: The code.
+        file: The file that a reader is to copy it into; empty if it is run as it stands there.
     """
 
     language: str
     text: str
+    file: str = ""
 
 
 def shorten_fits(monkeypatch: pytest.MonkeyPatch, steps: int = 20) -> None:
@@ -77,13 +80,15 @@ def pages(checkout: Path) -> list[Path]:
 
 def blocks(page: Path) -> list[Block]:
     """Return the Python and shell blocks of a page, in order."""
-    fences = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    return [Block(language, text) for language, text in fences if language in ("python", "bash")]
+    fence = re.compile(r'^```(\w*)(?: title="(.+?)")?\n(.*?)^```$', flags=re.DOTALL | re.MULTILINE)
+    fences = fence.findall(page.read_text(encoding="utf-8"))
+    return [Block(language, text, file) for language, file, text in fences if language in ("python", "bash")]
 
 
 def languages(page: Path) -> set[str]:
     """Return what the blocks of a page are marked as."""
     opening = re.findall(r"^```(.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    opening = [re.sub(r' title=".+?"$', "", mark) for mark in opening]
     return {mark for number, mark in enumerate(opening) if number % 2 == 0}
 
 
@@ -98,7 +103,9 @@ def run_page(page: Path) -> dict[str, Any]:
     """Run the blocks of a page in the current folder and return the namespace of its Python."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for number, block in enumerate(blocks(page)):
-        if block.language == "python":
+        if block.file:
+            Path(block.file).write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
             exec(compile(_shortened(block.text), f"{page.name}, block {number}", "exec"), namespace)
         else:
             for words in shell_lines(block.text):

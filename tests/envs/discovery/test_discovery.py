@@ -91,9 +91,14 @@ def test_a_torus_has_shifts_turns_and_mirrors() -> None:
     assert check_symmetry(Torus(), report.symmetry, n_resets=300).verdict == "not checked"  # and not violated
 
 
-def test_one_marked_cell_leaves_the_mirror_through_it() -> None:
+def test_one_marked_cell_leaves_the_turns_and_mirrors_around_it() -> None:
     report = discover_symmetry(Torus(marked=True), steps=10_000)
-    assert report.symmetry is None or report.symmetry.group.order == 1, report
+    assert report.outcome == "exact", report
+    assert report.symmetry is not None
+    assert report.symmetry.group.order == 8
+    marked = torch.zeros(2, 5, 5)
+    marked[0, 1, 0] = 1
+    assert torch.equal(report.symmetry.observation.orbit(marked[None])[0], marked.expand(8, 2, 5, 5))
 
 
 def test_chance_is_compared_by_frequencies() -> None:
