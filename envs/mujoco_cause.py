@@ -66,7 +66,9 @@ def exactly_solved(model: Any) -> Any:
 
 
 def listed(found: Sequence[Difference]) -> str:
-    """Return the largest differences as text."""
+    """Return the largest differences as text, one of each parameter first."""
     largest = sorted(found, key=lambda difference: -difference.size)
-    named = "; ".join(difference.text for difference in largest[:_NAMED])
+    first = list({difference.parameter: difference for difference in reversed(largest)}.values())[::-1]
+    ordered = [*first, *(difference for difference in largest if difference not in first)]
+    named = "; ".join(difference.text for difference in ordered[:_NAMED])
     return named if len(found) <= _NAMED else f"{named}; and {len(found) - _NAMED} more"

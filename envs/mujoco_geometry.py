@@ -68,7 +68,6 @@ def _write_bodies(pose: ZeroPose, values: Values, where: NDArray[np.bool_]) -> N
     moved = where | where[parent]
     moved[0] = False
     model.body_pos[moved] = local[moved]
-    model.body_sameframe[moved] = 0
 
 
 def _write_geoms(pose: ZeroPose, values: Values, where: NDArray[np.bool_]) -> None:
@@ -180,9 +179,11 @@ def _write_inertias(pose: ZeroPose, values: Values, where: NDArray[np.bool_]) ->
 
 
 def _unsimplify(model: Any, where: NDArray[np.bool_]) -> None:
-    """Take back the compiler's notes that a body's frame is that of its inertia, which MuJoCo would go by."""
+    """Take back the compiler's notes that a frame is that of the inertia, which MuJoCo would go by."""
     model.body_sameframe[where] = 0
     model.body_simple[where] = 0
+    model.geom_sameframe[where[model.geom_bodyid]] = 0
+    model.site_sameframe[where[model.site_bodyid]] = 0
     model.dof_simplenum[where[model.dof_bodyid]] = 0
 
 

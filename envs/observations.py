@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from equirl.envs.actions import ActionLayout
-from equirl.envs.mujoco_mirror import MIRROR, mujoco_mirror
+from equirl.envs.mujoco_symmetry import MIRROR, mujoco_mirror
 from equirl.mappings import MappingRepresentation
 from equirl.representations import Representation
 from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry, registered_symmetries
