@@ -115,7 +115,7 @@ def _number(label: str, kind: str, field: str, signed: bool = False) -> Paramete
         if signed:  # limits: the image of [low, high] under -1 is [-high, -low]
             signs = (mirror.joint_sign if kind == "joint" else mirror.actuator_sign)[:, None]
             moved = np.where(signs > 0, moved, -moved[:, ::-1])
-        return moved
+        return np.asarray(moved)
 
     def write(pose: ZeroPose, values: Values, where: NDArray[np.bool_]) -> None:
         held = getattr(pose.model, field)

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from equirl.envs.mujoco_cause import listed, name_cause
@@ -64,9 +65,15 @@ _DERIVED: WeakKeyDictionary[Any, _Derived] = WeakKeyDictionary()
 
 
 def mujoco_states(environment: Any) -> MujocoStates | None:
-    """Return what sets the states of an environment, if it is a MuJoCo environment of Gymnasium's."""
+    """Return what sets the states of an environment; ``None`` for one whose mirrors cannot be derived.
+
+    They can for a ``MujocoEnv`` of Gymnasium's that shows one array and takes the controls of its model as actions.
+    """
     module = sys.modules.get("gymnasium.envs.mujoco.mujoco_env")  # not imported: no environment can be one
     if module is None or not isinstance(environment, module.MujocoEnv) or not hasattr(environment, "_get_obs"):
+        return None
+    seen, taken = environment.observation_space, environment.action_space
+    if not isinstance(seen, spaces.Box) or not isinstance(taken, spaces.Box) or taken.shape != (environment.model.nu,):
         return None
     return MujocoStates(environment)
 
@@ -115,7 +122,7 @@ class MujocoStates:
         """
         for mirror in self._nearest(symmetry, element).mirrors:
             self.mirror_state(mirror)
-        self.restore_state(self.save_state())
+            self.save_state()  # brings what is shown up to date
         return self.observe()
 
     def mirror_state(self, mirror: Mirror) -> None:

@@ -42,7 +42,6 @@ def mujoco_mirror(environment: gym.Env[Any, Any], axis: Literal["x", "y", "z"] |
     Raises:
         TypeError: Another environment, an observation that is not one array, or actions that are not the controls.
         ValueError: There is no such mirror; the message says for each plane what has no counterpart.
-        ModuleNotFoundError: ``mujoco`` is not installed.
     """
     if axis not in (None, "x", "y", "z"):
         raise ValueError(f"axis is 'x', 'y', 'z' or None; got {axis!r}")
@@ -51,16 +50,12 @@ def mujoco_mirror(environment: gym.Env[Any, Any], axis: Literal["x", "y", "z"] |
     states = mujoco_states(inner)
     if states is None:
         raise TypeError(
-            f"the mirror is derived from the model of a MujocoEnv of Gymnasium's; {name} is none. Give a registered "
+            "the mirror is derived from the model of a MujocoEnv of Gymnasium's that shows one array and takes the "
+            f"model's controls; {name} is none ({inner.observation_space}, {inner.action_space}). Give a registered "
             "symmetry, a symmetry file or an MDPSymmetry"
         )
     if environment.observation_space != inner.observation_space or environment.action_space != inner.action_space:
         raise TypeError(f"a wrapper changes the observations or the actions of {name}; derive its mirror without it")
-    if not isinstance(inner.observation_space, gym.spaces.Box) or inner.action_space.shape != (inner.model.nu,):
-        raise TypeError(
-            f"{name} shows {inner.observation_space} and takes {inner.action_space}; a mirror is derived for one array "
-            f"of observations and the {inner.model.nu} controls of the model"
-        )
     derived = states.derived()
     found = [each for each in derived.maps if axis is None or each.mirrors[0].reflection.axis == "xyz".index(axis)]
     if not found:
@@ -95,7 +90,7 @@ def _uneven_rewards(states: MujocoStates, moves: MirrorMap) -> int:
             after = states.save_state()
             states.restore_state(state)
             states.mirror_state(moves.mirrors[0])
-            states.restore_state(states.save_state())
+            states.save_state()
             image = float(environment.step(moves.ctrl(action).astype(space.dtype))[1])
             uneven += abs(reward - image) > 1e-4 * max(1.0, abs(reward))
             states.restore_state(after)

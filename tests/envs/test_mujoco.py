@@ -341,10 +341,17 @@ def test_a_symmetry_far_from_any_mirror_is_not_checked() -> None:
     assert "no mirror of the model moves observations as s does: the nearest" in report.skipped[0]
 
 
+def _with_a_lever() -> gym.Env[Any, Any]:
+    environment = gym.make("Reacher-v5")
+    environment.unwrapped.action_space = gym.spaces.Discrete(3)
+    return environment
+
+
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
         (lambda: gym.make("CartPole-v1"), TypeError, "CartPoleEnv is none"),
+        (lambda: _with_a_lever(), TypeError, "ReacherEnv is none"),
         (lambda: RescaleAction(gym.make("Reacher-v5"), -0.5, 0.5), TypeError, "a wrapper changes"),
     ],
 )
