@@ -7,6 +7,7 @@ from equirl.envs.grid_views import EgocentricView, FullGridView
 from equirl.envs.gridworld import MOVES, GridWorldEnv
 from equirl.envs.gridworld_vector import GridWorldVectorEnv
 from equirl.envs.making import make_environment
+from equirl.envs.mujoco_symmetry import mujoco_mirror
 from equirl.envs.placing import Placer, Transformable, register_placer, transform_state
 from equirl.envs.regions import REGION_NAMES, Region, region_cells
 from equirl.envs.symmetries import egocentric_symmetry, full_view_symmetry, grid_symmetry, mirror_symmetry
@@ -35,6 +36,7 @@ __all__ = [
     "grid_symmetry",
     "make_environment",
     "mirror_symmetry",
+    "mujoco_mirror",
     "region_cells",
     "register_environments",
     "register_placer",

@@ -62,7 +62,7 @@ def check_symmetry(
         environment: A Gymnasium environment with ``Discrete`` actions and observations that policies take: ``Box``,
             ``Discrete``, ``MultiDiscrete``, ``MultiBinary``, or a ``Dict`` of these. Pictures with their channels last
             are seen channels first, as SB3 shows them.
-        symmetry: A registered name or an ``MDPSymmetry``.
+        symmetry: A registered name, an ``MDPSymmetry``, or ``"mirror"`` for a MuJoCo robot (see ``mujoco_mirror``).
         n_transitions: Transitions to compare, at least 1.
         n_resets: Resets for the start test, half of them for each sample; at least 20.
         significance: Probability of a false alarm in the statistical tests.

@@ -25,6 +25,7 @@ _STATES = 20  # states tested
 _STATES_OF_MANY = 8  # states tested where hardly an outcome comes up twice: each is a larger test
 _OUTCOMES = 200  # steps on either side in each
 _MORE = 3  # times as many in the second round, where the first one was not clear
+_EXPLAINED = 20  # steps that differ, from which the cause is found
 _UNCLEAR = 0.05  # p-values below this one are looked at again
 
 
@@ -76,6 +77,7 @@ class DynamicsCheck:
         broken: tuple[int, Transition, str] | None = None  # by a rule, and not symmetric
         elsewhere: list[tuple[Transition, str]] = []  # by a rule, and not what the rollout saw
         chance: list[tuple[Transition, int]] = []
+        differing: list[tuple[Transition, int]] = []  # for the cause
         n_rules = 0
         for k, transition in enumerate(transitions):
             g = world.element()
@@ -94,6 +96,8 @@ class DynamicsCheck:
                 n_rules += 1
                 if unlike and (n_rules > _TESTED or not self._is_rounding(transition, placed)):
                     elsewhere.append((transition, unlike))
+                if uneven and len(differing) < _EXPLAINED:
+                    differing.append((transition, g))
                 if uneven and broken is None and not self._is_rounding(transition, placed, (g, moved)):
                     broken = g, transition, uneven
             if len(chance) == _TESTED:
@@ -112,8 +116,16 @@ class DynamicsCheck:
         description = f"dynamics: {n} transitions{beyond}, deterministic, tolerance {self._tolerance:g}; {power}"
         if broken is not None:
             g, transition, detail = broken
-            return Finding(description, self._violation(g, detail, transition))
-        return Finding(description)
+            same = [(each, element) for each, element in differing if element == g]
+            cause = world.explain(g, lambda: all(self._agrees(each, element) for each, element in same))
+            return Finding(description, replace(self._violation(g, detail, transition), cause=cause))
+        remark = world.remark()
+        return Finding(f"{description}; {remark}" if remark else description)
+
+    def _agrees(self, transition: Transition, g: int) -> bool:
+        """Say whether a step and its transform agree."""
+        world = self._world
+        return not self._difference(world.turned(g, [world.step(transition)])[0], world.step(transition, g))
 
     def _far(self, n: int, seen: Sequence[Transition]) -> tuple[int, tuple[int, Transition, str] | None]:
         """Compare steps from states that random actions may not reach; return how many, and one that is not symmetric.
@@ -152,7 +164,11 @@ class DynamicsCheck:
         last bit, a few times, and a difference within a few times of what that changes is none.
         """
         world = self._world
-        if transition.environment is not None or world.layout.nudge(transition.observation, world.random) is None:
+        if (
+            transition.environment is not None
+            or transition.saved is not None
+            or world.layout.nudge(transition.observation, world.random) is None
+        ):
             return False
         nudged = [placed, *(world.step(transition, nudge=True) for _ in range(8))]
         if moved is None:

@@ -13,9 +13,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from equirl.envs.actions import ActionLayout
+from equirl.envs.mujoco_symmetry import MIRROR, mujoco_mirror
 from equirl.mappings import MappingRepresentation
 from equirl.representations import Representation
-from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry
+from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry, registered_symmetries
 from equirl.tokens import TokenRepresentation
 
 __all__ = ["Observation", "ObservationLayout", "fit_symmetry"]
@@ -188,6 +189,8 @@ class ObservationLayout:
 def fit_symmetry(symmetry: str | MDPSymmetry, environment: gym.Env[Any, Any]) -> tuple[MDPSymmetry, ObservationLayout]:
     """Return the symmetry, built for an environment's spaces where it is given by name, and the layout it acts on.
 
+    The name ``"mirror"`` is that of the mirror of a MuJoCo robot, derived from its model.
+
     Raises:
         TypeError: Actions of a space that no symmetry moves, observations have no fixed shape, or ``symmetry`` is
             neither a name nor an ``MDPSymmetry``.
@@ -195,6 +198,8 @@ def fit_symmetry(symmetry: str | MDPSymmetry, environment: gym.Env[Any, Any]) ->
     """
     actions = ActionLayout(environment.action_space)
     layout = ObservationLayout(environment.observation_space)
+    if symmetry == MIRROR and MIRROR not in registered_symmetries():
+        symmetry = mujoco_mirror(environment)
     if isinstance(symmetry, str):
         actions.check_name(symmetry)
         symmetry = build_symmetry(symmetry, layout.shape, actions.size)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from equirl.envs.actions import Action, ActionLayout
 from equirl.envs.observations import Observation, ObservationLayout
-from equirl.envs.placing import Placer, Transformable, find_placer, find_transformable
+from equirl.envs.placing import Placer, Restorable, Transformable, find_placer, find_transformable
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["CannotPlace", "Outcome", "PlacedWorld", "Transition"]
@@ -64,6 +64,7 @@ class Transition:
         length: Steps of the episode so far, this one included.
         episode: The episode, to play it again.
         environment: A copy made before the step, where the observation does not show the state.
+        saved: The state before the step, where the environment's state can be saved; ``None`` elsewhere.
     """
 
     observation: Any
@@ -72,6 +73,7 @@ class Transition:
     length: int
     episode: _Episode
     environment: gym.Env[Any, Any] | None
+    saved: Any = None
 
 
 class PlacedWorld:
@@ -101,6 +103,9 @@ class PlacedWorld:
         self.random = random
         self.actions = ActionLayout(environment.action_space)
         self._placer = find_placer(environment)
+        carrier = find_transformable(environment)
+        self._copies = carrier is not None and not isinstance(carrier, Restorable)
+        self._restorable = carrier if isinstance(carrier, Restorable) else None
         order = symmetry.group.order
         self._elements = [g for g in range(order) if g != symmetry.group.identity] or [symmetry.group.identity]
 
@@ -140,7 +145,6 @@ class PlacedWorld:
             CannotPlace: The environment carries its own state and cannot be copied.
         """
         found: list[Transition] = []
-        keep_copy = find_transformable(self.environment) is not None
         episode, observation, done = _Episode(0), None, True
         for _ in range(n):
             if done:
@@ -148,12 +152,15 @@ class PlacedWorld:
                 observation = self.reset(episode.seed)
             action = self._action(observation)
             episode.actions.append(action)
+            saved = None
+            if self._restorable is not None:
+                saved, observation = self._restorable.save_state(), self._restorable.observe()
             before = self.shown(observation)
             held = copy.deepcopy(observation)  # some environments write into one array for ever
-            kept = _copied(self.environment) if keep_copy else None
+            kept = _copied(self.environment) if self._copies else None
             seen, reward, terminated, truncated = self.act(action)
             outcome = Outcome(before, self.shown(seen), reward, terminated, truncated)
-            found.append(Transition(held, action, outcome, len(episode.actions), episode, kept))
+            found.append(Transition(held, action, outcome, len(episode.actions), episode, kept, saved))
             observation, done = seen, terminated or truncated
         return found
 
@@ -174,7 +181,7 @@ class PlacedWorld:
         """
         space = self.environment.observation_space
         is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1 and np.dtype(space.dtype).kind == "f"
-        if not is_vector or any(transition.environment is not None for transition in seen):
+        if not is_vector or any(each.environment is not None or each.saved is not None for each in seen):
             return []
         low, high = _drawn_between(cast(spaces.Box, space), np.stack([t.outcome.start for t in seen]))
         found: list[Transition] = []
@@ -221,6 +228,8 @@ class PlacedWorld:
         try:
             if transition.environment is not None:
                 return [self._carried_step(transition.environment, element, action) for _ in range(n)]
+            if transition.saved is not None:
+                return [self._restored_step(transition.saved, element, action) for _ in range(n)]
             observation = transition.observation
             if nudge:
                 moved = self.layout.nudge(observation, self.random)
@@ -244,6 +253,27 @@ class PlacedWorld:
         with self._placing(element):
             start = cast(Transformable, find_transformable(environment)).transform_state(self.symmetry, element)
         return self._outcome(self.shown(start), action, environment)
+
+    def _restored_step(self, saved: Any, element: int, action: Action) -> Outcome:
+        restorable = cast(Restorable, self._restorable)
+        self.reset()
+        with self._placing(element):
+            restorable.restore_state(saved)
+            start = restorable.transform_state(self.symmetry, element)
+        return self._outcome(self.shown(start), action, self.environment)
+
+    def explain(self, g: int, agree: Callable[[], bool]) -> str:
+        """Say why steps from ``s`` and ``gs`` differ, where the environment knows; empty elsewhere.
+
+        Args:
+            g: The group element.
+            agree: Takes the steps once more, and says whether they agree now.
+        """
+        return "" if self._restorable is None else self._restorable.explain(self.symmetry, g, agree)
+
+    def remark(self) -> str:
+        """Say what the environment knows not to be symmetric, though no step shows it."""
+        return "" if self._restorable is None else self._restorable.remark(self.symmetry)
 
     def _outcome(self, start: Observation, action: Action, environment: gym.Env[Any, Any]) -> Outcome:
         seen, reward, terminated, truncated = self.act(action, environment)
@@ -271,6 +301,9 @@ class PlacedWorld:
             observation, _, terminated, truncated = self.act(action)
             if terminated or truncated:
                 return None
+        if self._restorable is not None:
+            self._restorable.save_state()
+            observation = self._restorable.observe()
         before = self.shown(observation)
         if not np.array_equal(self.layout.vector(before), self.layout.vector(transition.outcome.start)):
             return None

@@ -2,7 +2,7 @@
 
 There are two ways. Where the observation determines the state, a *placer* puts the environment into the state that an
 observation shows. Where it does not (a partial view), the environment or a wrapper of it has a method
-``transform_state(symmetry, element) -> observation``.
+``transform_state(symmetry, element) -> observation``. MuJoCo's robots need neither.
 """
 
 from __future__ import annotations
@@ -26,10 +26,14 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeS
 from numpy.typing import NDArray
 
 from equirl.envs.gridworld import GridWorldEnv
+from equirl.envs.mujoco_states import mujoco_states
 from equirl.envs.observations import ObservationLayout
 from equirl.symmetry import MDPSymmetry
 
-__all__ = ["Placer", "Transformable", "find_placer", "find_transformable", "register_placer", "transform_state"]
+__all__ = [
+    *("Placer", "Restorable", "Transformable", "find_placer", "find_transformable", "register_placer"),
+    "transform_state",
+]
 
 Placer: TypeAlias = Callable[[Any, Any], None]
 """Puts an environment, just reset, into the state that an observation shows."""
@@ -41,6 +45,26 @@ class Transformable(Protocol):
 
     def transform_state(self, symmetry: MDPSymmetry, element: int) -> Any:
         """Carry the state to ``gs`` and return the observation there."""
+
+
+@runtime_checkable
+class Restorable(Transformable, Protocol):
+    """What carries a state and also saves and restores it, faster than a copy of the environment would."""
+
+    def save_state(self) -> Any:
+        """Return the state; what the environment shows is brought up to date with it."""
+
+    def restore_state(self, state: Any) -> None:
+        """Put the environment into a saved state."""
+
+    def observe(self) -> Any:
+        """Return the observation of the state that was saved or restored."""
+
+    def explain(self, symmetry: MDPSymmetry, element: int, agree: Callable[[], bool]) -> str:
+        """Say why steps from ``s`` and ``gs`` differ; ``agree`` takes them once more, and says whether they agree."""
+
+    def remark(self, symmetry: MDPSymmetry) -> str:
+        """Say what is not symmetric, though no step shows it; empty where nothing is known."""
 
 
 # Wrappers that leave observations and actions as they are.
@@ -77,9 +101,14 @@ def find_placer(environment: gym.Env[Any, Any]) -> Placer | None:
 
 
 def find_transformable(environment: gym.Env[Any, Any]) -> Transformable | None:
-    """Return the environment or wrapper that carries its own state, looking through time limits and checkers."""
+    """Return what carries the environment's state, looking through time limits and checkers; ``None`` if nothing does.
+
+    That is the environment or a wrapper of it, or, for MuJoCo's robots, what sets their ``qpos`` and ``qvel``.
+    """
     inner = _look_through(environment)
-    return inner if isinstance(inner, Transformable) else None
+    if isinstance(inner, Transformable):
+        return inner
+    return mujoco_states(inner) if _registered(inner) is None else None
 
 
 def transform_state(environment: gym.Env[Any, Any], symmetry: MDPSymmetry, element: int, observation: Any) -> Any:

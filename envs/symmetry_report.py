@@ -21,6 +21,7 @@ class Violation:
         detail: What differs, with both values.
         observation: The state, as observed, where one state shows it.
         action: The action taken there, as the environment takes it.
+        cause: Why it differs, where that is known: a parameter of a MuJoCo model, or an entry of the symmetry's table.
     """
 
     check: str
@@ -28,12 +29,14 @@ class Violation:
     detail: str
     observation: Any = None
     action: Any = None
+    cause: str = ""
 
     def __str__(self) -> str:
         where = ""
         if self.observation is not None:
             where = f"\n  action {self.action}, in the state\n    {_shown(self.observation)}"
-        return f"{self.check}, element {self.element}: {self.detail}{where}"
+        cause = f"\n  cause: {self.cause}" if self.cause else ""
+        return f"{self.check}, element {self.element}: {self.detail}{cause}{where}"
 
 
 @dataclass(frozen=True)

@@ -79,14 +79,14 @@ def check_monomial_table(group: FiniteGroup, dim: int, index: Tensor, sign: Tens
     # (rho(g) rho(h) x)[i] = s_g[i] s_h[index_g[i]] x[index_h[index_g[i]]]; generators h suffice.
     for h in group.generators:
         products = group.cayley[:, h]
-        broken = (index[h][index] != index[products]).any(dim=1)
+        broken = index[h][index] != index[products]
         if sign is not None:
-            broken |= (sign * sign[h][index] != sign[products]).any(dim=1)
+            broken |= sign * sign[h][index] != sign[products]
         if bool(broken.any()):
-            g = int(broken.nonzero()[0])
+            g, i = (int(k) for k in broken.nonzero()[0])
             raise ValueError(
                 f"this table is no homomorphism: rho({group.element_names[g]}) rho({group.element_names[h]}) is not "
-                f"rho({group.element_names[int(products[g])]}); build tables from generators "
+                f"rho({group.element_names[int(products[g])]}) at coordinate {i}; build tables from generators "
                 "(representation_from_generators) or check the product order (gh: first h, then g)"
             )
 

@@ -15,9 +15,10 @@ _STATUS = {"holds": 0, "violated": 1, "not checked": 3}
 
 _EXAMPLES = """\
 Checks spaces, dynamics with rewards and episode ends, and the distribution of starts; names the first violation of
-each with the group element, the state and the action. The exit status is 0 if the symmetry holds as far as checked,
-1 if it does not, 2 for a mistake in the command, and 3 if something could not be checked: where an environment cannot
-be placed in a state (see equirl.envs.register_placer), or where placing does not restore its state.
+each with the group element, the state and the action, and for MuJoCo robots its cause. The exit status is 0 if the
+symmetry holds as far as checked, 1 if it does not, 2 for a mistake in the command, and 3 if something could not be
+checked: where an environment cannot be placed in a state (see equirl.envs.register_placer), or where placing does not
+restore its state.
 
 examples:
   equirl check CartPole-v1 --symmetry cartpole-z2
@@ -25,6 +26,8 @@ examples:
   equirl check equirl/GridWorld-v0 --symmetry grid-d4 --env-kwargs goal:north-west --no-starts
   equirl check MiniGrid-FourRooms-v0 --symmetry minigrid-d4
   equirl check MiniGrid-DoorKey-5x5-v0 --symmetry minigrid-d4 --symmetric-starts
+  equirl check Ant-v5 --symmetry mirror                       (MuJoCo: the mirror is derived from the model)
+  equirl check Walker2d-v4 --symmetry mirror                  (fails, and says why: the friction of one foot)
   equirl check own_module:OwnWorld-v0 --symmetry own-symmetry    (the module registers both)
   equirl check MountainCar-v0 --symmetry mountaincar-z2      (fails: its valley and its goal are not symmetric)
 """
@@ -38,7 +41,9 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = CommandParser(prog="equirl check", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("env", metavar="ENV", help="environment id")
-    parser.add_argument("--symmetry", required=True, metavar="NAME", help="`equirl envs` lists them")
+    parser.add_argument(
+        "--symmetry", required=True, metavar="NAME", help="`equirl envs` lists them; `mirror` for MuJoCo"
+    )
     add_environment_settings(parser)
     parser.add_argument("--transitions", type=whole(1), default=500, metavar="N", help="transitions compared (500)")
     parser.add_argument("--resets", type=whole(20), default=600, metavar="N", help="resets for the start test (600)")

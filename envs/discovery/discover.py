@@ -20,6 +20,8 @@ from equirl.envs.discovery.report import DiscoveryReport, Element, Findings, Out
 from equirl.envs.discovery.transitions import Transitions, collect_transitions
 from equirl.envs.discovery.values import search_values
 from equirl.envs.discovery.vectors import search_vectors
+from equirl.envs.mujoco_states import mujoco_states
+from equirl.envs.mujoco_symmetry import mujoco_mirror
 from equirl.envs.observations import ObservationLayout
 from equirl.generated_tables import GeneratedTables, Step, close
 from equirl.groups import FiniteGroup
@@ -50,6 +52,8 @@ def discover_symmetry(
     the last word: what it refutes is not there. Where they cannot, worlds whose states recur are compared exactly,
     and others up to the error of a fitted model.
 
+    Of a MuJoCo robot the mirror that its model tells is the only candidate, and no step is taken to find it.
+
     What is sought is the symmetry of dynamics, rewards and ends; starts may be asymmetric.
 
     Args:
@@ -68,6 +72,8 @@ def discover_symmetry(
         ValueError: Observations of two axes or of more than three, or numbers that are NaN or out of range.
     """
     of_kind(name, str, "name")
+    if mujoco_states(environment) is not None:
+        return _of_the_model(environment, seed, name)
     data = collect_transitions(environment, steps, seed, agent)
     findings = _search(environment, data, seed)
     if not findings.elements:
@@ -120,6 +126,29 @@ def _products(findings: Findings, tables: GeneratedTables) -> tuple[float, int]:
         compared = both if compared is None else compared | both
         n_wrong += wrong
     return (0.0 if compared is None else float(compared.sum()) / known.n_pairs), n_wrong
+
+
+def _of_the_model(environment: gym.Env[Any, Any], seed: int, name: str) -> DiscoveryReport:
+    """Return the mirror of a MuJoCo robot: its model tells it, and the checker tells whether it holds."""
+    findings = Findings(notes=["a MuJoCo robot: the candidate is the mirror that its model tells, not one of steps"])
+    try:
+        mirror = mujoco_mirror(environment)
+    except ValueError as error:
+        findings.notes.append(str(error))
+        return _nothing("none found", findings, 0)
+    symmetry = MDPSymmetry(name, mirror.observation, mirror.action)
+    verdict = _verdict(environment, symmetry, seed, findings)
+    if verdict != "holds":
+        return _nothing("none found" if verdict == "violated" else "not enough data", findings, _CHECKED)
+    g = 1 - symmetry.group.identity
+    element = Element("mirror", _step_of(mirror.observation, g), _step_of(mirror.action, g), 0.0, _CHECKED)
+    return DiscoveryReport("exact", symmetry, (element,), tuple(findings.notes), _CHECKED)
+
+
+def _step_of(representation: Any, g: int) -> Step:
+    """Return what an element of a signed permutation does."""
+    to = representation.index[g].argsort()
+    return Step(tuple(to.tolist()), tuple(int(sign) for sign in representation.sign[g][to].tolist()))
 
 
 def _search(environment: gym.Env[Any, Any], data: Transitions, seed: int) -> Findings:
