@@ -72,7 +72,7 @@ def discover_symmetry(
         ValueError: Observations of two axes or of more than three, or numbers that are NaN or out of range.
     """
     of_kind(name, str, "name")
-    if mujoco_states(environment) is not None:
+    if _is_robot(environment):
         return _of_the_model(environment, seed, name)
     data = collect_transitions(environment, steps, seed, agent)
     findings = _search(environment, data, seed)
@@ -167,6 +167,13 @@ def _search(environment: gym.Env[Any, Any], data: Transitions, seed: int) -> Fin
             f"symmetries are sought on vectors [n] and images [C, H, W]; observations are {list(data.shape)}"
         )
     return search_images(data)
+
+
+def _is_robot(environment: gym.Env[Any, Any]) -> bool:
+    """Return whether a mirror can be derived from a model: a MuJoCo robot whose spaces no wrapper changes."""
+    inner = environment.unwrapped
+    spaces_kept = environment.observation_space == inner.observation_space
+    return mujoco_states(inner) is not None and spaces_kept and environment.action_space == inner.action_space
 
 
 def _is_vector(environment: gym.Env[Any, Any]) -> bool:
