@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from equirl.agents.cli.arguments import CommandParser, add_environment_settings, whole
+from equirl.agents.cli.arguments import CommandParser, add_environment_settings, add_packages, whole
+from equirl.agents.cli.zoo import named_environment
 from equirl.envs import check_symmetry, make_environment
 from equirl.envs.catalog import declared_view_settings
 
@@ -37,8 +38,9 @@ def main(arguments: Sequence[str]) -> int:
         0: the symmetry holds as far as checked; 1: it does not; 3: something could not be checked.
     """
     parser = CommandParser(prog="equirl check", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("env", metavar="ENV", help="environment id")
-    parser.add_argument("--symmetry", required=True, metavar="NAME", help="`equirl envs` lists them")
+    parser.add_argument("env", metavar="ENV", help="environment id, or MODULE:ID for one of your own")
+    parser.add_argument("--symmetry", required=True, metavar="NAME", help="`equirl envs` lists them; or FILE.toml")
+    add_packages(parser)
     add_environment_settings(parser)
     parser.add_argument("--transitions", type=whole(1), default=500, metavar="N", help="transitions compared (500)")
     parser.add_argument("--resets", type=whole(20), default=600, metavar="N", help="resets for the start test (600)")
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--symmetric-starts", action="store_true", help="move the world by a random element at reset")
     parser.add_argument("--seed", type=whole(0), default=0)
     options = parser.parse_args(arguments)
+    options.env = named_environment(options.env, options.gym_packages)
     if options.view_kwargs is None:
         options.view_kwargs = declared_view_settings(options.env, options.symmetry)
     environment = make_environment(

@@ -15,12 +15,13 @@ from equirl.agents.cli.arguments import CommandParser, check_output, device, who
 from equirl.agents.cli.runs import Run, find_run, run_of
 from equirl.agents.cli.zoo import (
     DEFAULT_ENVIRONMENT,
-    check_environment,
     handed_over,
     import_packages,
+    named_environment,
     split_id,
     statistics_of_any_age,
 )
+from equirl.envs.making import make_as_registered
 
 __all__ = ["main", "record"]
 
@@ -151,8 +152,11 @@ def _complete(parsed: argparse.Namespace, folder: Path | None, packages: Sequenc
     """
     from huggingface_sb3 import EnvironmentName
 
-    own, environment = split_id(str(getattr(parsed.env, "gym_id", parsed.env)))
-    import_packages([*packages, *own])
+    name = str(getattr(parsed.env, "gym_id", parsed.env))
+    own, environment = split_id(name)
+    import_packages(packages)
+    if own:
+        named_environment(name)
     run: Run | None = None
     if folder is not None:
         run = run_of(folder / "agent.zip")
@@ -165,9 +169,11 @@ def _complete(parsed: argparse.Namespace, folder: Path | None, packages: Sequenc
         parsed.exp_id = int(run.folder.name.rpartition("_")[2])  # the latest run that has an agent
     if run is not None:
         import_packages(run.packages)
-        settings = {**run.environment_settings, **(parsed.env_kwargs or {})}
-        parsed.env_kwargs = settings or None
-    check_environment(environment)
+    environment = named_environment(environment)
+    if parsed.env_kwargs:
+        make_as_registered(environment, **parsed.env_kwargs).close()  # settings that it does not take are named
+    if run is not None:
+        parsed.env_kwargs = {**run.environment_settings, **(parsed.env_kwargs or {})} or None
     parsed.env = EnvironmentName(environment)
     if getattr(parsed, "output_folder", None):
         check_output(Path(parsed.output_folder), folder=True)
