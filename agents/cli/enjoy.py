@@ -53,6 +53,7 @@ most used (all of them: equirl enjoy --help-all):
   -n STEPS        default 1000                  --load-best       the best agent instead of the last
   --seed N        random seed                   --no-render       without a window
   --algo NAME     default dqn                   --env-kwargs K:V  settings of the environment
+  --gym-packages MODULE ...                     modules that register worlds of your own; or --env MODULE:ID
 
 examples:
   equirl enjoy -n 300
@@ -69,7 +70,7 @@ most used (all of them: equirl record --help-all):
   --exp-id N      which run (0: the latest)     --run DIR         the run's own folder, instead of -f and --exp-id
   -n STEPS        default 1000                  --load-best       the best agent instead of the last
   --seed N        random seed                   -o DIR            folder of the video
-  --algo NAME     default dqn
+  --algo NAME     default dqn                   --gym-packages MODULE ...  or --env MODULE:ID
 
 examples:
   equirl record -n 200

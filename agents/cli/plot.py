@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     axes.set_ylabel(f"{_Y_LABELS[y_axis]}, mean of {window} episodes", fontsize=size)
     axes.set_title(f"{', '.join(options.env)}: interquartile mean, bootstrap over seeds", fontsize=size)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=size)
+    figure.legend(fontsize=size, loc="outside lower center", ncols=2, frameon=False)  # where it covers no data
     if options.output is None and mpl.get_backend().lower() != "agg":
         plt.show()
     else:  # Agg is what matplotlib falls back to without a display
