@@ -162,7 +162,8 @@ record -f nothere                         | there are no runs in nothere/dqn
 plot -f nothere                           | there are no runs in nothere/dqn
 plot -w 0                                 | '0' is not
 plot -o folder                            | folder is a folder
-envs stray                                | 'stray' belongs to no option
+envs stray                                | no environment has 'stray' in its name
+envs cartpole stray                       | 'stray' belongs to no option
 A --episodes 0                            | --episodes: '0' is not
 A --states 0                              | --states: '0' is not
 A --n-envs 0                              | --n-envs: '0' is not

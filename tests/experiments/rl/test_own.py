@@ -66,7 +66,8 @@ def test_returns_count_where_no_success_is_reported(tmp_path: Path) -> None:
 
 def test_minigrid_is_seen_through_the_view_of_the_symmetry() -> None:
     world = ["--env", "MiniGrid-Empty-5x5-v0", "--symmetry", "minigrid-d4", "--seeds", "1", "--out", "mini"]
-    done("study", "own", *world, *_SHORT, "buffer_size:100", "train_freq:50", "--methods", "plain", "equitune")
+    methods = ["--methods", "plain", "equitune", "--eval-freq", "100"]
+    done("study", "own", *world, *_SHORT, "buffer_size:100", "train_freq:50", *methods)
     assert {row["agent"] for row in _rows("mini/study.csv")} == {"plain", "equitune"}
 
 
