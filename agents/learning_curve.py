@@ -26,7 +26,7 @@ class EvaluationPlan:
 
     Attributes:
         steps: Environment steps of a run.
-        every: Environment steps between two evaluations.
+        every: Environment steps between two evaluations; rounded up to whole steps of all environments.
         episodes: Episodes of each evaluation. DQN and QR-DQN act greedily, PPO and A2C sample.
         threshold: Success rate, or mean return where there is none, that counts as learned; by default that of
             ``level``.
@@ -38,6 +38,10 @@ class EvaluationPlan:
     episodes: int
     threshold: float | None = None
     stop_after: int = 3
+
+    def distance(self, n_envs: int) -> int:
+        """Return the environment steps between two evaluations of ``n_envs`` environments that step together."""
+        return math.ceil(self.every / n_envs) * n_envs
 
 
 class CurvePoint(NamedTuple):
@@ -83,6 +87,8 @@ def check_agents(comparison: Comparison, methods: Sequence[str], plan: Evaluatio
             first, setting = agent.learning_starts + 1, f"learning_starts:{agent.learning_starts}"
         else:
             first, setting = agent.n_steps * agent.n_envs, f"n_steps:{agent.n_steps} n_envs:{agent.n_envs}"
+        if plan.distance(agent.n_envs) > plan.steps:
+            raise ValueError(f"n_envs:{agent.n_envs} steps at a time are more than all {plan.steps}; give more steps")
         if first > plan.steps:
             raise ValueError(
                 f"{comparison.algorithm} learns nothing within {plan.steps} steps, for it begins after {first} "
@@ -115,8 +121,8 @@ def learning_curve(
         return (-math.inf if learned is None else (mean if success is None else success) - learned,)
 
     # The score is the distance to what counts as learned, which depends on what the episodes report.
-    callback = EvaluateAndStop(measure, plan.every, 0.0, plan.stop_after or 10**9)
     agent: Any = comparison.agent(method, seed, device)
+    callback = EvaluateAndStop(measure, plan.distance(agent.n_envs), 0.0, plan.stop_after or 10**9)
     agent.learn(plan.steps, callback=callback)
     evaluation.close()
     agent.get_env().close()

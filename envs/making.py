@@ -14,7 +14,7 @@ from equirl.envs.grid_views import EgocentricView, FullGridView, GridView
 from equirl.envs.wrappers import SymmetricStarts
 from equirl.names import unknown_name_message
 
-__all__ = ["SYMMETRY_VIEWS", "failure_message", "make_as_registered", "make_environment"]
+__all__ = ["SYMMETRY_VIEWS", "failure_message", "make_as_registered", "make_environment", "render_problem"]
 
 SYMMETRY_VIEWS: dict[str, type[GridView]] = {
     "minigrid-c4": FullGridView,
@@ -100,12 +100,41 @@ def failure_message(environment_id: str, settings: Mapping[str, Any], error: Exc
     )
 
 
-def _settings_of(environment_id: str) -> list[str]:
-    """Return the names of the settings that an environment's constructor has; none if they cannot be told."""
+def render_problem(environment_id: str, mode: str) -> str | None:
+    """Return why an environment cannot be rendered, as far as its class tells; ``None`` if nothing speaks against it.
+
+    Args:
+        environment_id: Id of a registered environment.
+        mode: ``"human"`` or ``"rgb_array"``; Gymnasium makes a window of the pictures.
+    """
+    creator = _creator_of(environment_id)
+    modes = (getattr(creator, "metadata", None) or {}).get("render_modes", [])
+    if creator is None or not isinstance(creator, type):
+        return None
+    if "render_mode" not in _settings_of(environment_id, or_any=True):
+        return f"{creator.__name__}.__init__ takes no render_mode"
+    if mode in modes or "rgb_array" in modes:
+        return None
+    return f"{creator.__name__}.metadata['render_modes'] has no 'rgb_array'"
+
+
+def _creator_of(environment_id: str) -> Any:
     try:
         entry = gym.spec(environment_id).entry_point
-        creator: Any = load_env_creator(entry) if isinstance(entry, str) else entry
-        parameters = inspect.signature(creator).parameters.values()
-    except (gym.error.Error, ImportError, AttributeError, TypeError, ValueError):
+        return load_env_creator(entry) if isinstance(entry, str) else entry
+    except (gym.error.Error, ImportError, AttributeError):
+        return None
+
+
+def _settings_of(environment_id: str, or_any: bool = False) -> list[str]:
+    """Return the names of the settings that an environment's constructor has; none if they cannot be told.
+
+    With ``or_any`` a constructor that takes any settings counts as one that has ``render_mode``.
+    """
+    try:
+        parameters = inspect.signature(_creator_of(environment_id)).parameters.values()
+    except (TypeError, ValueError):
         return []
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    found = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    takes_any = or_any and any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return [*found, "render_mode"] if takes_any else found

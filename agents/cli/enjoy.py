@@ -21,7 +21,7 @@ from equirl.agents.cli.zoo import (
     split_id,
     statistics_of_any_age,
 )
-from equirl.envs.making import make_as_registered
+from equirl.envs.making import make_as_registered, render_problem
 
 __all__ = ["main", "record"]
 
@@ -178,7 +178,14 @@ def _complete(parsed: argparse.Namespace, folder: Path | None, packages: Sequenc
     parsed.env = EnvironmentName(environment)
     if getattr(parsed, "output_folder", None):
         check_output(Path(parsed.output_folder), folder=True)
-    if hasattr(parsed, "reward_log") and not parsed.no_render and not _has_display():
+    enjoys = hasattr(parsed, "reward_log")
+    problem = render_problem(environment, "human" if enjoys else "rgb_array")
+    if problem and not enjoys:
+        raise ValueError(f"{environment} gives no pictures for a video: {problem}; Gymnasium's Env.render says how")
+    if problem and not parsed.no_render:
+        print(f"{environment} cannot be shown ({problem}), so its returns are printed only (--no-render)")
+        parsed.no_render = True
+    if enjoys and not parsed.no_render and not _has_display():
         print("There is no display here, so the agent is not shown (--no-render); `equirl record` writes a video")
         parsed.no_render = True
 

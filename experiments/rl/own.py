@@ -102,7 +102,9 @@ def _file_of(job: _Job) -> Path:
 def _run(job: _Job) -> Rows:
     options, method, seed = job
     points = learning_curve(_comparison(options), method, seed, options.plan, options.device)
-    print(f"{method} seed {seed}: {points[-1]}", flush=True)
+    *_, (steps, success, mean, seconds) = points
+    score = f"mean return {mean:.3f}" if success is None else f"success {success:.3f}"
+    print(f"{method} seed {seed}: {score} after {steps} steps, {seconds} s", flush=True)
     shown = [("" if p.success_rate is None else round(p.success_rate, 4), round(p.mean_return, 4)) for p in points]
     return [(method, seed, p.timesteps, *scores, p.seconds) for p, scores in zip(points, shown, strict=True)]
 

@@ -199,9 +199,8 @@ def draw_learning_curves(
     styles = styles_of(agent for study in studies.values() for agent in study.agent)
     for axes, (title, study) in zip(panels, studies.items(), strict=True):
         threshold = thresholds[title]
-        medians = (
-            steps_to_threshold(study, np.inf if threshold is None else threshold).groupby("agent").timesteps.median()
-        )
+        reached = steps_to_threshold(study, np.inf if threshold is None else threshold)
+        medians = reached.groupby("agent").timesteps.median()
         steps = np.sort(study.timesteps.unique())
         for agent, runs in _curves(study, steps).items():
             middle, low, high = interquartile_means({"curve": runs.bfill().to_numpy().T}, _BOOTSTRAPS)["curve"]

@@ -8,7 +8,7 @@ from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
 from equirl.agents import SymmetryReplayBuffer, SymmetryRolloutBuffer
 from equirl.agents.comparison import COMPARED, Comparison, make_agent, prepare_comparison
-from equirl.agents.learning_curve import EvaluationPlan, learning_curve, level
+from equirl.agents.learning_curve import EvaluationPlan, check_agents, learning_curve, level
 from equirl.agents.loading import ALGORITHMS
 from equirl.agents.symmetric_policy import SymmetricPolicy
 
@@ -64,6 +64,14 @@ def test_a_curve_ends_once_the_agent_has_learned() -> None:
     assert {point.success_rate for point in points} == {None}
     again = learning_curve(comparison, "plain", 0, plan, "cpu")
     assert [point.mean_return for point in again] == [point.mean_return for point in points]
+
+
+def test_evaluations_are_at_equal_distances_with_several_environments() -> None:
+    comparison = _pole(learning_starts=10, n_envs=8)
+    points = learning_curve(comparison, "plain", 0, EvaluationPlan(steps=100, every=30, episodes=1), "cpu")
+    assert [point.timesteps for point in points] == [32, 64, 96]
+    with pytest.raises(ValueError, match="n_envs:8 steps at a time are more than all 7"):
+        check_agents(comparison, ["plain"], EvaluationPlan(steps=7, every=7, episodes=1), "cpu")
 
 
 def test_what_counts_as_learned() -> None:

@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
-from command_line import SHORT, Outcome, done, here
+from command_line import SHORT, Outcome, done, here, next_command
 from own_torus import write_torus
 from stable_baselines3 import DQN
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from equirl.envs.making import render_problem
 
 _COUNT = itertools.count()
 
@@ -144,3 +146,19 @@ def test_short_runs_of_all_algorithms_have_our_curves(algorithm: str, hyperparam
     accumulator = EventAccumulator(str(events))
     accumulator.Reload()
     assert "symmetry/equivariance_error" in accumulator.Tags()["scalars"]
+
+
+def test_a_world_without_pictures_is_not_shown_but_its_returns_are(module: str) -> None:
+    text = Path(f"{module}.py").read_text()
+    blind = text.replace("render_mode=None, ", "").replace("render_mode, self.mode", "time, self.mode")
+    blind = blind.replace("= render_mode, mode", "= 0, mode").replace(module, f"blind_{module}")
+    Path(f"blind_{module}.py").write_text(blind)
+    world = ["--env", f"blind_{module}:blind_{module}-v0"]
+    short = ["-n", "60", "--verbose", "0", "--summary-episodes", "1", "-params", "learning_starts:20"]
+    trained = done("train", *world, *short)
+    shown = done(*next_command(trained), "-n", "20").out  # just as it was printed
+    assert f"blind_{module}-v0 cannot be shown (Torus.__init__ takes no render_mode)" in shown
+    assert "Mean reward" in shown
+    _one_line(here("record", *world, "-n", "5"), "gives no pictures for a video: Torus.__init__ takes no render_mode")
+    assert "cannot be shown" not in done("enjoy", *world, "-n", "20", "--no-render").out
+    assert render_problem("CartPole-v1", "human") is render_problem("equirl/EmptyRoom-v0", "rgb_array") is None
