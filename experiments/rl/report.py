@@ -138,7 +138,7 @@ def summary_table(study: pd.DataFrame, threshold: float, level: str = "") -> str
     for agent, runs in reached.groupby("agent", sort=False):
         steps = runs.timesteps
         share, median = f"{np.isfinite(steps).sum()} of {len(steps)}", steps.median()
-        ratio = f"{median / plain:.2f}" if np.isfinite(median) and not np.isnan(plain) else "-"
+        ratio = f"{median / plain:.2f}" if np.isfinite(median) and np.isfinite(plain) else "-"
         numbers = map(_number, (median, steps.min(), steps.max()))
         rows.append((agent, share, *numbers, ratio, _number(runs.train_seconds.median())))
     heads = ("agent", f"seeds at {level or format(threshold, '.1%')}", "steps, median", "min", "max", "ratio to plain")
