@@ -68,6 +68,11 @@ class SymmetryCallback(BaseCallback):
             self._log()
         return True
 
+    def _on_training_end(self) -> None:
+        # SB3 writes every 4 episodes, or every 100 rollouts of A2C: what a short run has is written at its end.
+        if self.logger.name_to_value:
+            self.logger.dump(self.num_timesteps)
+
     def _log(self) -> None:
         network = orbit_networks(self.model)[0]
         observations = self._draw_observations()

@@ -31,7 +31,7 @@ from equirl.agents.policy_choice import (
 )
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.vector_env import make_vectorized_env
-from equirl.envs.making import SYMMETRY_VIEWS
+from equirl.envs.making import SYMMETRY_VIEWS, failure_message
 
 __all__ = ["PLAIN", "EquirlExperimentManager", "PolicyChoice"]
 
@@ -85,7 +85,8 @@ class EquirlExperimentManager(ExperimentManager):
         callbacks = [callback for callback in self.callbacks if not isinstance(callback, SymmetryCallback)]
         if isinstance(model.policy, SymmetricPolicy):
             found = [callback for callback in self.callbacks if isinstance(callback, SymmetryCallback)]
-            callbacks += found or [SymmetryCallback()]
+            # A short run has its curves, too.
+            callbacks += found or [SymmetryCallback(log_freq=max(1, min(1_000, self.n_timesteps // 10)))]
         self.callbacks = callbacks
         try:
             super().learn(model)
@@ -109,10 +110,7 @@ class EquirlExperimentManager(ExperimentManager):
             environments: VecEnv = super().create_envs(n_envs, eval_env, no_log)
             return environments
         except Exception as error:
-            shown = f" with {', '.join(f'{key}={value!r}' for key, value in settings.items())}" if settings else ""
-            raise ValueError(
-                f"environment {self.env_name.gym_id}{shown} cannot be made: {type(error).__name__}: {error}"
-            ) from error
+            raise ValueError(failure_message(self.env_name.gym_id, settings, error)) from error
 
     def _create_batch(self, n_envs: int, settings: dict[str, Any], no_log: bool) -> VecEnv:
         if self.env_wrapper is not None or self.frame_stack is not None or self.normalize:

@@ -15,7 +15,7 @@ from equirl.agents.spaces import resolve_symmetry
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.envs import DECLARED_SYMMETRIES
 from equirl.names import unknown_name_message
-from equirl.symmetry import check_symmetry_name, comes_with_equirl
+from equirl.symmetry import check_symmetry_name, comes_with_equirl, registered_symmetries
 
 __all__ = [
     "PLAIN",
@@ -26,6 +26,7 @@ __all__ = [
     "describe_policy",
     "policy_kwargs_of",
     "symmetry_and_method",
+    "symmetry_hint",
     "without_symmetry_callback",
 ]
 
@@ -139,12 +140,17 @@ def describe_policy(hyperparams: dict[str, Any], choice: PolicyChoice, environme
         name = getattr(found["symmetry"], "name", found["symmetry"])
         return f"{line}equivariant under {name}, {found['method'] or 'lambda_equitune'}"
     line += "without a symmetry, not equivariant"
-    if choice.method == PLAIN:
-        return line
+    return line if choice.method == PLAIN else f"{line}; {symmetry_hint(environment)}"
+
+
+def symmetry_hint(environment: str) -> str:
+    """Return how a policy without a symmetry gets one: those declared for its environment, those of own modules."""
     declared = [known.symmetry for known in DECLARED_SYMMETRIES if known.environment_id == environment]
     if declared:
-        return f"{line}; {environment} has the symmetry {' and '.join(declared)}: --symmetry {declared[0]}"
-    return f"{line}; --symmetry NAME gives it one (`equirl envs` lists them)"
+        return f"{environment} has the symmetry {' and '.join(declared)}: --symmetry {declared[0]}"
+    own = [name for name in registered_symmetries() if not comes_with_equirl(name)]
+    theirs = f"your modules register {', '.join(own)}; " if own else ""
+    return f"--symmetry NAME gives it one, or FILE.toml ({theirs}`equirl envs` lists those of equirl)"
 
 
 def check_observations(hyperparams: dict[str, Any]) -> None:

@@ -18,7 +18,10 @@ from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
 from equirl.agents.evaluation import evaluate_episodes
+from equirl.agents.policies import POLICY_CLASSES
+from equirl.agents.policy_choice import PLAIN, PolicyChoice, symmetry_hint
 from equirl.agents.saved_statistics import load_vecnormalize
+from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.files import written_whole
 
 __all__ = ["draw_learning_curve", "draw_training_curve", "next_commands", "summarize"]
@@ -76,6 +79,9 @@ def summarize(manager: ExperimentManager, episodes: int | None = None, exactly: 
     print("Next")
     for command in next_commands(manager):
         print(f"  {command}")
+    wanted = getattr(manager, "choice", None) == PolicyChoice(method=PLAIN)
+    if manager.algo in POLICY_CLASSES and not wanted and not isinstance(model.policy, SymmetricPolicy):
+        print(f"NOTE: this agent was trained without a symmetry; {symmetry_hint(manager.env_name.gym_id)}")
     print(f"Final agent over {len(returns)} episodes: mean return {np.mean(returns):.3f} ± {np.std(returns):.3f}")
     if not len(successes):
         return None

@@ -68,13 +68,22 @@ DECLARED_SYMMETRIES: tuple[DeclaredSymmetry, ...] = (
 def declared_view_settings(environment_id: str, symmetry: str) -> dict[str, Any]:
     """Return the settings of the view under which an environment's symmetry is declared; none if it is not.
 
+    A MiniGrid environment that is not declared has those of a declared one of the same class, which differs in size
+    alone; BabyAI's, whose missions change from episode to episode, have the mission's planes.
+
     Args:
         environment_id: A Gymnasium id, perhaps with the module that registers it: ``"module:Id-v0"``.
         symmetry: Name of the symmetry.
     """
     name = environment_id.rpartition(":")[2]
     found = [d.view_kwargs for d in DECLARED_SYMMETRIES if (d.environment_id, d.symmetry) == (name, symmetry)]
-    return dict(found[0]) if found else {}
+    if found or name not in gym.registry or not symmetry.startswith("minigrid-"):
+        return dict(found[0]) if found else {}
+    maker = gym.spec(name).entry_point
+    if str(maker).startswith("minigrid.envs.babyai"):
+        return dict(_MISSION)
+    siblings = [d.view_kwargs for d in DECLARED_SYMMETRIES if gym.spec(d.environment_id).entry_point == maker]
+    return dict(siblings[0]) if siblings else {}
 
 
 def register_environments() -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
 from minigrid.minigrid_env import MiniGridEnv
 
 from equirl.envs.grid_views import EgocentricView, FullGridView, GridView
 from equirl.envs.wrappers import SymmetricStarts
 from equirl.names import unknown_name_message
 
-__all__ = ["SYMMETRY_VIEWS", "make_environment"]
+__all__ = ["SYMMETRY_VIEWS", "failure_message", "make_as_registered", "make_environment", "render_problem"]
 
 SYMMETRY_VIEWS: dict[str, type[GridView]] = {
     "minigrid-c4": FullGridView,
@@ -52,7 +54,7 @@ def make_environment(
     for name in settings:
         if name not in _VIEW_SETTINGS:
             raise ValueError(unknown_name_message("view setting", name, _VIEW_SETTINGS))
-    environment = _made(environment_id, kwargs)
+    environment = make_as_registered(environment_id, **kwargs)
     if isinstance(environment.unwrapped, MiniGridEnv):
         if symmetry not in SYMMETRY_VIEWS:
             raise ValueError(
@@ -65,15 +67,74 @@ def make_environment(
     return SymmetricStarts(environment, symmetry) if symmetric_starts else environment
 
 
-def _made(environment_id: str, settings: dict[str, Any]) -> gym.Env[Any, Any]:
+def make_as_registered(environment_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
+    """Make an environment without a view, as ``gym.make`` does, with errors of one kind.
+
+    Args:
+        environment_id: As for ``make_environment``.
+        **kwargs: Settings of the environment.
+
+    Raises:
+        ValueError: No such environment, or one that cannot be made.
+    """
     try:
-        return gym.make(environment_id, **settings)
+        return gym.make(environment_id, **kwargs)
     except gym.error.Error as error:
         raise ValueError(f"{environment_id}: {error}") from error
     except ImportError as error:
         hint = ". The module's folder must be the current one or on PYTHONPATH" if ":" in environment_id else ""
         raise ValueError(f"{environment_id}: {str(error).rstrip('.')}{hint}") from error
     except Exception as error:  # the constructor is the environment's: it may raise anything
-        with_settings = f" with the settings {settings}" if settings else ""
-        message = f"{environment_id} cannot be made{with_settings}: {type(error).__name__}: {error}"
-        raise ValueError(message) from error
+        raise ValueError(failure_message(environment_id, kwargs, error)) from error
+
+
+def failure_message(environment_id: str, settings: Mapping[str, Any], error: Exception) -> str:
+    """Return in one line why an environment cannot be made, and which settings it takes if it was given another one."""
+    given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+    reason = str(error).partition(" was raised from the environment creator")[0]
+    takes = _settings_of(environment_id) if "unexpected keyword argument" in reason else []
+    known = f"; its settings are {', '.join(takes)}" if takes else ""
+    return (
+        f"environment {environment_id}{f' with {given}' if given else ''} cannot be made: {type(error).__name__}: "
+        f"{reason}{known}"
+    )
+
+
+def render_problem(environment_id: str, mode: str) -> str | None:
+    """Return why an environment cannot be rendered, as far as its class tells; ``None`` if nothing speaks against it.
+
+    Args:
+        environment_id: Id of a registered environment.
+        mode: ``"human"`` or ``"rgb_array"``; Gymnasium makes a window of the pictures.
+    """
+    creator = _creator_of(environment_id)
+    modes = (getattr(creator, "metadata", None) or {}).get("render_modes", [])
+    if creator is None or not isinstance(creator, type):
+        return None
+    if "render_mode" not in _settings_of(environment_id, or_any=True):
+        return f"{creator.__name__}.__init__ takes no render_mode"
+    if mode in modes or "rgb_array" in modes:
+        return None
+    return f"{creator.__name__}.metadata['render_modes'] has no 'rgb_array'"
+
+
+def _creator_of(environment_id: str) -> Any:
+    try:
+        entry = gym.spec(environment_id).entry_point
+        return load_env_creator(entry) if isinstance(entry, str) else entry
+    except (gym.error.Error, ImportError, AttributeError):
+        return None
+
+
+def _settings_of(environment_id: str, or_any: bool = False) -> list[str]:
+    """Return the names of the settings that an environment's constructor has; none if they cannot be told.
+
+    With ``or_any`` a constructor that takes any settings counts as one that has ``render_mode``.
+    """
+    try:
+        parameters = inspect.signature(_creator_of(environment_id)).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    found = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    takes_any = or_any and any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return [*found, "render_mode"] if takes_any else found

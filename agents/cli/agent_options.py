@@ -14,9 +14,16 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
-from equirl.agents.cli.arguments import CommandParser, add_environment_settings, device, existing_file, whole
+from equirl.agents.cli.arguments import (
+    CommandParser,
+    add_environment_settings,
+    add_packages,
+    device,
+    existing_file,
+    whole,
+)
 from equirl.agents.cli.runs import Run, run_of
-from equirl.agents.cli.zoo import check_environment, folder_name, import_packages, split_id
+from equirl.agents.cli.zoo import folder_name, named_environment, split_id
 from equirl.agents.loading import ALGORITHMS, load_agent
 from equirl.agents.minigrid_views import is_minigrid, view_settings
 from equirl.agents.normalization import check_normalization, symmetrize_statistics
@@ -35,10 +42,10 @@ def add_agent_options(parser: CommandParser) -> None:
     """Add the options to a command's parser."""
     parser.add_argument("model", metavar="MODEL.zip", type=_agent_file, help="the agent, as SB3's save() wrote it")
     parser.add_argument("--env", required=True, metavar="ENV", help="environment id, or MODULE:ID for one of your own")
-    parser.add_argument("--symmetry", required=True, metavar="NAME", help="`equirl envs` lists them")
+    parser.add_argument("--symmetry", required=True, metavar="NAME", help="`equirl envs` lists them; or FILE.toml")
     parser.add_argument("--algo", choices=sorted(ALGORITHMS), help="default: told from the file")
     add_environment_settings(parser)
-    parser.add_argument("--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules that register ENV")
+    add_packages(parser)
     parser.add_argument("--frame-stack", type=whole(1), metavar="N", help="frames that the agent sees at a time")
     parser.add_argument(
         "--vecnormalize", type=existing_file("VecNormalize"), metavar="FILE.pkl", help="saved VecNormalize of the agent"
@@ -70,10 +77,8 @@ def parse_agent_options(parser: CommandParser, arguments: list[str]) -> argparse
     """
     options = parser.parse_args(arguments)
     run = run_of(options.model)
-    modules, options.env = split_id(options.env)
-    of_run = run.packages if run is not None and run.environment == options.env else []
-    import_packages([*dict.fromkeys([*options.gym_packages, *modules, *of_run])])
-    check_environment(options.env)
+    of_run = run.packages if run is not None and run.environment == split_id(options.env)[1] else []
+    options.env = named_environment(options.env, [*options.gym_packages, *of_run])
     check_symmetry_name(options.symmetry)
     options.wrappers = []
     if run is not None and run.environment == options.env:
@@ -120,17 +125,10 @@ def make_environments(options: argparse.Namespace, n_envs: int) -> VecEnv:
     wrap = get_wrapper_class({"env_wrapper": options.wrappers}) if options.wrappers else None
 
     def make() -> gym.Env[Any, Any]:
-        try:
-            environment = make_environment(
-                options.env, options.symmetry, view_kwargs=options.view_kwargs, **(options.env_kwargs or {})
-            )
-            return environment if wrap is None else wrap(environment)
-        except ValueError:
-            raise
-        except Exception as error:  # settings that an environment does not take make it raise anything
-            given = {**(options.env_kwargs or {}), **(options.view_kwargs or {})}
-            shown = f" with {', '.join(f'{key}={value!r}' for key, value in given.items())}" if given else ""
-            raise ValueError(f"environment {options.env}{shown} cannot be made: {error}") from error
+        environment = make_environment(
+            options.env, options.symmetry, view_kwargs=options.view_kwargs, **(options.env_kwargs or {})
+        )
+        return environment if wrap is None else wrap(environment)
 
     environments: VecEnv = make_vec_env(make, n_envs, seed=options.seed)
     if options.vecnormalize is not None:

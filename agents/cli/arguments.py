@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = [
-    *("CommandParser", "StoreSettings", "add_environment_settings", "check_output", "device", "existing_file"),
-    *("new_file", "rate", "whole"),
+    *("CommandParser", "StoreSettings", "add_environment_settings", "add_packages", "check_output", "device"),
+    *("existing_file", "new_file", "rate", "read_settings", "whole"),
 ]
 
 _UNKNOWN = "unrecognized arguments: "
 _WORD = re.compile(r"[^\s()\[\]{}'\"=,]+")
+_WORDS = re.compile(r"[A-Za-z][\w.-]*( [\w.-]+)+")
 _LITERALS = ("True", "False", "None")
 
 
@@ -51,12 +52,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class StoreSettings(argparse.Action):
-    """Read ``KEY:VALUE ...`` into a dictionary, as rl_zoo3's ``StoreDict`` does, and take plain words as strings.
-
-    A value is a Python expression, in which rl_zoo3's names (``nn``, ``th``, ``gym``, ...) are known. A single word
-    that does not evaluate (``goal:north-west``), or that names nothing but one of Python's or rl_zoo3's own objects
-    (``color:all``), is a string.
-    """
+    """Read ``KEY:VALUE ...`` into a dictionary by ``read_settings``, in the place of rl_zoo3's ``StoreDict``."""
 
     def __call__(
         self,
@@ -68,36 +64,52 @@ class StoreSettings(argparse.Action):
         """Store the dictionary.
 
         Raises:
-            argparse.ArgumentError: No ``KEY:VALUE``, a key that is given twice, or a value that is neither an
-                expression nor a single word.
+            argparse.ArgumentError: What ``read_settings`` refuses.
         """
-        settings: dict[str, Any] = {}
-        for setting in [values] if isinstance(values, str) else values or []:
-            key, colon, text = str(setting).partition(":")
-            if not (key and colon and text.strip()):
-                raise argparse.ArgumentError(self, f"{setting!r} is not KEY:VALUE, such as size:9 or goal:north-west")
-            if key in settings:
-                raise argparse.ArgumentError(self, f"{key} is given twice, in {setting!r} for the second time")
-            settings[key] = self._value(key, text)
-        setattr(namespace, self.dest, settings)
-
-    def _value(self, key: str, text: str) -> Any:
-        from rl_zoo3 import utils  # slow, so only when it is needed
-
-        word = text.strip()
-        if word.isidentifier() and word not in _LITERALS:
-            return word
         try:
-            return eval(word, dict(vars(utils)))
-        except Exception as error:  # an expression may raise anything
-            if isinstance(error, (NameError, SyntaxError, AttributeError)) and _WORD.fullmatch(word):
-                return word
-            reason = error.msg if isinstance(error, SyntaxError) else error
-            raise argparse.ArgumentError(
-                self,
-                f"the value of {key}:{text} is no Python expression ({type(error).__name__}: {reason}); a string with "
-                f"spaces or brackets takes quotes of its own, such as \"{key}:'a b'\"",
-            ) from error
+            setattr(namespace, self.dest, read_settings([values] if isinstance(values, str) else values or []))
+        except ValueError as error:
+            raise argparse.ArgumentError(self, str(error)) from error
+
+
+def read_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the settings that ``KEY:VALUE ...`` gives; strings take no quotes of their own.
+
+    A value is a Python expression, in which rl_zoo3's names (``nn``, ``th``, ``gym``, ...) are known. Words that do not
+    evaluate (``goal:north-west``, ``mission:go to the door``), or a single one that names nothing but one of Python's
+    or rl_zoo3's own objects (``color:all``), are a string.
+
+    Raises:
+        ValueError: No ``KEY:VALUE``, a key that is given twice, or a value that is neither an expression nor words.
+    """
+    settings: dict[str, Any] = {}
+    for setting in texts:
+        key, colon, text = str(setting).partition(":")
+        if not (key and colon and text.strip()):
+            raise ValueError(f"{setting!r} is not KEY:VALUE, such as size:9 or goal:north-west")
+        if key in settings:
+            raise ValueError(f"{key} is given twice, in {setting!r} for the second time")
+        settings[key] = _value(key, text)
+    return settings
+
+
+def _value(key: str, text: str) -> Any:
+    from rl_zoo3 import utils  # slow, so only when it is needed
+
+    word = text.strip()
+    if word.isidentifier() and word not in _LITERALS:
+        return word
+    try:
+        return eval(word, dict(vars(utils)))
+    except Exception as error:  # an expression may raise anything
+        plain = _WORD.fullmatch(word) or _WORDS.fullmatch(word)
+        if isinstance(error, (NameError, SyntaxError, AttributeError)) and plain:
+            return word
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        raise ValueError(
+            f"the value of {key}:{text} is no Python expression ({type(error).__name__}: {reason}); a string with "
+            f"brackets or quotes takes quotes of its own, such as \"{key}:'a (b)'\""
+        ) from error
 
 
 def add_environment_settings(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +120,13 @@ def add_environment_settings(parser: argparse.ArgumentParser) -> None:
         "--view-kwargs",
         help="planes, mission, n_actions (MiniGrid); default: those under which the symmetry is declared",
         **settings,
+    )
+
+
+def add_packages(parser: argparse.ArgumentParser) -> None:
+    """Add the option for modules of the user's own."""
+    parser.add_argument(
+        "--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules that register worlds or symmetries"
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from equirl.agents.cli.arguments import CommandParser, add_environment_settings, whole
+from equirl.agents.cli.agent_files import load_acting
+from equirl.agents.cli.arguments import CommandParser, add_environment_settings, add_packages, existing_file, whole
+from equirl.agents.cli.zoo import named_environment
 from equirl.envs import check_symmetry, make_environment
 from equirl.envs.catalog import declared_view_settings
 
@@ -40,10 +42,12 @@ def main(arguments: Sequence[str]) -> int:
         0: the symmetry holds as far as checked; 1: it does not; 3: something could not be checked.
     """
     parser = CommandParser(prog="equirl check", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("env", metavar="ENV", help="environment id")
+    parser.add_argument("env", metavar="ENV", help="environment id, or MODULE:ID for one of your own")
     parser.add_argument(
-        "--symmetry", required=True, metavar="NAME", help="`equirl envs` lists them; `mirror` for MuJoCo"
+        "--symmetry", required=True, metavar="NAME", help="`equirl envs` lists them; FILE.toml; mirror (MuJoCo)"
     )
+    add_packages(parser)
+    parser.add_argument("--agent", type=existing_file("an agent"), metavar="FILE.zip", help="takes half of the actions")
     add_environment_settings(parser)
     parser.add_argument("--transitions", type=whole(1), default=500, metavar="N", help="transitions compared (500)")
     parser.add_argument("--resets", type=whole(20), default=600, metavar="N", help="resets for the start test (600)")
@@ -53,6 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--symmetric-starts", action="store_true", help="move the world by a random element at reset")
     parser.add_argument("--seed", type=whole(0), default=0)
     options = parser.parse_args(arguments)
+    options.env = named_environment(options.env, options.gym_packages)
     if options.view_kwargs is None:
         options.view_kwargs = declared_view_settings(options.env, options.symmetry)
     environment = make_environment(
@@ -71,6 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         tolerance=options.tolerance,
         check_starts=not options.no_starts,
         seed=options.seed,
+        agent=None if options.agent is None else load_acting(options.agent),
     )
     environment.close()
     print(report)

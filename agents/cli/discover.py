@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 
+from equirl.agents.cli.agent_files import load_acting
 from equirl.agents.cli.arguments import (
     CommandParser,
     StoreSettings,
     add_environment_settings,
+    add_packages,
     existing_file,
     new_file,
     whole,
 )
-from equirl.agents.cli.zoo import check_environment, folder_name, import_packages, split_id
+from equirl.agents.cli.zoo import folder_name, named_environment
 from equirl.envs.discovery import DiscoveryReport, discover_symmetry
 from equirl.envs.making import make_environment
 from equirl.symmetry_files import save_symmetry
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--agent", type=existing_file("an agent"), metavar="FILE.zip", help="takes half of the actions")
     parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules that register ENV")
+    add_packages(parser)
     add_environment_settings(parser)
     options = parser.parse_args(arguments)
     if options.output is not None and options.output.suffix != ".toml":
@@ -105,23 +107,16 @@ def _discovered(
     seed: int,
     agent: Path | None,
 ) -> DiscoveryReport:
-    modules, world = split_id(name)
-    import_packages([*packages, *modules])
-    check_environment(world)
+    world = named_environment(name, packages)
     environment: gym.Env[Any, Any] = make_environment(world, _VIEW, view_kwargs=view, **(settings or {}))
     try:
-        return discover_symmetry(environment, steps=steps, seed=seed, agent=None if agent is None else _acting(agent))
+        return discover_symmetry(
+            environment, steps=steps, seed=seed, agent=None if agent is None else load_acting(agent)
+        )
     except TypeError as error:
         raise ValueError(f"{name}: {error}") from error
     finally:
         environment.close()
-
-
-def _acting(path: Path) -> Callable[[Any], Any]:
-    from equirl.agents.loading import load_agent
-
-    model = load_agent(path)
-    return lambda observation: model.predict(observation, deterministic=True)[0]
 
 
 def _save(report: DiscoveryReport, path: Path, environment: str, seed: int) -> None:

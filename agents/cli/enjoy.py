@@ -15,12 +15,13 @@ from equirl.agents.cli.arguments import CommandParser, check_output, device, who
 from equirl.agents.cli.runs import Run, find_run, run_of
 from equirl.agents.cli.zoo import (
     DEFAULT_ENVIRONMENT,
-    check_environment,
     handed_over,
     import_packages,
+    named_environment,
     split_id,
     statistics_of_any_age,
 )
+from equirl.envs.making import make_as_registered, render_problem
 
 __all__ = ["main", "record"]
 
@@ -52,6 +53,7 @@ most used (all of them: equirl enjoy --help-all):
   -n STEPS        default 1000                  --load-best       the best agent instead of the last
   --seed N        random seed                   --no-render       without a window
   --algo NAME     default dqn                   --env-kwargs K:V  settings of the environment
+  --gym-packages MODULE ...                     modules that register worlds of your own; or --env MODULE:ID
 
 examples:
   equirl enjoy -n 300
@@ -68,7 +70,7 @@ most used (all of them: equirl record --help-all):
   --exp-id N      which run (0: the latest)     --run DIR         the run's own folder, instead of -f and --exp-id
   -n STEPS        default 1000                  --load-best       the best agent instead of the last
   --seed N        random seed                   -o DIR            folder of the video
-  --algo NAME     default dqn
+  --algo NAME     default dqn                   --gym-packages MODULE ...  or --env MODULE:ID
 
 examples:
   equirl record -n 200
@@ -151,8 +153,11 @@ def _complete(parsed: argparse.Namespace, folder: Path | None, packages: Sequenc
     """
     from huggingface_sb3 import EnvironmentName
 
-    own, environment = split_id(str(getattr(parsed.env, "gym_id", parsed.env)))
-    import_packages([*packages, *own])
+    name = str(getattr(parsed.env, "gym_id", parsed.env))
+    own, environment = split_id(name)
+    import_packages(packages)
+    if own:
+        named_environment(name)
     run: Run | None = None
     if folder is not None:
         run = run_of(folder / "agent.zip")
@@ -165,13 +170,22 @@ def _complete(parsed: argparse.Namespace, folder: Path | None, packages: Sequenc
         parsed.exp_id = int(run.folder.name.rpartition("_")[2])  # the latest run that has an agent
     if run is not None:
         import_packages(run.packages)
-        settings = {**run.environment_settings, **(parsed.env_kwargs or {})}
-        parsed.env_kwargs = settings or None
-    check_environment(environment)
+    environment = named_environment(environment)
+    if parsed.env_kwargs:
+        make_as_registered(environment, **parsed.env_kwargs).close()  # settings that it does not take are named
+    if run is not None:
+        parsed.env_kwargs = {**run.environment_settings, **(parsed.env_kwargs or {})} or None
     parsed.env = EnvironmentName(environment)
     if getattr(parsed, "output_folder", None):
         check_output(Path(parsed.output_folder), folder=True)
-    if hasattr(parsed, "reward_log") and not parsed.no_render and not _has_display():
+    enjoys = hasattr(parsed, "reward_log")
+    problem = render_problem(environment, "human" if enjoys else "rgb_array")
+    if problem and not enjoys:
+        raise ValueError(f"{environment} gives no pictures for a video: {problem}; Gymnasium's Env.render says how")
+    if problem and not parsed.no_render:
+        print(f"{environment} cannot be shown ({problem}), so its returns are printed only (--no-render)")
+        parsed.no_render = True
+    if enjoys and not parsed.no_render and not _has_display():
         print("There is no display here, so the agent is not shown (--no-render); `equirl record` writes a video")
         parsed.no_render = True
 

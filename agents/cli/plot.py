@@ -1,14 +1,15 @@
-"""``equirl plot``: rl_zoo3's plot of training curves, with our defaults and a file to write to."""
+"""``equirl plot``: training curves of the runs in a folder, one for each symmetry and method, a band over seeds."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from equirl.agents.cli.arguments import CommandParser, new_file, whole
-from equirl.agents.cli.zoo import DEFAULT_ENVIRONMENT, folder_name, handed_over
+from equirl.agents.cli.arguments import CommandParser, add_packages, new_file, whole
+from equirl.agents.cli.zoo import DEFAULT_ENVIRONMENT, import_packages, named_environment
 from equirl.files import written_whole
 
 __all__ = ["main"]
@@ -16,16 +17,21 @@ __all__ = ["main"]
 _WINDOW = 100
 """Episodes of the rolling window where runs are long enough: rl_zoo3's own."""
 
+_COLUMNS = {"success": "is_success", "reward": "r", "length": "l"}
+_Y_LABELS = {"success": "success rate", "reward": "return", "length": "episode length"}
+_X_LABELS = {"steps": "environment steps", "episodes": "episodes", "time": "hours"}
+
 _HELP = """\
-usage: equirl plot [-o FILE.png] [options of rl_zoo3's plot_train]
+usage: equirl plot [-o FILE.png] [-a ALGO] [-e ID ...] [-f DIR] [-x AXIS] [-y AXIS] [-w N]
 
 Plots the training curves of all runs of an environment in a folder: the success rate if all of them report it, else the
-reward. Runs that are left out are named.
+reward. Runs that differ by their seed alone make one curve: the interquartile mean over the seeds, with its bootstrap
+band. The legend names symmetry and method, and the number of seeds. Runs that are left out are named.
 
   -o FILE        write the plot to FILE; by default training_curves.png where there is no display, else a window
 
 most used (all of them: equirl plot --help-all):
-  -a ALGO        default dqn                     -e ID ...         default equirl/GridWorld-v0
+  -a ALGO        default dqn                     -e ID ...         default equirl/GridWorld-v0; or MODULE:ID
   -f DIR         folder of the runs, default logs
   -x AXIS        steps, episodes or time         -y AXIS           success, reward or length
   -w N           rolling window in episodes, default 100 (less if all runs are shorter)
@@ -41,107 +47,107 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(_HELP, end="")
         return 0
-    parser = CommandParser(prog="equirl plot", add_help=False, allow_abbrev=False)
-    parser.add_argument("-o", "--output", type=new_file)
-    parser.add_argument("--help-all", action="store_true")
-    ours, theirs = parser.parse_known_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.help_all:
+        parser.print_help()
+        return 0
+    from equirl.agents.cli.training_curves import curve_of, group_runs  # slow, so only when it is needed
+
+    runs, window, y_axis = _runs(options)
+    groups, left_out = group_runs(runs)
+    for name, reason in left_out.items():
+        print(f"Left out: {name} {reason}")
 
     import matplotlib as mpl
 
-    if ours.output is not None:
+    if options.output is not None:
         mpl.use("Agg")
     from matplotlib import pyplot as plt
-    from rl_zoo3.plots.plot_train import plot_train  # slow, so only when it is needed
 
-    headless = mpl.get_backend().lower() == "agg"  # what matplotlib falls back to without a display
-    defaults = {
-        "algo": "dqn",
-        "env": [folder_name(DEFAULT_ENVIRONMENT)],
-        "exp_folder": "logs",
-        "y_axis": None,
-        "episode_window": None,
-    }
-    types = {"episode_window": whole(1), "max_timesteps": whole(1), "fontsize": whole(1), "figsize": whole(1)}
-    with handed_over(
-        "equirl plot",
-        ["--help"] if ours.help_all else theirs,
-        check=_complete,
-        defaults=defaults,
-        types=types,
-        other_options=("-o", "--output", "--help-all"),
-    ):
-        plot_train()  # type: ignore[no-untyped-call]
-    if ours.output is not None or headless:
-        output = ours.output or "training_curves.png"
+    figure, axes = plt.subplots(figsize=options.figsize, layout="constrained")
+    for group in groups:
+        curve = curve_of(group.runs, options.x_axis, _COLUMNS[y_axis], window)
+        axes.plot(curve.x, curve.middle, linewidth=2, label=f"{group.label} (n = {len(group.runs)})")
+        axes.fill_between(curve.x, curve.low, curve.high, alpha=0.2)
+        print(f"Drawn: {group.label}, n = {len(group.runs)}: {', '.join(run.folder.name for run in group.runs)}")
+    size = options.fontsize
+    axes.set_xlabel(_X_LABELS[options.x_axis], fontsize=size)
+    axes.set_ylabel(f"{_Y_LABELS[y_axis]}, mean of {window} episodes", fontsize=size)
+    axes.set_title(f"{', '.join(options.env)}: interquartile mean, bootstrap over seeds", fontsize=size)
+    axes.grid(alpha=0.3)
+    figure.legend(fontsize=size, loc="outside lower center", ncols=2, frameon=False)  # where it covers no data
+    if options.output is None and mpl.get_backend().lower() != "agg":
+        plt.show()
+    else:  # Agg is what matplotlib falls back to without a display
+        output = options.output or Path("training_curves.png")
         with written_whole(output) as temporary:
-            plt.gcf().savefig(temporary, dpi=150, format="png")
+            figure.savefig(temporary, dpi=150, format="png")
         print(f"Plot written to {output}")
+    plt.close(figure)
     return 0
 
 
-def _complete(parsed: argparse.Namespace) -> None:
-    """Choose what to plot where that was left open, and say which runs are left out and why.
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="equirl plot", add_help=False, allow_abbrev=False)
+    parser.add_argument("-o", "--output", type=new_file, metavar="FILE", help="write the plot to FILE")
+    parser.add_argument("-a", "--algo", default="dqn", help="algorithm (dqn)")
+    parser.add_argument("-e", "--env", nargs="+", default=[DEFAULT_ENVIRONMENT], metavar="ID", help="environments")
+    parser.add_argument("-f", "--exp-folder", default="logs", metavar="DIR", help="folder of the runs (logs)")
+    parser.add_argument("-x", "--x-axis", choices=list(_X_LABELS), default="steps")
+    parser.add_argument("-y", "--y-axis", choices=list(_COLUMNS))
+    parser.add_argument("-w", "--episode-window", type=whole(1), metavar="N", help="episodes of the rolling mean")
+    parser.add_argument("-max", "--max-timesteps", type=whole(1), metavar="N", help="leave out what comes later")
+    parser.add_argument("--figsize", nargs=2, type=whole(1), default=[8, 5], metavar="N", help="inches (8 5)")
+    parser.add_argument("--fontsize", type=whole(1), default=10, metavar="N", help="points (10)")
+    add_packages(parser)
+    parser.add_argument("--help-all", action="store_true", help="list all options")
+    return parser
+
+
+def _runs(options: argparse.Namespace) -> tuple[list[Any], int, str]:
+    """Return the runs that can be drawn, the rolling window and the quantity, and say which runs are left out and why.
 
     Raises:
-        ValueError: There are no runs, or none that can be drawn.
+        ValueError: There are no runs, or none that can be drawn; or a module that cannot be imported.
     """
-    if not all(environment.strip() for environment in parsed.env):
+    from equirl.agents.cli.training_curves import read_runs
+
+    if not all(environment.strip() for environment in options.env):
         raise ValueError("-e is empty; name an environment, such as equirl/GridWorld-v0")
-    # rl_zoo3 compares with folder names, in which slashes are dashes.
-    parsed.env = [folder_name(environment) for environment in parsed.env]
-    inside = Path(parsed.exp_folder) / parsed.algo
+    import_packages(options.gym_packages)
+    options.env = [named_environment(name) if ":" in name else name for name in options.env]
+    inside = Path(options.exp_folder) / options.algo
     if not inside.is_dir():
         raise ValueError(f"there are no runs in {inside}: train one with `equirl train`, or name the folder: -f")
-    folders = sorted(path for path in inside.iterdir() if path.is_dir())
-    chosen = {path: _episodes(path) for path in folders if any(name in path.name for name in parsed.env)}
+    chosen = read_runs(inside, options.env)
     if not chosen:
+        folders = [path for path in inside.iterdir() if path.is_dir()]
         there = ", ".join(sorted({path.name.rpartition("_")[0] or path.name for path in folders})) or "nothing"
-        raise ValueError(f"there are no runs of {', '.join(parsed.env)} in {inside}; there are runs of: {there}")
-    runs = {path: episodes for path, episodes in chosen.items() if episodes is not None}
-    if parsed.max_timesteps is not None:
-        runs = {path: episodes[episodes["l"].cumsum() <= parsed.max_timesteps] for path, episodes in runs.items()}
-    if parsed.y_axis is None:
-        with_success = [path for path, episodes in runs.items() if "is_success" in episodes]
-        parsed.y_axis = "success" if runs and len(with_success) == len(runs) else "reward"
-    if parsed.y_axis == "success":
-        runs = {path: episodes for path, episodes in runs.items() if "is_success" in episodes}
-    longest = max((len(episodes) for episodes in runs.values()), default=0)
-    if parsed.episode_window is None:
-        parsed.episode_window = _WINDOW if longest >= _WINDOW else max(1, longest // 5)
+        raise ValueError(f"there are no runs of {', '.join(options.env)} in {inside}; there are runs of: {there}")
+    runs = [run for run in chosen if run.episodes is not None]
+    if options.max_timesteps is not None:
+        limit = options.max_timesteps
+        runs = [replace(run, episodes=run.episodes[run.episodes["l"].cumsum() <= limit]) for run in runs]
+    with_success = [run for run in runs if "is_success" in run.episodes]
+    y_axis = options.y_axis or ("success" if runs and len(with_success) == len(runs) else "reward")
+    reporting = with_success if y_axis == "success" else runs
+    longest = max((len(run.episodes) for run in reporting), default=0)
+    window = options.episode_window
+    if window is None:
+        window = _WINDOW if longest >= _WINDOW else max(1, longest // 5)
         if longest < _WINDOW:
-            print(f"All runs are short: the rolling window is {parsed.episode_window} episodes (-w)")
-    drawn = 0
-    for path in chosen:
-        if chosen[path] is None:
-            print(f"Left out: {path.name} has no monitor file with episodes")
-        elif path not in runs:
-            print(f"Left out: {path.name} does not report success; -y reward draws it")
-        elif len(runs[path]) < parsed.episode_window:
-            print(
-                f"Left out: {path.name} has {len(runs[path])} episodes, fewer than the rolling window of "
-                f"{parsed.episode_window}; a smaller one draws it: -w"
-            )
-        else:
-            drawn += 1
+            print(f"All runs are short: the rolling window is {window} episodes (-w)")
+    reasons = {run.folder: "has no monitor file with episodes" for run in chosen}
+    reasons |= {run.folder: "does not report success; -y reward draws it" for run in runs}
+    for run in reporting:
+        n = len(run.episodes)
+        few = f"has {n} episodes, fewer than the rolling window of {window}; a smaller one draws it: -w"
+        reasons[run.folder] = "" if n >= window else few
+    for folder, reason in reasons.items():
+        if reason:
+            print(f"Left out: {folder.name} {reason}")
+    drawn = [run for run in reporting if not reasons[run.folder]]
     if not drawn:
         raise ValueError(f"none of the runs in {inside} can be drawn (see above)")
-
-
-def _episodes(folder: Path) -> Any:
-    """Return the episodes of a run as a data frame, ``None`` if there are none.
-
-    Raises:
-        ValueError: The file that SB3's ``Monitor`` wrote is damaged; the message names its folder.
-    """
-    from stable_baselines3.common.monitor import LoadMonitorResultsError, load_results
-
-    try:
-        episodes = load_results(str(folder))
-    except LoadMonitorResultsError:
-        return None
-    except Exception as error:  # whatever a damaged file makes of JSON and pandas
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"the monitor file in {folder} cannot be read ({type(error).__name__}: {reason}); move the folder away"
-        ) from error
-    return None if episodes.empty else episodes
+    return drawn, window, y_axis

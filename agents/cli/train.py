@@ -37,7 +37,8 @@ most used of rl_zoo3 (all of them: equirl train --help-all):
   -f DIR                   default logs         -tb DIR              TensorBoard, default logs/tensorboard
   -params KEY:VALUE ...    hyperparameters      -P                   progress bar
   -i MODEL.zip             continue training    --save-freq STEPS    checkpoints
-  -conf FILE.yml           your hyperparameters --gym-packages MODULE ...  modules that register worlds of your own
+  -conf FILE.yml           your hyperparameters --gym-packages MODULE ...  modules that register worlds of your own;
+                                                or --env MODULE:ID
   --vec-env KIND           dummy, subproc, or vectorized (equirl/GridWorld-v0: all environments in array operations)
   -optimize --n-trials N   search; the symmetry stays               --num-threads N      torch threads, default 1
 
@@ -48,6 +49,7 @@ examples:
   equirl train --symmetry grid-c4 -params learning_rate:0.0005 "policy_kwargs:dict(net_arch=[256, 256])"
   equirl train --env-kwargs size:9 goal:north-west -n 30000
   equirl train --env MiniGrid-Empty-8x8-v0 --algo ppo --symmetry minigrid-egocentric-z2
+  equirl train --env own_module:Own-v0 --symmetry own.toml -n 20000
   equirl train -optimize --n-trials 20 --n-timesteps 8000
 """
 

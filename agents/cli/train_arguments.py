@@ -17,7 +17,7 @@ from equirl.agents.cli.hyperparameters import (
     zoo_file,
 )
 from equirl.agents.cli.runs import Run, run_of
-from equirl.agents.cli.zoo import DEFAULT_ENVIRONMENT, check_environment, import_packages, split_id
+from equirl.agents.cli.zoo import DEFAULT_ENVIRONMENT, named_environment, split_id
 from equirl.agents.policy_choice import PolicyChoice
 
 __all__ = ["DEFAULTS", "TYPES", "complete"]
@@ -65,13 +65,12 @@ def complete(arguments: argparse.Namespace, choice: PolicyChoice) -> None:
     Raises:
         ValueError: A mistake that can be known before training; the message names the option.
     """
-    modules, arguments.env = split_id(arguments.env)
-    arguments.gym_packages = [*arguments.gym_packages, *modules]
+    modules, environment = split_id(arguments.env)
     run = _continued(arguments, choice)
-    if run is not None and run.environment == arguments.env:
-        arguments.gym_packages = [*dict.fromkeys([*arguments.gym_packages, *run.packages])]
-    import_packages(arguments.gym_packages)
-    check_environment(arguments.env)
+    of_run = run.packages if run is not None and run.environment == environment else []
+    arguments.env = named_environment(arguments.env, [*arguments.gym_packages, *of_run])
+    # The run keeps them, for the commands that come after.
+    arguments.gym_packages = [*dict.fromkeys([*arguments.gym_packages, *modules, *of_run])]
     given = dict(arguments.hyperparams or {})
     if arguments.conf_file is None:
         ours = hyperparameter_file(arguments.algo, arguments.env, choice.symmetry)

@@ -6,7 +6,7 @@ import argparse
 import difflib
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = [
     "folder_name",
     "handed_over",
     "import_packages",
+    "named_environment",
     "split_id",
     "statistics_of_any_age",
 ]
@@ -41,23 +42,56 @@ def split_id(environment: str) -> tuple[list[str], str]:
     return ([module], rest) if colon else ([], environment)
 
 
-def import_packages(names: Sequence[str]) -> None:
+def named_environment(name: str, packages: Sequence[str] = ()) -> str:
+    """Return the id of a registered environment, after the import of the modules that register it.
+
+    Args:
+        name: An id, or ``MODULE:ID`` for a world of one's own.
+        packages: Further modules, those of ``--gym-packages``.
+
+    Raises:
+        ValueError: A module that is not there or fails, or an id that is not registered; the message suggests another.
+    """
+    modules, environment = split_id(name)
+    import_packages(packages)
+    before = set(gym.registry)
+    for module in modules:
+        import_packages(modules, f"{name!r}: ")
+        if environment not in gym.registry:
+            new = [known for known in gym.registry if known not in before or _of_module(known, module)]
+            there = f"registers {', '.join(new)}." if new else "registers no environment; gym.register(ID, CLASS) does."
+            raise ValueError(f"{name!r}: the module {module} {there}{_nearest(environment, new)}")
+    check_environment(environment)
+    return environment
+
+
+def import_packages(names: Sequence[str], given: str = "--gym-packages ") -> None:
     """Import modules that register environments or symmetries.
+
+    Args:
+        names: The modules.
+        given: What names them, for the message: an option, or ``MODULE:ID`` with a colon at its end.
 
     Raises:
         ValueError: There is no such module, or it fails when it is imported.
     """
     for name in names:
+        told = given if given.endswith(": ") else f"{given}{name}: "
+        if not name.strip("."):
+            raise ValueError(f"{told}no module is named; own_module:Own-v0 and --gym-packages own_module name one")
+        if name.endswith(".py"):
+            dotted = name.removesuffix(".py").strip("./").replace("/", ".")
+            raise ValueError(f"{told}a module is named without .py: {dotted}")
         try:
             importlib.import_module(name)
         except Exception as error:  # a user's module may raise anything
             if isinstance(error, ModuleNotFoundError) and error.name in (name, name.partition(".")[0]):
                 raise ValueError(
-                    f"--gym-packages {name}: no module of that name is in this folder or installed; run the command "
-                    f"in the folder that holds {name.partition('.')[0]}.py, or name that folder in PYTHONPATH"
+                    f"{told}no module of the name {name} is in this folder or installed; run the command in the folder "
+                    f"that holds {name.partition('.')[0]}.py, or name that folder in PYTHONPATH"
                 ) from error
             raise ValueError(
-                f"--gym-packages {name}: the module fails when it is imported ({type(error).__name__}: {error})"
+                f"{told}the module {name} fails when it is imported ({type(error).__name__}: {error})"
             ) from error
 
 
@@ -67,14 +101,23 @@ def check_environment(environment: str) -> None:
     Raises:
         ValueError: It is not; the message suggests the nearest.
     """
-    if environment in gym.registry:
-        return
-    nearest = difflib.get_close_matches(environment, list(gym.registry), n=1)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise ValueError(
-        f"environment {environment!r} is not registered with Gymnasium.{hint} For a world of your own name the module "
-        "that registers it: --gym-packages MODULE"
-    )
+    if environment not in gym.registry:
+        raise ValueError(
+            f"environment {environment!r} is not registered with Gymnasium.{_nearest(environment, gym.registry)} For a "
+            "world of your own name the module that registers it: MODULE:ID, or --gym-packages MODULE"
+        )
+
+
+def _of_module(environment: str, module: str) -> bool:
+    """Return whether an environment's class is of a module, or of one below it."""
+    entry: Any = gym.spec(environment).entry_point
+    of = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+    return f"{of}.".startswith(f"{module}.")
+
+
+def _nearest(environment: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(environment, list(known), n=1)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import Tensor
 
 from equirl.agents import METHODS, GridCNN, make_vectorized_env
+from equirl.agents.comparison import make_agent
 from equirl.experiments.cost.measurement import Measurement, compare, per_item
 from equirl.experiments.rl.report import read_learning_study, steps_to_threshold
-from equirl.experiments.rl.training import make_agent
 from equirl.experiments.scan.batches import COMMAND_VOCABULARY, Batch, Examples
 from equirl.experiments.scan.models import make_model, make_symmetry
 from equirl.experiments.scan.splits import make_split

@@ -8,6 +8,7 @@ from functools import partial
 from equirl.experiments.rl.control import CONTROL, ControlOptions
 from equirl.experiments.rl.gridworld import GRIDWORLD, GridWorldOptions
 from equirl.experiments.rl.minigrid import MINIGRID, MinigridOptions
+from equirl.experiments.rl.own import OWN, OwnOptions
 from equirl.experiments.rl.zero_shot import ZERO_SHOT, ZeroShotOptions
 from equirl.experiments.study import run_study
 from equirl.experiments.subcommands import run_subcommand
@@ -20,6 +21,7 @@ logs/study/STUDY, or where --out says. Finished runs are kept: run it again to g
 project are in experiments/results of a checkout; only an explicit --out writes there.
 
 examples:
+  equirl study --env own_module:Own-v0 --symmetry own.toml --methods plain equitune --seeds 3    your own world
   equirl study rl                                          the study of the README (hours on 2 cores)
   equirl study rl --agents plain grid-c4/equitune --seeds 2 --out /tmp/study
   equirl study rl --report-only                            tables and figures from the CSV as it is
@@ -32,9 +34,12 @@ examples:
 def main(arguments: Sequence[str]) -> int:
     """Run ``equirl study`` and return its exit status."""
     studies = {
+        "own": (OwnOptions, partial(run_study, OWN)),
         "rl": (GridWorldOptions, partial(run_study, GRIDWORLD)),
         "minigrid": (MinigridOptions, partial(run_study, MINIGRID)),
         "zero-shot": (ZeroShotOptions, partial(run_study, ZERO_SHOT)),
         "control": (ControlOptions, partial(run_study, CONTROL)),
     }
+    if any(word.split("=")[0] == "--env" for word in arguments) and arguments[0].startswith("-"):
+        arguments = ["own", *arguments]
     return run_subcommand("equirl study", _USAGE, studies, arguments, kind="study")

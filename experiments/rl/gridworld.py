@@ -13,14 +13,15 @@ import gymnasium as gym
 import yaml
 
 from equirl.agents import METHODS
+from equirl.agents.comparison import make_agent
+from equirl.agents.evaluate_and_stop import EvaluateAndStop
+from equirl.agents.our_hyperparameters import settings_for
 from equirl.arguments import check_text
 from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.checks import check_counts, check_shares
-from equirl.experiments.rl.report import report_learning
-from equirl.experiments.rl.training import learning_rows, make_agent, settings_for
+from equirl.experiments.rl.report import learning_rows, report_learning
 from equirl.experiments.study import Stage, Study, StudyOptions
 from equirl.experiments.tables import Rows
-from equirl.experiments.training import EvaluateAndStop
 from equirl.names import check_names, unknown_name_message
 from equirl.symmetry import registered_symmetries
 

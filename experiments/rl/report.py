@@ -8,21 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from rliable import library
+from stable_baselines3.common.base_class import BaseAlgorithm
 
+from equirl.agents.evaluate_and_stop import EvaluateAndStop
+from equirl.agents.interquartile import interquartile_means
 from equirl.experiments.figures import count_axis, draw_band, legend_outside, make_panels, reference_line, styles_of
 from equirl.experiments.records import read_settings
 from equirl.experiments.study import Report
-from equirl.experiments.tables import markdown_table, read_study
+from equirl.experiments.tables import Rows, markdown_table, read_study
 from equirl.names import unknown_name_message
 
 __all__ = [
-    *("COLUMNS", "agents_to_draw", "draw_learning_curves", "draw_performance_profile", "interquartile_means"),
+    *("COLUMNS", "agents_to_draw", "draw_learning_curves", "draw_performance_profile", "learning_rows"),
     *("read_learning_study", "report_learning", "run_scores", "score_table", "steps_to_threshold", "summary_table"),
 ]
 
@@ -75,6 +79,17 @@ def report_learning(folder: Path, threshold: float, plot: Sequence[str] = (), mo
     return Report(text, {"learning_curves.png": curves, "performance_profile.png": profile})
 
 
+def learning_rows(
+    name: str, about: tuple[Any, ...], agent: BaseAlgorithm, total_timesteps: int, callback: EvaluateAndStop
+) -> Rows:
+    """Train an agent and return a row for each evaluation: ``about``, environment steps, success rate, seconds."""
+    agent.learn(total_timesteps, callback=callback)
+    rows = [(*about, e.timesteps, round(e.scores[0], 4), e.seconds) for e in callback.evaluations]
+    *_, steps, success, seconds = rows[-1]
+    print(f"{name}: success {success} after {steps} steps, {seconds} s", flush=True)
+    return rows
+
+
 def steps_to_threshold(study: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """Return environment steps and training seconds at the first evaluation at the threshold or above.
 
@@ -112,46 +127,22 @@ def agents_to_draw(study: pd.DataFrame, threshold: float, most: int) -> list[str
     return [name for name in names if name in chosen]
 
 
-def summary_table(study: pd.DataFrame, threshold: float) -> str:
-    """Return a Markdown table: median and range over seeds of the steps to the threshold, and the ratio to plain."""
+def summary_table(study: pd.DataFrame, threshold: float, level: str = "") -> str:
+    """Return a Markdown table: median and range over seeds of the steps to the threshold, and the ratio to plain.
+
+    ``level`` is how the table names the threshold; by default as a share.
+    """
     reached = steps_to_threshold(study, threshold)
     plain = reached.timesteps[reached.agent == _BASELINE].median()  # NaN where there is none
     rows = []
     for agent, runs in reached.groupby("agent", sort=False):
         steps = runs.timesteps
         share, median = f"{np.isfinite(steps).sum()} of {len(steps)}", steps.median()
-        ratio = f"{median / plain:.2f}" if np.isfinite(median) and not np.isnan(plain) else "-"
+        ratio = f"{median / plain:.2f}" if np.isfinite(median) and np.isfinite(plain) else "-"
         numbers = map(_number, (median, steps.min(), steps.max()))
         rows.append((agent, share, *numbers, ratio, _number(runs.train_seconds.median())))
-    heads = ("agent", f"seeds at {threshold:.1%}", "steps, median", "min", "max", "ratio to plain")
+    heads = ("agent", f"seeds at {level or format(threshold, '.1%')}", "steps, median", "min", "max", "ratio to plain")
     return markdown_table((*heads, "training s, median"), rows)
-
-
-def interquartile_means(
-    scores: Mapping[str, Array], repeats: int | None = None
-) -> dict[str, tuple[Array, Array, Array]]:
-    """Return the interquartile mean over runs, and where 95 % of those of resampled runs lie.
-
-    From a few seeds that band is too narrow to be called a 95 % confidence interval, and where all seeds agree it has
-    no width; so figures and tables call it a bootstrap over seeds.
-
-    Args:
-        scores: Name to the scores of its runs, ``[runs, n]``.
-        repeats: Number of bootstrap samples; by default 2,000.
-
-    Returns:
-        Name to mean, lower and upper bound, ``[n]`` each.
-    """
-    np.random.seed(0)  # rliable draws from NumPy's global numbers: the same figures from the same CSV
-    points, intervals = library.get_interval_estimates(dict(scores), _middle_half, reps=repeats or _BOOTSTRAPS)
-    return {name: (points[name], *intervals[name]) for name in scores}
-
-
-def _middle_half(runs: Array) -> Array:
-    """Return the mean of the middle half of the runs, ``[runs, n] -> [n]``; SciPy's is 20 times slower on so few."""
-    cut = len(runs) // 4
-    middle: Array = np.partition(runs, (cut, len(runs) - cut - 1), axis=0)[cut : len(runs) - cut].mean(axis=0)
-    return middle
 
 
 def run_scores(study: pd.DataFrame, horizon: int) -> dict[str, Array]:
@@ -168,7 +159,7 @@ def run_scores(study: pd.DataFrame, horizon: int) -> dict[str, Array]:
     return {agent: runs.mean().to_numpy()[:, None] for agent, runs in curves.items()}
 
 
-def score_table(study: pd.DataFrame, horizon: int) -> str:
+def score_table(study: pd.DataFrame, horizon: int, measure: str = "success") -> str:
     """Return a Markdown table: interquartile mean of the scores, and how often a run beats one of plain.
 
     The last column counts the pairs of a run of the agent and a run of plain (a tie counts half); so few pairs allow no
@@ -178,17 +169,20 @@ def score_table(study: pd.DataFrame, horizon: int) -> str:
     numbers = {len(runs) for runs in scores.values()}
     runs_each = f"{numbers.pop()} runs" if len(numbers) == 1 else "runs"
     rows = []
-    for agent, (middle, low, high) in interquartile_means(scores).items():
+    for agent, (middle, low, high) in interquartile_means(scores, _BOOTSTRAPS).items():
         runs = scores[agent]
         span = f"{low.item():.3f} to {high.item():.3f}" if len(runs) > 1 else "-"
         better = _pairs_won(runs, scores[_BASELINE]) if _BASELINE in scores and agent != _BASELINE else "-"
         rows.append((agent, f"{middle.item():.3f}", span, better))
-    mean = f"mean success over {horizon:,} steps, IQM"
+    mean = f"{'' if measure.startswith('mean') else 'mean '}{measure} over {horizon:,} steps, IQM"
     return markdown_table(("agent", mean, f"bootstrap over {runs_each}", "a run beats one of plain"), rows)
 
 
 def draw_learning_curves(
-    studies: Mapping[str, pd.DataFrame], thresholds: Mapping[str, float], measure: str, horizon: int | None = None
+    studies: Mapping[str, pd.DataFrame],
+    thresholds: Mapping[str, float] | Mapping[str, float | None],
+    measure: str,
+    horizon: int | None = None,
 ) -> Figure:
     """Draw the success rate over environment steps: interquartile mean over seeds, with its bootstrap band.
 
@@ -196,7 +190,7 @@ def draw_learning_curves(
 
     Args:
         studies: Title of each panel to its rows.
-        thresholds: Title to the success rate that counts as learned.
+        thresholds: Title to the success rate that counts as learned; ``None`` if none does.
         measure: What the vertical axis shows.
         horizon: Environment steps that are shown; by default all. The legend of a single panel tells of later ones.
     """
@@ -204,41 +198,55 @@ def draw_learning_curves(
     figure, (panels,) = make_panels(1, len(studies), width=7.2 if single else 4 * len(studies), height=4.2)
     styles = styles_of(agent for study in studies.values() for agent in study.agent)
     for axes, (title, study) in zip(panels, studies.items(), strict=True):
-        medians = steps_to_threshold(study, thresholds[title]).groupby("agent").timesteps.median()
+        threshold = thresholds[title]
+        reached = steps_to_threshold(study, np.inf if threshold is None else threshold)
+        medians = reached.groupby("agent").timesteps.median()
         steps = np.sort(study.timesteps.unique())
         for agent, runs in _curves(study, steps).items():
-            middle, low, high = interquartile_means({"curve": runs.bfill().to_numpy().T})["curve"]
-            label = f"{agent}: {_number(medians[agent])}" if single else agent
+            middle, low, high = interquartile_means({"curve": runs.bfill().to_numpy().T}, _BOOTSTRAPS)["curve"]
+            label = f"{agent}: {_number(medians[agent])}" if single and threshold is not None else agent
             draw_band(axes, steps, middle, (low, high), label, styles[agent])
-        reference_line(axes, thresholds[title], "" if single else "counts as learned")
+        if threshold is not None:
+            reference_line(axes, threshold, "" if single else "counts as learned")
         count_axis(axes, "environment steps", horizon)
-        axes.set_ylim(0, 1.03)
+        if study.success_rate.between(0, 1).all():
+            axes.set_ylim(0, 1.03)
         seeds = study.seed.nunique()
         what = "one seed" if seeds == 1 else f"interquartile mean of {seeds} seeds, bootstrap over seeds"
         axes.set_title(f"{title}: {what}" if single else f"{title}\n{what}", fontsize=10 if single else 9)
     panels[0].set_ylabel(measure)
-    if single:
-        threshold = next(iter(thresholds.values()))
-        legend_outside(figure, 3, title=f"agent: environment steps to {threshold:.1%} (dashed), median")
+    if single and threshold is not None:
+        shown = f"{threshold:.1%}" if threshold <= 1 else f"{threshold:g}"
+        legend_outside(figure, 3, title=f"agent: environment steps to {shown} (dashed), median")
     else:
         legend_outside(figure, 4)
     return figure
 
 
-def draw_performance_profile(study: pd.DataFrame, horizon: int) -> Figure:
+def draw_performance_profile(study: pd.DataFrame, horizon: int, measure: str = "success rate") -> Figure:
     """Draw for each score the share of an agent's runs that are above it, with bootstrap bands over runs."""
     scores = run_scores(study, horizon)
-    thresholds = np.linspace(0, 1, 101)
+    found = np.concatenate(list(scores.values()))
+    thresholds = np.linspace(min(0, found.min()), max(1, found.max()), 101)
     np.random.seed(0)
-    shares, bands = library.create_performance_profile(scores, thresholds, reps=_BOOTSTRAPS)
+    shares, bands = library.create_performance_profile(
+        scores, thresholds, custom_profile_func=_shares_above, reps=_BOOTSTRAPS
+    )
     figure, ((axes,),) = make_panels(width=7.2, height=4.2)
     for agent, style in styles_of(scores).items():
         draw_band(axes, thresholds, shares[agent], (bands[agent][0], bands[agent][1]), agent, style)
-    axes.set(xlabel=f"mean success rate over the first {horizon:,} steps", ylabel="share of runs above", xlim=(0, 1))
+    axes.set(ylabel="share of runs above", xlim=(thresholds[0], thresholds[-1]))
+    axes.set_xlabel(f"{'' if measure.startswith('mean') else 'mean '}{measure} over the first {horizon:,} steps")
     axes.set_title(f"Performance profile, {study.seed.nunique()} seeds, bootstrap bands", fontsize=10)
     axes.grid(alpha=0.3)
     legend_outside(figure, 3)
     return figure
+
+
+def _shares_above(scores: Array, thresholds: Array) -> Array:
+    """Return the share of scores above each threshold, as rliable's own function does at twenty times the cost."""
+    shares: Array = (scores.ravel()[:, None] > thresholds).mean(axis=0)
+    return shares
 
 
 def _curves(study: pd.DataFrame, steps: ArrayLike) -> dict[str, pd.DataFrame]:

@@ -164,11 +164,11 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "CartPole-v1", "--symmetry", "cartpol-z2"]) == 2
     assert "Did you mean 'cartpole-z2'?" in capsys.readouterr().err
     for words, message in [
-        (["CartPol-v1"], "equirl check: ValueError: CartPol-v1: "),
-        (["nowhere:World-v0"], "nowhere:World-v0: No module named 'nowhere'"),
-        (["a:b:c"], "a:b:c cannot be made"),
+        (["CartPol-v1"], "environment 'CartPol-v1' is not registered with Gymnasium. Did you mean 'CartPole-v1'?"),
+        (["nowhere:World-v0"], "'nowhere:World-v0': no module of the name nowhere is in this folder or installed"),
+        (["a:b:c"], "'a:b:c': no module of the name a"),
         (["CartPole-v1", "--env-kwargs", "size:3"], "got an unexpected keyword argument 'size'"),
-        (["FrozenLake-v1", "--env-kwargs", "map_name:junk"], "FrozenLake-v1 cannot be made with the settings"),
+        (["FrozenLake-v1", "--env-kwargs", "map_name:junk"], "FrozenLake-v1 with map_name='junk' cannot be made"),
         (["CartPole-v1", "--view-kwargs", "colour:3"], "view setting 'colour' is unknown; known: mission"),
         (["CartPole-v1", "--transitions", "-5"], "'-5' is not a whole number from 1"),
         (["CartPole-v1", "--tolerance", "nan"], "tolerance is a finite number at least 0; got nan"),

@@ -6,9 +6,10 @@ from rliable import metrics
 from stable_baselines3 import DQN
 
 import equirl.envs  # noqa: F401
+from equirl.agents.interquartile import interquartile_means
 from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.rl.gridworld import parse_agent
-from equirl.experiments.rl.report import interquartile_means, steps_to_threshold, summary_table
+from equirl.experiments.rl.report import steps_to_threshold, summary_table
 
 
 def test_the_exact_success_rate_is_what_the_environment_gives() -> None:
@@ -48,7 +49,7 @@ def test_steps_to_threshold_and_ratio() -> None:
 
 def test_the_curve_is_rliables_interquartile_mean() -> None:
     curves = np.random.default_rng(0).random((8, 3))
-    middle, low, high = interquartile_means({"curve": curves})["curve"]
+    middle, low, high = interquartile_means({"curve": curves}, 2000)["curve"]
     assert np.allclose(middle, [metrics.aggregate_iqm(curves[:, t]) for t in range(3)])
     assert low.shape == high.shape == (3,)
     assert bool(((low <= middle) & (middle <= high)).all())

@@ -160,7 +160,7 @@ MISTAKES = [
     ("study control --n-episodes 0", "n_episodes must be a whole number from 1; got 0"),
     ("study control --report-only --out nowhere", "nowhere/study.csv is not there"),
     ("study nothing", "study 'nothing' is unknown"),
-    ("study --seeds 3", "name a study before --seeds: rl, minigrid, zero-shot, control"),
+    ("study --seeds 3", "name a study before --seeds: own, rl, minigrid, zero-shot, control"),
     ("study rl --csv .", "--csv . is a folder"),
     ("study rl --threads 0", "threads must be a whole number from 1; got 0"),
     ("study rl --device nonsense", "device 'nonsense' cannot be used here"),

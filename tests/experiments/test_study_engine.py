@@ -13,6 +13,7 @@ import pytest
 import torch
 from stable_baselines3 import DQN
 
+from equirl.agents.evaluate_and_stop import EvaluateAndStop
 from equirl.experiments.cost.command import BenchOptions
 from equirl.experiments.figures import legend_outside, make_panels, styles_of
 from equirl.experiments.nlg.config import CompareConfig
@@ -24,7 +25,6 @@ from equirl.experiments.rl.zero_shot import ZeroShotOptions
 from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.study import CommonOptions, Report, Stage, Study, StudyOptions, run_study
 from equirl.experiments.tables import Rows, markdown_table
-from equirl.experiments.training import EvaluateAndStop
 
 STUDIES = (GridWorldOptions, MinigridOptions, ZeroShotOptions, ControlOptions, ScanConfig)
 

@@ -134,6 +134,8 @@ def look_up(words: list[str]) -> None:
     """Check that a command has the options it is given."""
     name, *rest = words
     names = [name, *([rest[0]] if rest and not rest[0].startswith("-") else [])]
+    if names == ["study"] and "--env" in rest:
+        names.append("own")  # what `equirl study --env` stands for
     shown = here(*names, "--help")
     assert shown.status == 0, (words, shown.err)
     known = set(re.findall(r"--[a-z][a-z-]*", shown.out))

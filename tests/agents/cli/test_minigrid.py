@@ -13,6 +13,7 @@ from equirl.agents.minigrid_views import put_on_view
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.spaces import resolve_symmetry
 from equirl.envs import DECLARED_SYMMETRIES, make_environment
+from equirl.envs.catalog import declared_view_settings
 from equirl.envs.making import SYMMETRY_VIEWS
 
 _SMALL = ["learning_starts:10", "buffer_size:200"]
@@ -146,3 +147,17 @@ def test_the_view_marks_the_mission_where_it_is_declared_so() -> None:
     hyperparams: dict[str, Any] = {"env_wrapper": "equirl.envs.FullGridView"}
     put_on_view(hyperparams, "MiniGrid-GoToDoor-5x5-v0", "minigrid-d4", replace=False)
     assert hyperparams["env_wrapper"] == [{"equirl.envs.FullGridView": {"mission": True}}]
+
+
+@pytest.mark.parametrize(
+    ("environment", "symmetry", "settings"),
+    [
+        ("MiniGrid-GoToDoor-8x8-v0", "minigrid-egocentric-z2", {"mission": True}),  # as GoToDoor-5x5
+        ("MiniGrid-GoToObject-6x6-N2-v0", "minigrid-c4", {"mission": True}),
+        ("BabyAI-GoToObj-v0", "minigrid-d4", {"mission": True}),
+        ("MiniGrid-DoorKey-8x8-v0", "minigrid-d4", {}),  # as DoorKey-5x5: there is one mission
+        ("MiniGrid-Unlock-v0", "minigrid-d4", {}),
+    ],
+)
+def test_a_mission_that_changes_is_seen(environment: str, symmetry: str, settings: dict[str, bool]) -> None:
+    assert declared_view_settings(environment, symmetry) == settings

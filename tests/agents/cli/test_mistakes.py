@@ -114,7 +114,7 @@ T --env-kwargs "render_mode:(1"           | render_mode:\(1 is no Python express
 G --env-kwargs slip:2.0                   | with slip=2.0 cannot be made: .*slip .* 2.0
 G --env-kwargs size:big                   | with size='big' cannot be made
 G --env-kwargs goal:north                 | with goal='north' cannot be made: .*region 'north' is unknown
-T --gym-packages no_such_module           | --gym-packages no_such_module: no module of that name
+T --gym-packages no_such_module           | --gym-packages no_such_module: no module of the name no_such_module
 T -conf nothere.yml                       | -conf nothere.yml cannot be read: No such file
 T -conf nothere                           | -conf nothere: no file, and no module
 T -conf folder                            | -conf folder is a folder
@@ -162,7 +162,8 @@ record -f nothere                         | there are no runs in nothere/dqn
 plot -f nothere                           | there are no runs in nothere/dqn
 plot -w 0                                 | '0' is not
 plot -o folder                            | folder is a folder
-envs stray                                | 'stray' belongs to no option
+envs stray                                | no environment has 'stray' in its name
+envs cartpole stray                       | 'stray' belongs to no option
 A --episodes 0                            | --episodes: '0' is not
 A --states 0                              | --states: '0' is not
 A --n-envs 0                              | --n-envs: '0' is not
@@ -202,7 +203,7 @@ S --objective nope                        | objective 'nope' is unknown
 S --states 0                              | --states: '0' is not
 S -o folder                               | folder is a folder
 symmetrize ppo.zip --env CartPole-v1 --symmetry cartpole-z2 -o o.zip --replay-buffer buffer.pkl  | PPO has no replay
-study lr                                  | study 'lr' is unknown; known: control, minigrid, rl, zero-shot
+study lr                                  | study 'lr' is unknown; known: control, minigrid, own, rl, zero-shot
 study minigrid --tasks empty-rom          | --tasks 'empty-rom' is unknown; .*'empty-room'
 study zero-shot --variants equitun        | --variants 'equitun' is unknown
 study control --environments CartPole-v2      | --environments 'CartPole-v2' is unknown

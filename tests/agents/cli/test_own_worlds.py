@@ -169,7 +169,7 @@ def test_a_time_limit_outside_counts_whole_episodes() -> None:
 def test_what_is_wrong_with_a_module_is_one_line(folder: Path) -> None:
     (folder / "broken_world.py").write_text("raise RuntimeError('no display')\n")
     for options, told in (
-        (["--gym-packages", "no_such_world"], "no_such_world: no module of that name is in this folder"),
+        (["--gym-packages", "no_such_world"], "no_such_world: no module of the name no_such_world is in this folder"),
         (["--env", "no_such_world:World-v0"], "holds no_such_world.py, or name that folder in PYTHONPATH"),
         (["--gym-packages", "broken_world"], "fails when it is imported (RuntimeError: no display)"),
         ([*OWN, "--env-kwargs", "size:3"], "environment OwnWorld-v0 with size=3 cannot be made"),

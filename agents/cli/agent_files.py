@@ -1,0 +1,28 @@
+"""An agent's file as what it does: from an observation to an action."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["load_acting"]
+
+
+def load_acting(path: Path) -> Callable[[Any], Any]:
+    """Return what the agent of a file does, without chance: from an observation to an action of the environment.
+
+    Raises:
+        ValueError: The file holds no agent.
+    """
+    from equirl.agents.loading import load_agent  # slow to import, so only when it is needed
+
+    model = load_agent(path)
+
+    def act(observation: Any) -> Any:
+        try:
+            return model.predict(observation, deterministic=True)[0]
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"the agent {path} does not take the observations of this environment: {error}") from error
+
+    return act

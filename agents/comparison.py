@@ -1,0 +1,207 @@
+"""Agents of a comparison: one world, one set of hyperparameters, and a method for each agent."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import spaces
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.utils import get_class_by_name, get_wrapper_class
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.torch_layers import NatureCNN
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from equirl.agents.loading import ALGORITHMS
+from equirl.agents.methods import METHODS
+from equirl.agents.minigrid_views import is_minigrid, put_on_view
+from equirl.agents.monitoring import monitored
+from equirl.agents.policies import POLICY_CLASSES
+from equirl.agents.policy_choice import PLAIN, policy_kwargs_of, symmetry_and_method
+from equirl.agents.replay import SymmetryReplayBuffer
+from equirl.agents.rollout import SymmetryRolloutBuffer
+from equirl.envs.making import SYMMETRY_VIEWS, make_as_registered
+from equirl.names import unknown_name_message
+
+__all__ = ["AUGMENTATION", "COMPARED", "Comparison", "make_agent", "prepare_comparison"]
+
+AUGMENTATION = "augmentation"
+"""The plain policy, whose buffer hands out transformed transitions."""
+
+COMPARED = (PLAIN, AUGMENTATION, *METHODS)
+"""What can be compared, by name."""
+
+_OF_ZOO = ("policy", "n_timesteps", "monitor_kwargs", "callback", "env_wrapper", "n_envs", "normalize", "env_kwargs")
+_OF_METHOD = ("replay_buffer_class", "replay_buffer_kwargs", "rollout_buffer_class", "rollout_buffer_kwargs")
+_SYMMETRY_KEYS = ("symmetry", "method", "method_kwargs")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One world and one set of hyperparameters, which all methods share.
+
+    Attributes:
+        environment: Id of the environment; it is registered.
+        symmetry: Name of the symmetry, or a symmetry file.
+        algorithm: By rl_zoo3's name.
+        settings: Arguments of the algorithm's class.
+        n_envs: Environments of a training.
+        wrappers: Wrappers in rl_zoo3's form, MiniGrid's view among them.
+        normalize_reward: Whether rewards are normalised in training.
+        env_kwargs: Settings of the environment.
+    """
+
+    environment: str
+    symmetry: str
+    algorithm: str
+    settings: Mapping[str, Any]
+    n_envs: int = 1
+    wrappers: Any = None
+    normalize_reward: bool = False
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def environments(self, n: int, seed: int) -> VecEnv:
+        """Return ``n`` environments, for evaluation.
+
+        Raises:
+            ValueError: The environment cannot be made.
+        """
+        wrap = monitored(get_wrapper_class({"env_wrapper": self.wrappers}) if self.wrappers else None)
+
+        def make() -> gym.Env[Any, Any]:
+            return make_as_registered(self.environment, **self.env_kwargs)
+
+        return make_vec_env(make, n, seed=seed, wrapper_class=wrap)
+
+    def agent(self, method: str, seed: int, device: str = "auto") -> BaseAlgorithm:
+        """Return an agent that has learned nothing yet.
+
+        Args:
+            method: One of ``COMPARED``.
+            seed: Seed of the agent and of its environments.
+            device: Torch device.
+
+        Raises:
+            ValueError: The symmetry does not fit the environment, or hyperparameters do not work.
+        """
+        environments = self.environments(self.n_envs, seed)
+        if self.normalize_reward:
+            gamma = {"gamma": self.settings["gamma"]} if "gamma" in self.settings else {}
+            environments = VecNormalize(environments, norm_obs=False, **gamma)
+        # Schedules and the like are the agent's own.
+        settings = copy.deepcopy(dict(self.settings))
+        agent: BaseAlgorithm = make_agent(
+            self.algorithm, environments, settings, method=method, symmetry=self.symmetry, seed=seed, device=device
+        )
+        return agent
+
+
+def prepare_comparison(
+    environment: str,
+    symmetry: str,
+    algorithm: str,
+    hyperparams: Mapping[str, Any],
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+    zoo_file: bool = False,
+) -> Comparison:
+    """Return what all methods share, from hyperparameters in rl_zoo3's form.
+
+    The policy of the hyperparameters is replaced by the methods' own. Observations are never normalised, for that would
+    undo the symmetry; rewards are, where the hyperparameters normalise.
+
+    Args:
+        environment: Id of a registered environment.
+        symmetry: Name of the symmetry, or a symmetry file.
+        algorithm: ``"dqn"``, ``"qrdqn"``, ``"ppo"`` or ``"a2c"``.
+        hyperparams: As a file of rl_zoo3 has them for the environment.
+        env_kwargs: Settings of the environment; by default those of the hyperparameters.
+        zoo_file: Whether they come from rl_zoo3's own file, whose wrappers MiniGrid's view replaces.
+
+    Raises:
+        ValueError: Hyperparameters that methods cannot share, or a MiniGrid environment whose symmetry has no view.
+    """
+    shared = copy.deepcopy(dict(hyperparams))
+    for key in ("frame_stack", "vec_env_wrapper", *_OF_METHOD):
+        if shared.get(key):
+            raise ValueError(f"{key} cannot be shared by all methods that are compared; leave it out")
+    if is_minigrid(environment):
+        if symmetry not in SYMMETRY_VIEWS:
+            raise ValueError(
+                f"{environment} is a MiniGrid environment: its symmetries are {', '.join(SYMMETRY_VIEWS)}; got "
+                f"{symmetry!r}"
+            )
+        put_on_view(shared, environment, symmetry, replace=zoo_file)
+    policy = str(shared.get("policy", "MlpPolicy"))
+    policy_kwargs = {key: value for key, value in policy_kwargs_of(shared).items() if key not in _SYMMETRY_KEYS}
+    if policy == "CnnPolicy":
+        policy_kwargs.setdefault("features_extractor_class", NatureCNN)
+    elif policy not in ("MlpPolicy", "MultiInputPolicy") and symmetry_and_method(policy, {})["symmetry"] is None:
+        raise ValueError(
+            f"policy {policy} cannot be compared with others: give MlpPolicy, and its networks by policy_kwargs, such "
+            "as policy_kwargs:dict(net_arch=[64])"
+        )
+    extractor = policy_kwargs.get("features_extractor_class")
+    if isinstance(extractor, str):
+        policy_kwargs["features_extractor_class"] = get_class_by_name(extractor)
+    settings = {key: value for key, value in shared.items() if key not in _OF_ZOO}
+    settings = ExperimentManager._preprocess_schedules(settings) | {"policy_kwargs": policy_kwargs}
+    if isinstance(settings.get("train_freq"), list):
+        settings["train_freq"] = tuple(settings["train_freq"])
+    normalize = shared.get("normalize")
+    normalize = eval(normalize) if isinstance(normalize, str) else normalize  # as rl_zoo3 reads it
+    return Comparison(
+        environment,
+        symmetry,
+        algorithm,
+        settings,
+        n_envs=int(shared.get("n_envs", 1)),
+        wrappers=shared.get("env_wrapper"),
+        normalize_reward=bool(normalize.get("norm_reward", True) if isinstance(normalize, dict) else normalize),
+        env_kwargs=dict(env_kwargs or shared.get("env_kwargs") or {}),
+    )
+
+
+def make_agent(
+    algorithm: str,
+    environment: Any,
+    settings: Mapping[str, Any],
+    *,
+    method: str = PLAIN,
+    symmetry: str | None = None,
+    method_kwargs: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Any:
+    """Return an agent that has learned nothing yet.
+
+    Args:
+        algorithm: By rl_zoo3's name.
+        environment: Where it learns; one environment or a batch.
+        settings: Arguments of the algorithm's class, and perhaps ``n_envs``, which is left out.
+        method: One of ``COMPARED``.
+        symmetry: Name of the symmetry, where the agent is not plain.
+        method_kwargs: The method's own settings.
+        **more: Further arguments of the algorithm's class.
+
+    Raises:
+        ValueError: An unknown method; or what the algorithm, the buffer or the policy refuses.
+    """
+    if method not in COMPARED:
+        raise ValueError(unknown_name_message("method", method, COMPARED))
+    arguments = {key: value for key, value in settings.items() if key != "n_envs"}
+    with_dict = isinstance(getattr(environment, "observation_space", None), spaces.Dict)
+    policy: Any = "MultiInputPolicy" if with_dict else "MlpPolicy"
+    if method == AUGMENTATION:
+        replay = algorithm in ("dqn", "qrdqn")
+        kind, buffer = ("replay", SymmetryReplayBuffer) if replay else ("rollout", SymmetryRolloutBuffer)
+        arguments |= {f"{kind}_buffer_class": buffer, f"{kind}_buffer_kwargs": {"symmetry": symmetry}}
+    elif method != PLAIN:
+        policy = POLICY_CLASSES[algorithm]
+        own = {"symmetry": symmetry, "method": method, "method_kwargs": dict(method_kwargs or {})}
+        arguments["policy_kwargs"] = (arguments.get("policy_kwargs") or {}) | own
+    agent_class: Any = ALGORITHMS[algorithm]
+    return agent_class(policy, environment, **arguments, **more)

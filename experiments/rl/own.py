@@ -1,0 +1,131 @@
+"""``equirl study own``: methods compared on one environment, of the user's own or any other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from equirl.agents.cli.arguments import read_settings
+from equirl.agents.cli.comparison import read_comparison
+from equirl.agents.cli.zoo import folder_name, named_environment
+from equirl.agents.comparison import COMPARED, Comparison
+from equirl.agents.learning_curve import EvaluationPlan, check_agents, learning_curve, level
+from equirl.experiments.checks import check_counts
+from equirl.experiments.rl.report import draw_learning_curves, draw_performance_profile, score_table, summary_table
+from equirl.experiments.study import Report, Stage, Study, StudyOptions
+from equirl.experiments.tables import Rows, read_study
+from equirl.names import check_names
+
+__all__ = ["COLUMNS", "OWN", "OwnOptions"]
+
+COLUMNS = ("agent", "seed", "timesteps", "success_rate", "mean_return", "train_seconds")
+
+MethodName = Literal["plain", "augmentation", "equitune", "lambda_equitune", "equizero", "canonical"]
+_OUT = Path("logs/study/own")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnOptions(StudyOptions):
+    """Methods compared on one environment, your own or any other, with equal hyperparameters."""
+
+    env: str
+    """Environment id, or MODULE:ID for one of your own."""
+    symmetry: str
+    """Its symmetry: a name, or a symmetry file, FILE.toml."""
+    methods: tuple[MethodName, ...] = COMPARED  # type: ignore[assignment]
+    """What is compared; augmentation is the plain agent with transformed transitions."""
+    algo: Literal["dqn", "ppo", "a2c", "qrdqn"] = "dqn"
+    """Algorithm of Stable-Baselines3."""
+    steps: int = 20_000
+    """Environment steps of each run."""
+    eval_freq: int | None = None
+    """Environment steps between two evaluations; by default a twentieth of the run."""
+    n_eval_episodes: int = 20
+    """Episodes of each evaluation; DQN and QR-DQN act greedily, PPO and A2C sample."""
+    threshold: float | None = None
+    """What counts as learned: a success rate (0.95), or a mean return where there is none (the environment's own)."""
+    stop_after: int = 3
+    """A run ends after so many evaluations in a row at the threshold or above; its last value is carried on.
+    0: never."""
+    hyperparams: tuple[str, ...] = ()
+    """KEY:VALUE ..., the hyperparameters of all methods, over those that `equirl train` takes."""
+    conf_file: str | None = None
+    """Your file of hyperparameters, in rl_zoo3's format."""
+    env_kwargs: tuple[str, ...] = ()
+    """KEY:VALUE ..., settings of the environment."""
+    gym_packages: tuple[str, ...] = ()
+    """Modules that register environments or symmetries."""
+    out: Path = _OUT
+    """Folder of the results; by default one of the environment's name in there."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_names("method", self.methods, COMPARED)
+        check_counts(self, "steps", "eval_freq", "n_eval_episodes")
+        check_counts(self, "stop_after", least=0)
+        if (self.eval_freq or 0) > self.steps:
+            raise ValueError(f"eval_freq {self.eval_freq} is above steps {self.steps}: nothing would be evaluated")
+        if self.out == _OUT:
+            object.__setattr__(self, "out", _OUT / folder_name(self.env.rpartition(":")[2]))
+
+    @property
+    def plan(self) -> EvaluationPlan:
+        """Steps and evaluations of each run."""
+        every = self.eval_freq or max(1, self.steps // 20)
+        return EvaluationPlan(self.steps, every, self.n_eval_episodes, self.threshold, self.stop_after)
+
+
+_Job = tuple[OwnOptions, str, int]
+
+
+def _comparison(options: OwnOptions) -> Comparison:
+    given, world = read_settings(options.hyperparams), read_settings(options.env_kwargs)
+    return read_comparison(
+        options.env, options.symmetry, options.algo, given, world, options.conf_file, options.gym_packages
+    )
+
+
+def _stages(options: OwnOptions) -> list[Stage[_Job]]:
+    jobs = [(options, method, seed) for seed in range(options.seeds) for method in options.methods]
+    return [Stage(jobs, _run, _file_of, COLUMNS, order=lambda job: (options.methods.index(job[1]), job[2]))]
+
+
+def _file_of(job: _Job) -> Path:
+    options, method, seed = job
+    symmetry = Path(options.symmetry).read_text() if options.symmetry.endswith(".toml") else options.symmetry
+    conf = Path(options.conf_file).read_text() if options.conf_file and Path(options.conf_file).is_file() else ""
+    world = (options.env.rpartition(":")[2], symmetry, options.env_kwargs)
+    return options.run_file(f"{method}-seed{seed}", world, options.algo, options.hyperparams, conf, str(options.plan))
+
+
+def _run(job: _Job) -> Rows:
+    options, method, seed = job
+    points = learning_curve(_comparison(options), method, seed, options.plan, options.device)
+    *_, (steps, success, mean, seconds) = points
+    score = f"mean return {mean:.3f}" if success is None else f"success {success:.3f}"
+    print(f"{method} seed {seed}: {score} after {steps} steps, {seconds} s", flush=True)
+    shown = [("" if p.success_rate is None else round(p.success_rate, 4), round(p.mean_return, 4)) for p in points]
+    return [(method, seed, p.timesteps, *scores, p.seconds) for p, scores in zip(points, shown, strict=True)]
+
+
+def _report(options: OwnOptions) -> Report:
+    study = read_study(options.out / "study.csv", COLUMNS, "equirl study own", numbers=COLUMNS[1:])
+    environment = named_environment(options.env, options.gym_packages)
+    has_success = bool(study.success_rate.notna().all())
+    measure = "success rate" if has_success else "mean return"
+    if not has_success:
+        study["success_rate"] = study.mean_return
+    threshold = level(environment, has_success, options.threshold)
+    tables = [] if threshold is None else [summary_table(study, threshold, f"{measure} {threshold:g}")]
+    tables.append(score_table(study, options.steps, measure))
+    title = f"{environment}, {options.algo.upper()}, {options.symmetry}"
+    what = f"{measure} of {options.n_eval_episodes} episodes"
+    curves = draw_learning_curves({title: study}, {title: threshold}, what, options.steps)
+    profile = draw_performance_profile(study, options.steps, measure)
+    files: dict[str, Any] = {"learning_curves.png": curves, "performance_profile.png": profile}
+    return Report("\n\n".join([f"**{title}**: {what}", *tables]), files)
+
+
+OWN = Study(_stages, _report, lambda options: check_agents(_comparison(options), options.methods, options.plan))
+"""``equirl study own``."""

@@ -1,0 +1,81 @@
+"""Agents of a comparison share a world and hyperparameters; only the method differs."""
+
+from typing import Any
+
+import pytest
+from stable_baselines3.common.torch_layers import NatureCNN
+from stable_baselines3.common.vec_env import unwrap_vec_normalize
+
+from equirl.agents import SymmetryReplayBuffer, SymmetryRolloutBuffer
+from equirl.agents.comparison import COMPARED, Comparison, make_agent, prepare_comparison
+from equirl.agents.learning_curve import EvaluationPlan, check_agents, learning_curve, level
+from equirl.agents.loading import ALGORITHMS
+from equirl.agents.symmetric_policy import SymmetricPolicy
+
+_SMALL = {"policy": "MlpPolicy", "n_timesteps": 100, "policy_kwargs": "dict(net_arch=[8])", "learning_rate": "lin_0.01"}
+
+
+def _pole(algorithm: str = "dqn", **more: Any) -> Comparison:
+    return prepare_comparison("CartPole-v1", "cartpole-z2", algorithm, {**_SMALL, **more})
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_all_methods_have_the_same_hyperparameters(algorithm: str) -> None:
+    comparison = _pole(algorithm, gamma=0.9, n_envs=2)
+    for method in COMPARED:
+        agent: Any = comparison.agent(method, seed=3, device="cpu")
+        assert (agent.gamma, agent.n_envs, agent.seed) == (0.9, 2, 3)
+        assert agent.lr_schedule(0.5) == 0.005  # falls to 0
+        assert agent.policy.net_arch == [8]
+        assert isinstance(agent.policy, SymmetricPolicy) is (method not in ("plain", "augmentation"))
+        buffer = getattr(agent, "replay_buffer", None) or agent.rollout_buffer
+        assert isinstance(buffer, (SymmetryReplayBuffer, SymmetryRolloutBuffer)) is (method == "augmentation")
+
+
+def test_what_would_differ_between_methods_is_left_to_them() -> None:
+    own = {"policy": "equirl.agents.policies.CartpoleZ2EquizeroPolicy", "callback": "equirl.agents.SymmetryCallback"}
+    comparison = _pole(**own, policy_kwargs={"net_arch": [8], "method": "canonical"})
+    assert comparison.settings["policy_kwargs"] == {"net_arch": [8]}
+    assert _pole(policy="CnnPolicy").settings["policy_kwargs"]["features_extractor_class"] is NatureCNN
+    for wrong, told in (
+        ({"replay_buffer_class": "equirl.agents.SymmetryReplayBuffer"}, "replay_buffer_class cannot be shared"),
+        ({"frame_stack": 4}, "frame_stack cannot be shared"),
+        ({"policy": "LnMlpPolicy"}, "policy LnMlpPolicy cannot be compared"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            _pole(**wrong)
+    with pytest.raises(ValueError, match="Did you mean 'equitune'"):
+        make_agent("dqn", "CartPole-v1", {}, method="equitun", symmetry="cartpole-z2")
+
+
+def test_rewards_are_normalised_and_observations_never() -> None:
+    normalized = unwrap_vec_normalize(_pole(normalize=True, gamma=0.9).agent("plain", 0, "cpu").get_env())
+    assert normalized is not None
+    assert (normalized.norm_obs, normalized.norm_reward, normalized.gamma) == (False, True, 0.9)
+    for never in ({"norm_obs": True, "norm_reward": False}, "{'norm_obs': True, 'norm_reward': False}", False):
+        assert not _pole(normalize=never).normalize_reward
+
+
+def test_a_curve_ends_once_the_agent_has_learned() -> None:
+    comparison = _pole(learning_starts=10)
+    plan = EvaluationPlan(steps=60, every=20, episodes=2, threshold=1.0, stop_after=2)
+    points = learning_curve(comparison, "plain", 0, plan, "cpu")
+    assert [point.timesteps for point in points] == [20, 40]  # any return is above 1
+    assert {point.success_rate for point in points} == {None}
+    again = learning_curve(comparison, "plain", 0, plan, "cpu")
+    assert [point.mean_return for point in again] == [point.mean_return for point in points]
+
+
+def test_evaluations_are_at_equal_distances_with_several_environments() -> None:
+    comparison = _pole(learning_starts=10, n_envs=8)
+    points = learning_curve(comparison, "plain", 0, EvaluationPlan(steps=100, every=30, episodes=1), "cpu")
+    assert [point.timesteps for point in points] == [32, 64, 96]
+    with pytest.raises(ValueError, match="n_envs:8 steps at a time are more than all 7"):
+        check_agents(comparison, ["plain"], EvaluationPlan(steps=7, every=7, episodes=1), "cpu")
+
+
+def test_what_counts_as_learned() -> None:
+    assert level("CartPole-v1", has_success=False, threshold=None) == 475
+    assert level("CartPole-v1", has_success=True, threshold=None) == 0.95
+    assert level("equirl/GridWorld-v0", has_success=False, threshold=None) is None
+    assert level("CartPole-v1", has_success=False, threshold=3.0) == 3
