@@ -27,7 +27,7 @@ def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     for arguments, told in (
         (["CartPool-v1"], "CartPole"),
-        (["nowhere:Env-v0"], "no module of that name"),
+        (["nowhere:Env-v0"], "nowhere"),
         (["CartPole-v1", "-o", "cart.json"], "a symmetry file ends in .toml"),
         (["CartPole-v1", "--steps", "0"], "'0' is not a whole number from 1"),
         (["Blackjack-v1", "--steps", "10"], "Discrete or Box actions and Box or Discrete observations"),
