@@ -17,7 +17,10 @@ from equirl.envs.outcome_tests import least_significance
 from equirl.envs.placed_steps import PlacedWorld
 from equirl.envs.placing import find_placer, find_transformable
 from equirl.envs.symmetry_report import SymmetryReport, Violation
+from equirl.envs.transition_check import check_transitions
 from equirl.symmetry import MDPSymmetry
+
+_STEPS_EACH = 20  # steps of rollouts for each transition, where no state can be set
 
 __all__ = ["SymmetryReport", "Violation", "check_symmetry"]
 
@@ -48,6 +51,10 @@ def check_symmetry(
     **Placing** is checked too: steps from ``s`` must give what the rollout saw there. Where they do not, the
     observation hides something (a velocity, a counter) or the placer is wrong, and the dynamics count as not checked.
     A time limit does not matter: it ends every episode after the same number of steps.
+
+    **Without placing**, transitions of rollouts are compared with each other: each pair of state and action with its
+    image, where states recur and outcomes do not vary; of other vectors a fitted model is asked, which sees large
+    violations only and leaves the verdict at "not checked".
 
     **Starts**: first observations are compared with transformed first observations of other resets, by a permutation
     test of their energy distance (Székely and Rizzo 2013) for each generator of the group.
@@ -110,7 +117,12 @@ def check_symmetry(
     note("spaces: bounds map to bounds", _space_violation(world))
     if find_placer(environment) is None and find_transformable(environment) is None:
         name = type(environment.unwrapped).__name__
-        skipped.append(f"dynamics: {name} cannot be placed in a state; see register_placer")
+        finding = check_transitions(environment, fitted, _STEPS_EACH * n_transitions, seed, agent)
+        if finding.skipped:
+            reason = f"dynamics: {name} cannot be placed in a state; see register_placer. {finding.skipped}"
+            skipped.append(reason)
+        else:
+            note(finding.description, finding.violation)
     else:
         finding = DynamicsCheck(world, significance, tolerance).run(n_transitions)
         if finding.skipped:

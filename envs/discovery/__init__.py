@@ -2,6 +2,6 @@
 
 from equirl.envs.discovery.discover import discover_symmetry
 from equirl.envs.discovery.report import DiscoveryReport, Element
-from equirl.envs.discovery.transitions import Transitions, collect_transitions
+from equirl.envs.transitions import Transitions, collect_transitions
 
 __all__ = ["DiscoveryReport", "Element", "Transitions", "collect_transitions", "discover_symmetry"]

@@ -15,14 +15,14 @@ from equirl.arguments import of_kind
 from equirl.envs.checker import check_symmetry
 from equirl.envs.discovery.images import search_images
 from equirl.envs.discovery.known_groups import recognized
-from equirl.envs.discovery.outcomes import Outcomes
 from equirl.envs.discovery.report import DiscoveryReport, Element, Findings, Outcome
-from equirl.envs.discovery.transitions import Transitions, collect_transitions
 from equirl.envs.discovery.values import search_values
 from equirl.envs.discovery.vectors import search_vectors
 from equirl.envs.mujoco_states import mujoco_states
 from equirl.envs.mujoco_symmetry import mujoco_mirror
 from equirl.envs.observations import ObservationLayout
+from equirl.envs.recurring import Outcomes
+from equirl.envs.transitions import Transitions, collect_transitions
 from equirl.generated_tables import GeneratedTables, Step, close
 from equirl.groups import FiniteGroup
 from equirl.representations import MonomialRepresentation
@@ -122,9 +122,10 @@ def _products(findings: Findings, tables: GeneratedTables) -> tuple[float, int]:
     chosen = np.random.default_rng(0).permutation(len(tables.names))[:_PRODUCTS]
     compared, n_wrong = None, 0
     for g in chosen[chosen > 0].tolist():
-        both, wrong = known.contradicted(tables.to[0][g].numpy(), tables.to[1][g].numpy())
+        image = known.image(known.states[:, np.argsort(tables.to[0][g].numpy())])
+        both, wrong = known.contradicted(image, tables.to[1][g].numpy())
         compared = both if compared is None else compared | both
-        n_wrong += wrong
+        n_wrong += len(wrong)
     return (0.0 if compared is None else float(compared.sum()) / known.n_pairs), n_wrong
 
 

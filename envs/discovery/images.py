@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from equirl.envs.discovery.outcomes import Outcomes, action_orders
 from equirl.envs.discovery.report import Element, Findings
-from equirl.envs.discovery.transitions import Transitions
+from equirl.envs.recurring import Outcomes, action_orders
+from equirl.envs.transitions import Transitions
 from equirl.generated_tables import Step
 
 __all__ = ["search_images"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from equirl.envs.discovery.outcomes import Outcomes
+from equirl.envs.recurring import Outcomes
 from equirl.generated_tables import Step
 from equirl.symmetry import MDPSymmetry
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from equirl.envs.discovery.outcomes import action_orders
 from equirl.envs.discovery.report import Element, Findings
-from equirl.envs.discovery.transitions import Transitions
-from equirl.envs.discovery.vector_model import VectorEvidence, VectorModel
+from equirl.envs.recurring import action_orders
+from equirl.envs.transitions import Transitions
+from equirl.envs.vector_model import VectorEvidence, VectorModel
 from equirl.generated_tables import Step
 
 __all__ = ["search_vectors"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from equirl.envs.discovery.transitions import Transitions
+from equirl.envs.transitions import Transitions
 
 __all__ = ["Comparison", "Outcomes", "action_orders"]
 
@@ -48,6 +48,7 @@ class Outcomes:
         before: Number of the state before each transition, ``[N]``.
         n_actions: Number of actions.
         n_pairs: Number of pairs of state and action that were seen.
+        visits: How often each pair was seen, ``[U * |A|]``.
         varies: Whether one pair had several outcomes.
         slope: What a step of the episode adds to rewards.
     """
@@ -69,6 +70,7 @@ class Outcomes:
         self._of_pair, self._what = entries.T
         pairs, start, sizes = np.unique(self._of_pair, return_index=True, return_counts=True)
         self.n_pairs = len(pairs)
+        self.visits = np.bincount(self._pair, minlength=len(self.states) * self.n_actions)
         self.varies = bool((sizes > 1).any())
         self._first = np.full(len(self.states) * self.n_actions, -1)  # the only outcome, where outcomes do not vary
         self._first[pairs] = self._what[start]
@@ -106,22 +108,25 @@ class Outcomes:
                 found.wrong[a, b] = int((carried != self._first[theirs]).sum())
         return found
 
-    def contradicted(self, state: Integers, order: Integers) -> tuple[NDArray[np.bool_], int]:
+    def contradicted(self, image: Integers, order: Integers) -> tuple[NDArray[np.bool_], Integers]:
         """Compare all pairs of a world whose outcomes do not vary with their images under one element.
 
+        Pair ``k`` is the state ``k // |A|`` with the action ``k % |A|``.
+
         Args:
-            state: Where the element carries each entry of a state, ``[n]``.
+            image: Number of the state that each state becomes, ``[U]``; -1 where it was never seen.
             order: Which action each action becomes, ``[|A|]``.
 
         Returns:
-            Which pairs were compared, ``[U * |A|]``, and how many of them contradict the element.
+            Which pairs were compared, ``[U * |A|]``, and the numbers of those that contradict the element.
         """
-        image, n = self.image(self.states[:, np.argsort(state)]), self.n_actions
+        n = self.n_actions
         ours = np.arange(len(self._first))
         theirs = image[ours // n] * n + order[ours % n]
         both = (image[ours // n] >= 0) & (self._first >= 0)
         both[both] = self._first[theirs[both]] >= 0
-        return both, int((self._carried(image, self._first[both]) != self._first[theirs[both]]).sum())
+        wrong = self._carried(image, self._first[both]) != self._first[theirs[both]]
+        return both, np.flatnonzero(both)[wrong]
 
     def _carried(self, image: Integers, outcomes: Integers) -> Integers:
         after, kind = np.divmod(outcomes, len(self._kinds))

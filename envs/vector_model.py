@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from equirl.envs.discovery.transitions import Transitions
+from equirl.envs.transitions import Transitions
 from equirl.generated_tables import Step
 
 __all__ = ["VectorEvidence", "VectorModel", "moved"]
