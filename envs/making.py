@@ -90,7 +90,7 @@ def make_as_registered(environment_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
 
 def failure_message(environment_id: str, settings: Mapping[str, Any], error: Exception) -> str:
     """Return in one line why an environment cannot be made, and which settings it takes if it was given another one."""
-    given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+    given = ", ".join(f"{key}:{value}" for key, value in settings.items())
     reason = str(error).partition(" was raised from the environment creator")[0]
     takes = _settings_of(environment_id) if "unexpected keyword argument" in reason else []
     known = f"; its settings are {', '.join(takes)}" if takes else ""

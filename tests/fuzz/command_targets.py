@@ -85,7 +85,7 @@ def _top() -> list[CommandTarget]:
     commands = ("trian", "", " ", "Train", "--trian", "-x", "train ", "envs,check", "0", "\u202e", "x" * 500)
     return [
         CommandTarget("equirl", ("envs",), {0: Option(commands, (), ("command",))}),
-        CommandTarget("envs", ("envs",), {1: Option(("x", "--all", "-Z", "--symmetry"))}),
+        CommandTarget("envs", ("envs",), {1: Option(("zzzz", "--all", "-Z", "--symmetry"))}),
     ]
 
 

@@ -172,7 +172,7 @@ def test_what_is_wrong_with_a_module_is_one_line(folder: Path) -> None:
         (["--gym-packages", "no_such_world"], "no_such_world: no module of the name no_such_world is in this folder"),
         (["--env", "no_such_world:World-v0"], "holds no_such_world.py, or name that folder in PYTHONPATH"),
         (["--gym-packages", "broken_world"], "fails when it is imported (RuntimeError: no display)"),
-        ([*OWN, "--env-kwargs", "size:3"], "environment OwnWorld-v0 with size=3 cannot be made"),
+        ([*OWN, "--env-kwargs", "size:3"], "environment OwnWorld-v0 with size:3 cannot be made"),
         ([*OWN, "--symmetry", "grid-d4"], "symmetry 'grid-d4'"),
         ([*OWN, "--symmetry", "own-miror"], "Did you mean 'own-mirror'?"),
     ):
