@@ -109,11 +109,11 @@ T -params policy_kwargs:dict(net=[8])     | unexpected keyword argument 'net' \(
 T -params "policy_kwargs:dict(net=[8)"    | the value of policy_kwargs:dict\(net=\[8\) is no Python expression
 T -params env_wrapper:no.Such             | No module named 'no' \(given: -params env_wrapper:no.Such\)
 T -params replay_buffer_class:NoBuffer    | name 'NoBuffer' is not defined \(given: .*NoBuffer\)
-T --env-kwargs reward:1                   | CartPole-v1 with reward=1 cannot be made: .*'reward'
+T --env-kwargs reward:1                   | CartPole-v1 with reward:1 cannot be made: .*'reward'
 T --env-kwargs "render_mode:(1"           | render_mode:\(1 is no Python expression
-G --env-kwargs slip:2.0                   | with slip=2.0 cannot be made: .*slip .* 2.0
-G --env-kwargs size:big                   | with size='big' cannot be made
-G --env-kwargs goal:north                 | with goal='north' cannot be made: .*region 'north' is unknown
+G --env-kwargs slip:2.0                   | with slip:2.0 cannot be made: .*slip .* 2.0
+G --env-kwargs size:big                   | with size:big cannot be made
+G --env-kwargs goal:north                 | with goal:north cannot be made: .*region 'north' is unknown
 T --gym-packages no_such_module           | --gym-packages no_such_module: no module of the name no_such_module
 T -conf nothere.yml                       | -conf nothere.yml cannot be read: No such file
 T -conf nothere                           | -conf nothere: no file, and no module
