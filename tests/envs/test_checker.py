@@ -168,7 +168,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["nowhere:World-v0"], "'nowhere:World-v0': no module of the name nowhere is in this folder or installed"),
         (["a:b:c"], "'a:b:c': no module of the name a"),
         (["CartPole-v1", "--env-kwargs", "size:3"], "got an unexpected keyword argument 'size'"),
-        (["FrozenLake-v1", "--env-kwargs", "map_name:junk"], "FrozenLake-v1 with map_name='junk' cannot be made"),
+        (["FrozenLake-v1", "--env-kwargs", "map_name:junk"], "FrozenLake-v1 with map_name:junk cannot be made"),
         (["CartPole-v1", "--view-kwargs", "colour:3"], "view setting 'colour' is unknown; known: mission"),
         (["CartPole-v1", "--transitions", "-5"], "'-5' is not a whole number from 1"),
         (["CartPole-v1", "--tolerance", "nan"], "tolerance is a finite number at least 0; got nan"),

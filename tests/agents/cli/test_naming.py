@@ -103,7 +103,7 @@ def test_settings_that_a_world_does_not_take_are_named_with_those_that_it_takes(
         ["enjoy", "--env", world, "--no-render"],
         ["audit", str(agent), "--env", world, "--symmetry", module],
     ):
-        told = r"with mod='dense' cannot be made: .*its settings are render_mode, mode, n"
+        told = r"with mod:dense cannot be made: .*its settings are render_mode, mode, n"
         _one_line(here(*words, *wrong), told)
         _one_line(here(*words, "--env-kwargs", "mode:very dense"), "mode is sparse or dense, not very dense")
 
