@@ -8,16 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
+from equirl.envs.frequencies import Counts, frequencies_differ, means_differ
 from equirl.envs.transitions import Transitions
 
 __all__ = ["Comparison", "Outcomes", "action_orders"]
 
 Integers = NDArray[np.int64]
 
-_DIGITS = 8  # of rewards
-_SIGNIFICANCE = 1e-4  # probability of refusing a true candidate where outcomes vary
+_DIGITS = 8  # of rewards, in units of the largest
+_VISITS = 5  # of a pair and its image, which are to have the same most frequent outcome
+_MOST_UNLIKE = 0.75  # of those pairs may have another one, before a candidate is refused without a test
 _MOST_ORDERS = 1000
 
 
@@ -39,6 +42,8 @@ class Comparison:
 class Outcomes:
     """The transitions of a world whose states recur, by state and action.
 
+    Rewards that vary though state, action and next state are the same are compared by their means.
+
     Rewards that change with the step count of the episode in one straight line, as MiniGrid's do, are compared after
     that line is taken off.
 
@@ -51,6 +56,7 @@ class Outcomes:
         visits: How often each pair was seen, ``[U * |A|]``.
         varies: Whether one pair had several outcomes.
         slope: What a step of the episode adds to rewards.
+        noisy: Whether rewards vary though state, action and next state are the same.
     """
 
     def __init__(self, data: Transitions) -> None:
@@ -63,7 +69,8 @@ class Outcomes:
         self.n_actions = data.n_actions
         self._pair = self.before * self.n_actions + data.actions
         self.slope, rewards = _without_time(data, self._pair, self.after)
-        kinds = np.stack([rewards, data.ends], axis=1)
+        self.noisy, self._variance = _noise(rewards, self._pair, self.after, data.ends)
+        kinds = np.stack([0 * rewards if self.noisy else rewards, data.ends], axis=1)
         self._kinds, kind = np.unique(kinds, axis=0, return_inverse=True)
         self._outcome = self.after * len(self._kinds) + kind.reshape(-1)
         entries, self._count = np.unique(np.stack([self._pair, self._outcome], axis=1), axis=0, return_counts=True)
@@ -71,9 +78,12 @@ class Outcomes:
         pairs, start, sizes = np.unique(self._of_pair, return_index=True, return_counts=True)
         self.n_pairs = len(pairs)
         self.visits = np.bincount(self._pair, minlength=len(self.states) * self.n_actions)
-        self.varies = bool((sizes > 1).any())
-        self._first = np.full(len(self.states) * self.n_actions, -1)  # the only outcome, where outcomes do not vary
-        self._first[pairs] = self._what[start]
+        self.varies = bool((sizes > 1).any()) or self.noisy
+        total = np.bincount(self._pair, weights=rewards, minlength=len(self.visits))
+        self._mean = total / np.maximum(self.visits, 1)
+        self._first = np.full(len(self.states) * self.n_actions, -1)  # the only outcome, or the most frequent one
+        order = np.lexsort((-self._count, self._of_pair))  # the most frequent one of each pair, where they vary
+        self._first[pairs] = self._what[order[start]]
         self._start, self._size = np.zeros_like(self._first), np.zeros_like(self._first)
         self._start[pairs], self._size[pairs] = start, sizes
 
@@ -133,34 +143,45 @@ class Outcomes:
         return np.where(image[after] >= 0, image[after] * len(self._kinds) + kind, -1)
 
     def _unlike(self, image: Integers, ours: Integers, theirs: Integers) -> tuple[int, float]:
-        """Return whether frequencies differ, by the sum of the chi-squared statistics of all pairs, and the weight."""
-        statistic, freedom, weight = 0.0, 0, 0.0
-        for mine, other in zip(ours.tolist(), theirs.tolist(), strict=True):
-            part = slice(self._start[mine], self._start[mine] + self._size[mine])
-            rest = slice(self._start[other], self._start[other] + self._size[other])
-            carried = dict(zip(self._carried(image, self._what[part]).tolist(), self._count[part], strict=True))
-            there = dict(zip(self._what[rest].tolist(), self._count[rest], strict=True))
-            n, m = int(self._count[part].sum()), int(self._count[rest].sum())
-            weight += n * m / (n + m)
-            keys = [*there, *(key for key in carried if key not in there)]
-            table = np.array([[each.get(key, 0) for key in keys] for each in (carried, there)], dtype=float)
-            if n < 2 and m < 2:
-                continue
-            expected = table.sum(1, keepdims=True) * table.sum(0, keepdims=True) / table.sum()
-            statistic += float(((table - expected) ** 2 / expected).sum()) * (n + m - 1) / (n + m)
-            freedom += len(keys) - 1
-        return int(freedom > 0 and float(chi2.sf(statistic, freedom)) < _SIGNIFICANCE), weight
+        """Return whether frequencies, or means of rewards, differ, and the weight of the evidence."""
+        often = (self.visits[ours] >= _VISITS) & (self.visits[theirs] >= _VISITS)
+        if often.sum() >= _VISITS:
+            other = self._carried(image, self._first[ours[often]]) != self._first[theirs[often]]
+            if other.mean() > _MOST_UNLIKE:
+                return 1, 0.0
+        unlike, weight = frequencies_differ(self._counts(ours, image), self._counts(theirs), len(ours))
+        if self.noisy and not unlike:
+            means, visits = (self._mean[ours], self._mean[theirs]), (self.visits[ours], self.visits[theirs])
+            unlike = means_differ(*means, visits, self._variance)
+        return int(unlike), weight
+
+    def _counts(self, pairs: Integers, image: Integers | None = None) -> Counts:
+        """Return how often what came of some pairs, carried by a map of states if one is given."""
+        sizes = self._size[pairs]
+        state = np.repeat(np.arange(len(pairs)), sizes)
+        place = (
+            np.arange(len(state)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(self._start[pairs], sizes)
+        )
+        outcome = self._what[place]
+        if image is not None:
+            carried = self._carried(image, outcome)
+            outcome = np.where(carried < 0, -2 - outcome, carried)  # to a state that was never seen
+        return Counts(state, outcome, self._count[place])
 
 
 def action_orders(possible: NDArray[np.bool_]) -> list[tuple[int, ...]]:
     """Return permutations that take each action to a possible one, those that move few actions first; at most 1,000."""
+
+    def completes(chosen: tuple[int, ...]) -> bool:
+        rest = np.delete(possible[len(chosen) :], chosen, axis=1)
+        return not len(rest) or bool((maximum_bipartite_matching(csr_array(rest.astype(int))) >= 0).all())
 
     def extend(chosen: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         if len(chosen) == len(possible):
             yield chosen
             return
         for b in sorted(np.flatnonzero(possible[len(chosen)]).tolist(), key=lambda b: b != len(chosen)):
-            if b not in chosen:
+            if b not in chosen and completes((*chosen, b)):
                 yield from extend((*chosen, b))
 
     found = list(itertools.islice(extend(()), _MOST_ORDERS))
@@ -168,13 +189,15 @@ def action_orders(possible: NDArray[np.bool_]) -> list[tuple[int, ...]]:
 
 
 def _without_time(data: Transitions, pair: Integers, after: Integers) -> tuple[float, NDArray[np.float64]]:
-    """Return the slope of rewards over the step count, and the rewards with it taken off; 0 if there is no line."""
-    rounded = np.round(data.rewards, _DIGITS)
+    """Return the slope of rewards over the step count, 0 if there is no line, and rewards without it, scaled to 1."""
+    unit = max(float(np.abs(data.rewards).max()), 1e-300)
+    scaled = data.rewards / unit
+    rounded = np.round(scaled, _DIGITS)
     _, group = np.unique(np.stack([pair, after, data.ends], axis=1), axis=0, return_inverse=True)
     group = group.reshape(-1)
     counts = np.bincount(group)
-    means = [np.bincount(group, weights=part) / counts for part in (data.rewards, data.times.astype(float))]
-    reward, time = data.rewards - means[0][group], data.times - means[1][group]
+    means = [np.bincount(group, weights=part) / counts for part in (scaled, data.times.astype(float))]
+    reward, time = scaled - means[0][group], data.times - means[1][group]
     if not (np.abs(reward) > 1e-6).any():
         return 0.0, rounded
     moving = np.isin(group, group[np.abs(reward) > 1e-6])
@@ -183,5 +206,20 @@ def _without_time(data: Transitions, pair: Integers, after: Integers) -> tuple[f
         return 0.0, rounded
     values, often = np.unique(rounded, return_counts=True)
     usual = values[often.argmax()]
-    taken_off = np.where(rounded == usual, rounded, np.round(data.rewards - slope * data.times, 5))
-    return slope, taken_off
+    taken_off = np.where(rounded == usual, rounded, np.round(scaled - slope * data.times, 5))
+    return slope * unit, taken_off
+
+
+def _noise(
+    rewards: NDArray[np.float64], pair: Integers, after: Integers, ends: NDArray[np.bool_]
+) -> tuple[bool, float]:
+    """Return whether rewards vary though nothing else does, and the variance of the reward of a pair."""
+    same = np.unique(np.stack([pair, after, ends], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+    noisy = bool((np.abs(_apart(rewards, same)) > 1e-6).any())
+    freedom = max(len(rewards) - len(np.unique(pair)), 1)
+    return noisy, float((_apart(rewards, pair) ** 2).sum()) / freedom
+
+
+def _apart(values: NDArray[np.float64], group: Integers) -> NDArray[np.float64]:
+    """Return how far each value is from the mean of its group."""
+    return np.asarray(values - (np.bincount(group, weights=values) / np.maximum(np.bincount(group), 1))[group])

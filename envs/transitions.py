@@ -29,7 +29,8 @@ class Transitions:
         actions: ``Discrete`` actions counted from 0, ``[N]`` int64; ``Box`` actions ``[N, m]`` float64.
         next_states: Observations after each step, ``[N, n]``.
         rewards: ``[N]``.
-        ends: Whether the step terminated the episode, ``[N]`` bool; truncation does not count.
+        ends: Whether the step terminated the episode, ``[N]`` bool; or cut it, unless all cuts come at one step count,
+            as those of a time limit do.
         times: Steps of the episode before this one, ``[N]``.
         n_actions: Number of ``Discrete`` actions; 0 for ``Box``.
         shape: Shape of one observation as policies see it; ``()`` for ``Discrete``.
@@ -77,6 +78,7 @@ def collect_transitions(
     layout, known = ObservationLayout(observations), ActionLayout(actions)
     random = np.random.default_rng(seed)
     rows: list[tuple[Any, ...]] = []
+    cuts: list[bool] = []
     observation, time = environment.reset(seed=seed)[0], 0
     state = layout.vector(layout.show(observation))
     for _ in range(steps):
@@ -86,14 +88,17 @@ def collect_transitions(
         else:
             taken = agent(observation)
             action = known.counted(taken)
-        observation, reward, terminated, truncated, _ = environment.step(taken)
+        observation, reward, terminated, truncated = _step(environment, taken)
         following = layout.vector(layout.show(observation))
-        rows.append((state, action, following, float(reward), bool(terminated), time))
+        rows.append((state, action, following, reward, terminated, time))
+        cuts.append(truncated and not terminated)
         state, time = following, time + 1
         if terminated or truncated:
             observation, time = environment.reset()[0], 0
             state = layout.vector(layout.show(observation))
     before, chosen, after, rewards, ends, times = zip(*rows, strict=True)
+    if len({row[-1] for row, cut in zip(rows, cuts, strict=True) if cut}) > 1:
+        ends = tuple(end or cut for end, cut in zip(ends, cuts, strict=True))
     n_actions = int(actions.n) if isinstance(actions, spaces.Discrete) else 0
     numbers = np.array(chosen) if n_actions else np.stack(chosen).reshape(len(chosen), -1).astype(np.float64)
     found = Transitions(
@@ -104,3 +109,21 @@ def collect_transitions(
     if not all(np.isfinite(part).all() for part in (found.states, found.next_states, found.rewards)):
         raise ValueError("the environment gave observations or rewards that are NaN or infinite; mend it first")
     return found
+
+
+def _step(environment: gym.Env[Any, Any], action: Any) -> tuple[Any, float, bool, bool]:
+    """Take a step.
+
+    Raises:
+        ValueError: It does not give what Gymnasium's interface asks for.
+    """
+    outcome: Any = environment.step(action)
+    try:
+        observation, reward, terminated, truncated, _ = outcome
+        return observation, float(reward), bool(terminated), bool(truncated)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"step() gives observation, reward, terminated, truncated and info; that of "
+            f"{type(environment.unwrapped).__name__} does not ({error}). gymnasium.utils.env_checker.check_env finds "
+            "such faults"
+        ) from error

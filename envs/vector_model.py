@@ -30,6 +30,9 @@ _LEAST_KNOWN = 0.5  # share of the moved states that must be as near to states s
 _NEIGHBOURS = 5
 _LEAST_EVENTS = 30  # ends, or special rewards: fewer say nothing about where they happen
 _CLEAR = 4.0  # standard errors
+_LARGEST_LOSS = 0.1  # share by which moved events may be told worse
+_LEAST_USUAL = 0.95  # share of rewards that are alike, where the others count as events
+_MOST_VALUES = 8  # of such events: each is compared on its own
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -87,16 +90,18 @@ class VectorModel:
         targets = np.concatenate([data.next_states - data.states, data.rewards[:, None]], axis=1)
         self._targets = targets[self.held]
         self._solution = self._solved(self._features(inputs[self._fit], data.actions[self._fit]), targets[self._fit])
-        self._spread = np.maximum(self._targets.std(0), 1e-12)
-        self._fixed = np.ptp(targets, axis=0) <= 1e-9 * np.maximum(1, np.abs(targets).max(0))
+        self._spread = np.maximum(self._targets.std(0), 1e-300)
+        # What changes by no more than a few last bits of single precision does not change.
+        size = np.concatenate([np.abs(data.states).max(0), np.abs(data.rewards).max(keepdims=True)])
+        self._fixed = np.ptp(targets, axis=0) <= 1e-6 * size
         held_actions = data.actions[self.held]
         self._residual = self.predict(data.states[self.held], held_actions) - self._targets
         # A reward that hardly ever differs is no regression's business: its place is compared, like that of ends.
-        far = np.abs(data.rewards - np.median(data.rewards)) > 2 * data.rewards.std() + 1e-9
-        self.rare_rewards = bool(0 < far.mean() < 0.05)
-        self._labels = [label for label in (data.ends, far if self.rare_rewards else None) if label is not None]
-        self._labels = [label for label in self._labels if label.sum() >= _LEAST_EVENTS]
-        self.untold = any(0 < label.sum() < _LEAST_EVENTS for label in (data.ends, far))
+        special = _special_rewards(data.rewards)
+        self.rare_rewards = special is not None
+        labels = [data.ends, *(special or [])]
+        self._labels = [label for label in labels if label.sum() >= _LEAST_EVENTS]
+        self.untold = any(0 < label.sum() < _LEAST_EVENTS for label in labels)
         self._unit = np.maximum(data.states.std(0), 1e-9)
         self._seen = cKDTree(data.states[self._fit] / self._unit)
         self._followed = cKDTree(data.next_states[self._fit] / self._unit)
@@ -108,6 +113,11 @@ class VectorModel:
         self.resolution: Floats = np.where(
             self._fixed | (np.arange(self.n + 1) == self.n) & self.rare_rewards, 0.0, self._base / self._spread
         )
+
+    @property
+    def changes(self) -> bool:
+        """Whether any number that the model predicts ever changes."""
+        return bool(self._told().any())
 
     @property
     def least_fitted(self) -> int:
@@ -134,7 +144,7 @@ class VectorModel:
     def _solved(self, features: Floats, targets: Floats) -> Floats:
         """Return the ridge regression, with the penalty that predicts a fifth of the transitions best."""
         cut = len(features) * 4 // 5
-        unit = np.maximum(targets.std(0), 1e-12)
+        unit = np.maximum(targets.std(0), 1e-300)
 
         def solve(rows: slice, penalty: float) -> Floats:
             gram = features[rows].T @ features[rows]
@@ -181,11 +191,11 @@ class VectorModel:
         difference = self.predict(states[known], turned) - self._wanted(step)[known]
         told = self._told()
         error, base, spread = _rms(difference), self._expected(step), self._spread_of(step)
-        floor = 1e-3 * spread + 1e-9
+        floor = 1e-3 * spread + 1e-300
         ratio = ((error + floor) / (base + floor))[told]
-        added = (np.sqrt(np.maximum(error**2 - base**2, 0)) / np.maximum(spread, 1e-9))[told]
+        added = (np.sqrt(np.maximum(error**2 - base**2, 0)) / np.maximum(spread, 1e-300))[told]
         scaled = np.abs(difference[:, told]) / (base + floor)[told]
-        usual = np.abs(self._residual)[:, told] / (self._base + 1e-3 * self._spread + 1e-9)[told]
+        usual = np.abs(self._residual)[:, told] / (self._base + 1e-3 * self._spread + 1e-300)[told]
         far = float(np.quantile(usual.max(1), 0.999)) * 3
         outliers = int((scaled.max(1) > far).sum()), int((usual.max(1) > far).sum())
         events = any(self._elsewhere(label, step) for label in self._labels)
@@ -224,7 +234,20 @@ class VectorModel:
         ]
         worse = loss[1] - loss[0]
         mean, deviation = float(worse.mean()), float(worse.std() / np.sqrt(len(worse)))
-        return mean > _CLEAR * deviation and mean > 0.25 * float(loss[0].mean())
+        return mean > _CLEAR * deviation and mean > _LARGEST_LOSS * float(loss[0].mean())
+
+
+def _special_rewards(rewards: Floats) -> list[NDArray[np.bool_]] | None:
+    """Return where each rare value of the reward was given; ``None`` where rewards are not rare, but all different."""
+    unit = max(float(np.abs(rewards).max()), 1e-300)
+    rounded = np.round(rewards / unit, 6)
+    values, counts = np.unique(rounded, return_counts=True)
+    usual = values[counts.argmax()]
+    if not _LEAST_USUAL <= counts.max() / len(rewards) < 1:
+        return None
+    if len(values) - 1 > _MOST_VALUES:
+        return [rounded > usual, rounded < usual]
+    return [rounded == value for value in values if value != usual]
 
 
 def _rms(difference: Floats) -> Floats:

@@ -32,6 +32,7 @@ from equirl.tokens import TokenRepresentation
 __all__ = ["discover_symmetry"]
 
 _LEAST_SHARE = 0.9  # of the pairs seen, that must have been compared with their image under some element
+_LEAST_EACH = 0.6  # of them, under each generator
 _PRODUCTS = 64  # elements compared
 _CHECKED = 300  # transitions
 
@@ -78,8 +79,23 @@ def discover_symmetry(
     findings = _search(environment, data, seed)
     if not findings.elements:
         return _nothing("not enough data" if findings.unclear else "none found", findings, steps)
-    elements = _one_action_order_each(findings.elements)
-    if len(elements) < len(findings.elements):
+    report = _judged(environment, data, findings, findings.elements, seed, name)
+    if report.outcome == "none found" and len(findings.elements) > 1:
+        single = [_judged(environment, data, replace(findings, notes=[]), [e], seed, name) for e in findings.elements]
+        kept = [e for e, each in zip(findings.elements, single, strict=True) if each.found]
+        if 0 < len(kept) < len(findings.elements):
+            findings.notes.append(f"{len(kept)} of the {len(findings.elements)} elements hold by themselves")
+            return _judged(environment, data, findings, kept, seed, name)
+    return report
+
+
+def _judged(
+    environment: gym.Env[Any, Any], data: Transitions, findings: Findings, found: list[Element], seed: int, name: str
+) -> DiscoveryReport:
+    """Close elements to a group, check it, and say what came of it."""
+    steps = len(data)
+    elements = _one_action_order_each(found)
+    if len(elements) < len(found):
         findings.notes.append("some actions have the same effect; those that move few actions are kept")
     try:
         generators, tables = _closed(elements)
@@ -92,7 +108,7 @@ def discover_symmetry(
             f"the {len(elements)} elements found generate {order}: some of them are false, or some were not seen"
         )
         return _nothing("not enough data", findings, steps)
-    share = min(element.share for element in generators)
+    share = least = min(element.share for element in generators)
     if findings.outcomes is not None:
         share, n_wrong = _products(findings, tables)
         if n_wrong:
@@ -108,7 +124,7 @@ def discover_symmetry(
         return _nothing("none found", findings, steps)
     if verdict == "holds":
         return DiscoveryReport("exact", symmetry, generators, tuple(findings.notes), steps)
-    if findings.unclear or silent or share < _LEAST_SHARE:
+    if findings.unclear or silent or share < _LEAST_SHARE or least < _LEAST_EACH:
         findings.notes.append("what no check confirms is left out; take more steps")
         return _nothing("not enough data", findings, steps)
     findings.notes.append("states that these steps did not reach were not compared")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equirl.envs.discovery.report import Element, Findings
+from equirl.envs.frequencies import shift_seen
 from equirl.envs.recurring import Outcomes, action_orders
 from equirl.envs.transitions import Transitions
 from equirl.generated_tables import Step
@@ -17,6 +18,7 @@ __all__ = ["search_images"]
 
 _LEAST_COMPARED = 100
 _LEAST_EACH = 10  # pairs compared for each action
+_LEAST_SHARE = 0.5  # or this share of all pairs, where there are few
 _LEAST_ALIKE = 0.3  # of a channel's pictures, that must be among another's
 _LEAST_STATES = 0.1  # of the states, that a candidate must carry to states that were seen
 _MOST_CHANNEL_ORDERS = 500
@@ -53,8 +55,8 @@ def search_images(data: Transitions) -> Findings:
     )
     if known.varies:
         found.notes.append(
-            "outcomes vary: their frequencies were compared; the error is the shift of a probability, in all states "
-            "alike, that would have been seen"
+            "outcomes vary: their frequencies were compared; the error is the smallest shift of a probability, in all "
+            "states alike, that would surely have been seen"
         )
     return found
 
@@ -92,10 +94,11 @@ class _Comparing:
             return
         chosen = range(known.n_actions), orders[0]
         n_pairs = int(result.pairs[chosen].sum())
-        if n_pairs < _LEAST_COMPARED or result.pairs[chosen].min() < _LEAST_EACH:
+        least = min(_LEAST_COMPARED, _LEAST_SHARE * known.n_pairs)
+        if n_pairs < least or result.pairs[chosen].min() < min(_LEAST_EACH, least / known.n_actions):
             self._found.unclear = True
             return
-        error = float(2 / np.sqrt(result.weight[chosen].sum())) if known.varies else 0.0
+        error = shift_seen(float(result.weight[chosen].min())) if known.varies else 0.0
         to = tuple(np.argsort(index).tolist())
         step, share = Step(to, (1,) * len(to)), n_pairs / known.n_pairs
         self._found.elements.append(Element(name, step, Step(orders[0], None), error, n_pairs, share))

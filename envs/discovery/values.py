@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from equirl.envs.discovery.report import Element, Findings
+from equirl.envs.frequencies import shift_seen
 from equirl.envs.recurring import Outcomes, action_orders
 from equirl.envs.transitions import Transitions
 from equirl.generated_tables import Step
@@ -32,7 +33,7 @@ def search_values(data: Transitions) -> Findings:
         data: Transitions with ``Discrete`` actions, observations of one whole number.
     """
     known = Outcomes(data)
-    graph = _Graph(data)
+    graph = _Graph(data, known.noisy)
     pairs = itertools.product(graph.inner, range(data.n_actions))
     least = _LEAST_VISITS if known.varies else 1
     rare = [pair for pair in pairs if graph.visits[pair] < least]
@@ -59,8 +60,7 @@ def search_values(data: Transitions) -> Findings:
                 continue  # nothing but actions that do the same
             n_values = int(max(data.states.max(), data.next_states.max())) + 1
             to = tuple(mapped.get(value, value) for value in range(n_values))
-            weight = float(result.weight[chosen].sum())
-            error = float(2 / np.sqrt(weight)) if known.varies else 0.0
+            error = shift_seen(float(result.weight[chosen].min())) if known.varies else 0.0
             found.elements.append(
                 Element("", Step(to, None), Step(order, None), error, int(result.pairs[chosen].sum()))
             )
@@ -71,16 +71,22 @@ def search_values(data: Transitions) -> Findings:
         f"permutations of {len(graph.visited)} values; outcomes {'vary' if known.varies else 'do not vary'}"
     )
     if known.varies:
-        found.notes.append("the error is the shift of a probability, in all states alike, that would have been seen")
+        found.notes.append(
+            "the error is the smallest shift of a probability, in all states alike, that would surely have been seen"
+        )
+        if not found.elements and graph.once:
+            found.notes.append("some outcomes were seen once only: their images may be among those not seen yet")
+            found.unclear = True
     return found
 
 
 class _Graph:
     """What comes of each value and action."""
 
-    def __init__(self, data: Transitions) -> None:
+    def __init__(self, data: Transitions, noisy: bool) -> None:
         before, after = data.states[:, 0].astype(int).tolist(), data.next_states[:, 0].astype(int).tolist()
-        rewards = np.round(data.rewards, 8).tolist()
+        unit = max(float(np.abs(data.rewards).max()), 1e-300)
+        rewards = (np.round(0 * data.rewards if noisy else data.rewards / unit, 8) + 0.0).tolist()
         self.n_actions = data.n_actions
         self.outcomes: dict[tuple[int, int], set[tuple[int, Kind]]] = defaultdict(set)
         self.visits: Counter[tuple[int, int]] = Counter()
@@ -88,6 +94,8 @@ class _Graph:
         for state, following, (action, reward, end) in zip(before, after, rest, strict=True):
             self.outcomes[state, action].add((following, (reward, end)))
             self.visits[state, action] += 1
+        counted = Counter(zip(before, data.actions.tolist(), after, strict=True))
+        self.once = any(k == 1 and self.visits[v, a] >= _LEAST_VISITS for (v, a, _), k in counted.items())
         self.inner = sorted(set(before))
         self.visited = sorted(set(before) | set(after))
         self.kinds = {v: self._kinds(v) for v in self.visited}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from equirl.envs.discovery.report import Element, Findings
 from equirl.envs.recurring import action_orders
 from equirl.envs.transitions import Transitions
-from equirl.envs.vector_model import VectorEvidence, VectorModel
+from equirl.envs.vector_model import VectorEvidence, VectorModel, moved
 from equirl.generated_tables import Step
 
 __all__ = ["search_vectors"]
@@ -22,6 +22,7 @@ _LARGEST_RESOLUTION = 0.3  # of a model that can tell candidates apart
 _LARGEST_DISTANCE = 0.2  # of two distribution functions; consecutive states are far from independent
 _LARGEST_COUPLING = 0.35  # difference of two correlations
 _MOST_CANDIDATES = 5000
+_LOOKED_AT = 50  # states that tell whether two candidates do the same
 _LEAST_TRANSITIONS = 2000
 _LEAST_EACH = 200  # transitions with each action
 
@@ -35,8 +36,12 @@ def search_vectors(data: Transitions, seed: int = 0) -> Findings:
         data: Transitions with observations ``[n]``.
         seed: Seed of the model and of its split.
     """
+    if len(data) < _LEAST_TRANSITIONS:
+        return Findings(notes=[f"{len(data):,} transitions; take {_LEAST_TRANSITIONS:,} or more"], unclear=True)
     model = VectorModel(data, seed)
-    if model.least_fitted < _LEAST_EACH or len(data) < _LEAST_TRANSITIONS:
+    if not model.changes:
+        return Findings(notes=["no coordinate and no reward ever changes, so that nothing tells candidates apart"])
+    if model.least_fitted < _LEAST_EACH:
         note = f"{len(data):,} transitions, {model.least_fitted} to fit one action's model; take more steps"
         return Findings(notes=[note], unclear=True)
     n = data.states.shape[1]
@@ -94,11 +99,13 @@ def _candidates(data: Transitions) -> Iterator[tuple[Step, Step]]:
     change = data.next_states - data.states
     values = np.concatenate([data.states, boxed], axis=1)
     changes = np.concatenate([change, boxed], axis=1)
+    still = np.ptp(values, axis=0) == 0
     options = [
         [
             (j, sign)
             for j in (range(n) if i < n else range(n, n + m))
             for sign in (1, -1)
+            if not (still[i] or still[j]) or (i == j and sign == 1)
             if _alike(values[:, i], sign * values[:, j]) and _alike(changes[:, i], sign * changes[:, j])
         ]
         for i in range(n + m)
@@ -124,10 +131,14 @@ def _candidates(data: Transitions) -> Iterator[tuple[Step, Step]]:
             if fits:
                 yield from extend({**chosen, i: (j, sign)})
 
+    looked_at, effects = data.states[:: max(1, len(data) // _LOOKED_AT)], set()
     for chosen in extend({}):
         state, action = _step([chosen[i] for i in range(n)]), _step([chosen[n + i] for i in range(m)], n)
-        if not (_stays(state) and (_stays(action) or data.n_actions)):
-            yield state, action
+        effect = (moved(looked_at, state) + 0.0).tobytes()
+        if (effect, action) in effects or (effect == looked_at.tobytes() and (_stays(action) or data.n_actions)):
+            continue  # it does what another one does, or nothing: coordinates that are equal, or always 0
+        effects.add((effect, action))
+        yield state, action
 
 
 def _step(chosen: Sequence[tuple[int, int]], first: int = 0) -> Step:
