@@ -29,8 +29,8 @@ _MOST_HELD = 3000
 _LEAST_KNOWN = 0.5  # share of the moved states that must be as near to states seen as nine in ten of the others
 _NEIGHBOURS = 5
 _LEAST_EVENTS = 30  # ends, or special rewards: fewer say nothing about where they happen
-_CLEAR = 4.0  # standard errors
-_LARGEST_LOSS = 0.1  # share by which moved events may be told worse
+_CLEAR = 3.0  # standard errors of what events say
+_LARGEST_LOSS = 0.05  # share of the events that may be missing where their images are
 _LEAST_USUAL = 0.95  # share of rewards that are alike, where the others count as events
 _MOST_VALUES = 8  # of such events: each is compared on its own
 
@@ -104,7 +104,8 @@ class VectorModel:
         self.untold = any(0 < label.sum() < _LEAST_EVENTS for label in labels)
         self._unit = np.maximum(data.states.std(0), 1e-9)
         self._seen = cKDTree(data.states[self._fit] / self._unit)
-        self._followed = cKDTree(data.next_states[self._fit] / self._unit)
+        self._followed = cKDTree(data.next_states / self._unit)
+        self._reached = cKDTree(data.next_states[self._fit] / self._unit)
         near = self._seen.query(data.states[self.held] / self._unit)[0]
         self._reach = float(np.quantile(near, 0.9))
         known = near <= self._reach
@@ -224,17 +225,25 @@ class VectorModel:
         return np.maximum(result, each)
 
     def _elsewhere(self, label: NDArray[np.bool_], step: Step) -> bool:
-        """Return whether those nearby tell events clearly worse at moved states than at the states themselves."""
-        there = label[self._fit].astype(float)
-        actual = label[self.held].astype(float)
-        following = self._data.next_states[self.held]
+        """Return whether events are rarer around the images of those seen, or worse told at images of all states."""
+        following = self._data.next_states
+        seen = following[label]
+        around = [self._followed.query(seen / self._unit, k=_NEIGHBOURS + 1)[1][:, 1:]]  # without the event itself
+        around += [self._followed.query(moved(seen, step) / self._unit, k=_NEIGHBOURS)[1]]
+        here, there = (label[rows].mean(axis=1) for rows in around)
+        fewer = here - there
+        deviation = max(float(fewer.std()), 0.05) / np.sqrt(len(fewer))
+        if fewer.mean() > max(_CLEAR * deviation, _LARGEST_LOSS * here.mean()):
+            return True
+        held = np.setdiff1d(np.arange(len(label)), self._fit)
+        known, actual = label[self._fit], label[held]
         loss = [
-            (there[self._followed.query(states / self._unit, k=_NEIGHBOURS)[1]].mean(1) - actual) ** 2
-            for states in (following, moved(following, step))
+            (known[self._reached.query(states / self._unit, k=_NEIGHBOURS)[1]].mean(1) - actual) ** 2
+            for states in (following[held], moved(following[held], step))
         ]
         worse = loss[1] - loss[0]
-        mean, deviation = float(worse.mean()), float(worse.std() / np.sqrt(len(worse)))
-        return mean > _CLEAR * deviation and mean > _LARGEST_LOSS * float(loss[0].mean())
+        deviation = float(worse.std() / np.sqrt(len(worse)))
+        return bool(worse.mean() > max(_CLEAR * deviation, 2 * _LARGEST_LOSS * loss[0].mean()))
 
 
 def _special_rewards(rewards: Floats) -> list[NDArray[np.bool_]] | None:

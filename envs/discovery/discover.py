@@ -32,8 +32,10 @@ from equirl.tokens import TokenRepresentation
 __all__ = ["discover_symmetry"]
 
 _LEAST_SHARE = 0.9  # of the pairs seen, that must have been compared with their image under some element
-_LEAST_EACH = 0.6  # of them, under each generator
+_LEAST_EACH = 0.7  # of them, under each generator
 _PRODUCTS = 64  # elements compared
+_OFTEN = 10  # visits, after which an image that was never seen is no accident
+_MOST_LONELY = 0.01  # share of the pairs
 _CHECKED = 300  # transitions
 
 
@@ -110,10 +112,14 @@ def _judged(
         return _nothing("not enough data", findings, steps)
     share = least = min(element.share for element in generators)
     if findings.outcomes is not None:
-        share, n_wrong = _products(findings, tables)
+        share, n_wrong, n_lonely = _products(findings, tables)
         if n_wrong:
             findings.notes.append(f"{n_wrong} pairs of state and action contradict products of the elements found")
             return _nothing("not enough data", findings, steps)
+        if n_lonely > _MOST_LONELY * findings.outcomes.n_pairs:
+            note = f"{n_lonely} pairs of state and action were seen {_OFTEN} times or more, and their images never"
+            findings.notes.append(note)
+            findings.unclear = True
         findings.notes.append(f"under all products together {share:.0%} of the pairs seen were compared: no difference")
     symmetry = _symmetry(name, tables, generators, environment)
     silent = not data.ends.any() and float(data.rewards.min()) == float(data.rewards.max())
@@ -132,17 +138,23 @@ def _judged(
     return DiscoveryReport("exact" if exact else "nearly", symmetry, generators, tuple(findings.notes), steps)
 
 
-def _products(findings: Findings, tables: GeneratedTables) -> tuple[float, int]:
-    """Compare products of the elements, too: which share of the pairs was compared, and how many contradict one."""
+def _products(findings: Findings, tables: GeneratedTables) -> tuple[float, int, int]:
+    """Compare products of the elements, too.
+
+    Returns:
+        Which share of the pairs was compared, how many contradict a product, and how many were seen often while their
+        images under one element never were.
+    """
     known = cast(Outcomes, findings.outcomes)
     chosen = np.random.default_rng(0).permutation(len(tables.names))[:_PRODUCTS]
-    compared, n_wrong = None, 0
+    compared, n_wrong, n_lonely = None, 0, 0
     for g in chosen[chosen > 0].tolist():
         image = known.image(known.states[:, np.argsort(tables.to[0][g].numpy())])
         both, wrong = known.contradicted(image, tables.to[1][g].numpy())
         compared = both if compared is None else compared | both
         n_wrong += len(wrong)
-    return (0.0 if compared is None else float(compared.sum()) / known.n_pairs), n_wrong
+        n_lonely = max(n_lonely, int(((known.visits >= _OFTEN) & ~both).sum()))
+    return (0.0 if compared is None else float(compared.sum()) / known.n_pairs), n_wrong, n_lonely
 
 
 def _of_the_model(environment: gym.Env[Any, Any], seed: int, name: str) -> DiscoveryReport:

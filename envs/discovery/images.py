@@ -56,7 +56,7 @@ def search_images(data: Transitions) -> Findings:
     if known.varies:
         found.notes.append(
             "outcomes vary: their frequencies were compared; the error is the smallest shift of a probability, in all "
-            "states alike, that would surely have been seen"
+            "states alike, that would surely have been seen; one in a few states may not have been"
         )
     return found
 

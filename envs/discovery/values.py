@@ -72,7 +72,8 @@ def search_values(data: Transitions) -> Findings:
     )
     if known.varies:
         found.notes.append(
-            "the error is the smallest shift of a probability, in all states alike, that would surely have been seen"
+            "the error is the smallest shift of a probability, in all states alike, that would surely have been seen; "
+            "one in a few states may not have been"
         )
         if not found.elements and graph.once:
             found.notes.append("some outcomes were seen once only: their images may be among those not seen yet")

@@ -88,7 +88,7 @@ def test_a_torus_has_shifts_turns_and_mirrors() -> None:
     assert report.symmetry is not None
     assert report.symmetry.group.order == 25 * 8
     assert all(element.action.to[0] == 0 for element in report.generators)
-    assert check_symmetry(Torus(), report.symmetry, n_resets=300).verdict == "not checked"  # and not violated
+    assert check_symmetry(Torus(), report.symmetry, n_resets=300).verdict == "holds"
 
 
 def test_one_marked_cell_leaves_the_turns_and_mirrors_around_it() -> None:
@@ -106,7 +106,7 @@ def test_chance_is_compared_by_frequencies() -> None:
     assert report.outcome == "nearly", report
     assert report.symmetry is not None
     assert report.symmetry.group.order == 9 * 8
-    assert 0 < report.error < 0.05
+    assert 0 < report.error < 0.15
 
 
 def test_three_particles_can_be_exchanged() -> None:
@@ -157,3 +157,75 @@ def test_what_cannot_be_searched_is_said() -> None:
 
     with pytest.raises(ValueError, match="rewards that are NaN"):
         discover_symmetry(Broken(), steps=10)
+
+
+class _Walk(gym.Env[Any, int]):
+    """A walk between two ends; the reward at the right end is 1, at the left end ``left``."""
+
+    observation_space = spaces.Box(-2, 2, (2,), np.float64)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, left: float = 1.0, noise: float = 0.0) -> None:
+        self.left, self.noise = left, noise
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.state = np.array([self.np_random.uniform(-0.5, 0.5), 0.0])
+        return self.state.copy(), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        x, v = self.state
+        v = 0.9 * v + (0.1 if action else -0.1)
+        self.state = np.array([x + 0.2 * v, v])
+        done = abs(self.state[0]) > 1
+        reward = (1.0 if self.state[0] > 0 else self.left) * float(done) + self.noise * self.np_random.normal()
+        return self.state.copy(), reward, bool(done), False, {}
+
+
+@pytest.mark.parametrize(("left", "found"), [(1.0, True), (-1.0, False), (3.0, False), (0.0, False)])
+def test_rare_rewards_count_with_their_values(left: float, found: bool) -> None:
+    assert discover_symmetry(_Walk(left), steps=10_000).found is found
+
+
+def test_what_never_changes_or_is_there_twice_makes_no_symmetry() -> None:
+    class Padded(Line):
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+            return self._padded(super().reset(seed=seed)[0]), {}
+
+        def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            seen, *rest = super().step(action)
+            return self._padded(seen), *rest  # type: ignore[return-value]
+
+        def _padded(self, seen: np.ndarray) -> np.ndarray:
+            return np.concatenate([seen, [0.0, 3.0]])
+
+    padded = Padded(heavy=2.0)
+    padded.observation_space = spaces.Box(-np.inf, np.inf, (8,), np.float64)
+    padded.masses = np.array([1.0, 2.0, 4.0])
+    assert discover_symmetry(padded, steps=8000).symmetry is None
+
+
+def test_noise_in_the_rewards_does_not_hide_other_dynamics() -> None:
+    class Noisy(Torus):
+        """A wind to the right in the top row, and rewards with noise."""
+
+        def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            if self.agent[0] == 0:
+                self.agent = (self.agent + np.array([0, 1])) % self.size
+            seen, reward, *rest = super().step(action)
+            return seen, reward + float(self.np_random.normal()), *rest  # type: ignore[return-value]
+
+    report = discover_symmetry(Noisy(), steps=10_000)
+    assert report.symmetry is None or report.symmetry.group.order == 5, report  # shifts along the wind
+
+
+def test_actions_without_an_effect_do_not_stop_the_search() -> None:
+    class Idle(gym.Wrapper[Any, Any, Any, Any]):
+        action_space = spaces.Discrete(14)
+
+        def step(self, action: Any) -> Any:
+            return self.env.step(action if action < 5 else 0)
+
+    report = discover_symmetry(Idle(Torus(3)), steps=10_000)
+    assert report.found
+    assert all(element.action.to[5:] == tuple(range(5, 14)) for element in report.generators)
