@@ -282,10 +282,10 @@ def test_training_learns_and_keeps_the_best() -> None:
     some = Examples(EXAMPLES[:60])
     before = float(loss_of(model, some.batch(torch.arange(60))).detach())
     looks: list[tuple[int, float, float]] = []
-    result = fit(model, some, some, _config(150), 0, report=lambda *look: looks.append(look))
+    result = fit(model, some, some, _config(100), 0, report=lambda *look: looks.append(look))
     assert result.loss == min(value for _, _, value in looks) < before / 2
     assert float(loss_of(model.eval(), some.batch(torch.arange(60))).detach()) == pytest.approx(result.loss, rel=1e-4)
-    assert result.steps == 150 == looks[-1][0]
+    assert result.steps == 100 == looks[-1][0]
 
 
 def test_training_stops_when_nothing_gets_better() -> None:
