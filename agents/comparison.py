@@ -9,7 +9,6 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium import spaces
-from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import get_class_by_name, get_wrapper_class
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
@@ -24,6 +23,7 @@ from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.policy_choice import PLAIN, policy_kwargs_of, symmetry_and_method
 from equirl.agents.replay import SymmetryReplayBuffer
 from equirl.agents.rollout import SymmetryRolloutBuffer
+from equirl.agents.sb3_doors import with_schedules
 from equirl.envs.making import SYMMETRY_VIEWS, make_as_registered
 from equirl.names import unknown_name_message
 
@@ -149,7 +149,7 @@ def prepare_comparison(
     if isinstance(extractor, str):
         policy_kwargs["features_extractor_class"] = get_class_by_name(extractor)
     settings = {key: value for key, value in shared.items() if key not in _OF_ZOO}
-    settings = ExperimentManager._preprocess_schedules(settings) | {"policy_kwargs": policy_kwargs}
+    settings = with_schedules(settings) | {"policy_kwargs": policy_kwargs}
     if isinstance(settings.get("train_freq"), list):
         settings["train_freq"] = tuple(settings["train_freq"])
     normalize = shared.get("normalize")

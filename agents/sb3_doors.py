@@ -26,6 +26,7 @@ __all__ = [
     "forget_last_observation",
     "made_managers",
     "may_have_seen_normalization",
+    "with_schedules",
 ]
 
 Agent = TypeVar("Agent", bound=BaseAlgorithm)
@@ -153,3 +154,10 @@ def made_managers(make: Callable[..., Any]) -> Iterator[list[Any]]:
         yield managers
     finally:
         script.ExperimentManager = original
+
+
+def with_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters of rl_zoo3's whose schedules, such as ``"lin_0.001"``, are functions."""
+    from rl_zoo3.exp_manager import ExperimentManager  # slow, so only when it is needed
+
+    return dict(ExperimentManager._preprocess_schedules(hyperparams))

@@ -30,7 +30,9 @@ _LEAST_SHARE = 0.9  # of the pairs seen, compared under some element, for the ve
 _VISITS = 3  # of a pair and of its image, always with one outcome: then nothing hidden decides it
 _VARIES = "outcomes vary, and how often they come up"
 _IF_WHOLE = ": a violation, if the observation shows the whole state"
-_LEAST_RATIO, _LEAST_ERROR = 4.0, 0.1  # of a violation that the model sees: far beyond what symmetric worlds show
+_LEAST_FITTED = 5000  # transitions, before the model is asked
+_LEAST_RATIO, _LEAST_ERROR = 6.0, 0.25  # of a violation that the model sees: far beyond what symmetric worlds show
+_CLEAR = 6.0  # standard errors by which ends or special rewards must be elsewhere
 
 
 def check_transitions(
@@ -98,11 +100,13 @@ def _recurring(known: Outcomes, data: Transitions, symmetry: MDPSymmetry) -> Fin
 
 
 def _fitted(data: Transitions, symmetry: MDPSymmetry, seed: int) -> Finding:
+    if len(data) < _LEAST_FITTED:
+        return Finding("", skipped=f"{len(data):,} transitions of rollouts are too few to fit a model of the dynamics")
     model = VectorModel(data, seed)
     description = f"dynamics: a model of {len(data):,} transitions of rollouts"
     group, worst = symmetry.group, 0.0
     for g in group.generators:
-        evidence = model.compare(_step(symmetry.observation, g), _step(symmetry.action, g))
+        evidence = model.compare(_step(symmetry.observation, g), _step(symmetry.action, g), _CLEAR)
         if evidence.away:
             return Finding(description, skipped=f"{group.element_names[g]} carries states to where no rollout came")
         if evidence.events or (evidence.ratio > _LEAST_RATIO and evidence.error > _LEAST_ERROR):

@@ -29,7 +29,7 @@ _MOST_HELD = 3000
 _LEAST_KNOWN = 0.5  # share of the moved states that must be as near to states seen as nine in ten of the others
 _NEIGHBOURS = 5
 _LEAST_EVENTS = 30  # ends, or special rewards: fewer say nothing about where they happen
-_CLEAR = 3.0  # standard errors of what events say
+CLEAR = 3.0  # standard errors of what events say
 _LARGEST_LOSS = 0.05  # share of the events that may be missing where their images are
 _LEAST_USUAL = 0.95  # share of rewards that are alike, where the others count as events
 _MOST_VALUES = 8  # of such events: each is compared on its own
@@ -180,8 +180,14 @@ class VectorModel:
                 possible[a, b] = bool((error[told] <= largest_ratio * expected[told]).all())
         return possible
 
-    def compare(self, step: Step, action: Step) -> VectorEvidence:
-        """Compare a candidate with the model on all held-out transitions."""
+    def compare(self, step: Step, action: Step, clear: float = CLEAR) -> VectorEvidence:
+        """Compare a candidate with the model on all held-out transitions.
+
+        Args:
+            step: What it does to observations.
+            action: What it does to actions.
+            clear: Standard errors by which events are elsewhere.
+        """
         data, held = self._data, self.held
         states = moved(data.states[held], step)
         known = self._seen.query(states / self._unit)[0] <= self._reach + 1e-12
@@ -199,7 +205,7 @@ class VectorModel:
         usual = np.abs(self._residual)[:, told] / (self._base + 1e-3 * self._spread + 1e-300)[told]
         far = float(np.quantile(usual.max(1), 0.999)) * 3
         outliers = int((scaled.max(1) > far).sum()), int((usual.max(1) > far).sum())
-        events = any(self._elsewhere(label, step) for label in self._labels)
+        events = any(self._elsewhere(label, step, clear) for label in self._labels)
         many = outliers[0] > outliers[1] + max(5, 0.002 * len(difference))
         return VectorEvidence(float(added.max()), float(ratio.max()), many, False, events)
 
@@ -224,7 +230,7 @@ class VectorModel:
         result[list(step.to)] = each[: self.n]
         return np.maximum(result, each)
 
-    def _elsewhere(self, label: NDArray[np.bool_], step: Step) -> bool:
+    def _elsewhere(self, label: NDArray[np.bool_], step: Step, clear: float) -> bool:
         """Return whether events are rarer around the images of those seen, or worse told at images of all states."""
         following = self._data.next_states
         seen = following[label]
@@ -233,7 +239,7 @@ class VectorModel:
         here, there = (label[rows].mean(axis=1) for rows in around)
         fewer = here - there
         deviation = max(float(fewer.std()), 0.05) / np.sqrt(len(fewer))
-        if fewer.mean() > max(_CLEAR * deviation, _LARGEST_LOSS * here.mean()):
+        if fewer.mean() > max(clear * deviation, _LARGEST_LOSS * here.mean()):
             return True
         held = np.setdiff1d(np.arange(len(label)), self._fit)
         known, actual = label[self._fit], label[held]
@@ -243,7 +249,7 @@ class VectorModel:
         ]
         worse = loss[1] - loss[0]
         deviation = float(worse.std() / np.sqrt(len(worse)))
-        return bool(worse.mean() > max(_CLEAR * deviation, 2 * _LARGEST_LOSS * loss[0].mean()))
+        return bool(worse.mean() > max(clear * deviation, 2 * _LARGEST_LOSS * loss[0].mean()))
 
 
 def _special_rewards(rewards: Floats) -> list[NDArray[np.bool_]] | None:

@@ -18,6 +18,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from equirl.agents.cli import main
 
+SHORT_FIT = ["--states", "60", "--fit-steps", "5"]  # of λ
+
 
 def test_help_is_short_and_version_is_told(tmp_path: Path) -> None:
     overview = in_process(cwd=tmp_path)
@@ -111,7 +113,7 @@ def test_statistics_of_any_age_are_read_and_must_be_symmetric(tmp_path: Path, mo
     assert re.search(r"statistics in old.pkl are not symmetric .* --symmetrize-statistics", wrong.err[0])
 
     done("audit", *agent, "--symmetrize-statistics", "--episodes", "1", "--states", "20", "--n-envs", "1")
-    told = done("symmetrize", *agent, "--symmetrize-statistics", "-o", "symmetric.zip").out
+    told = done("symmetrize", *agent, "--symmetrize-statistics", "-o", "symmetric.zip", *SHORT_FIT).out
     assert "Its statistics, without which it sees other observations: symmetric-vecnormalize.pkl" in told
     with Path("symmetric-vecnormalize.pkl").open("rb") as file:
         saved = pickle.load(file)
@@ -134,7 +136,7 @@ def test_an_audit_looks_at_the_world_of_the_run(tmp_path: Path, monkeypatch: pyt
 
     done("train", "--method", "plain", "--env-kwargs", "size:4", "-n", "40", *SHORT)
     agent = ["logs/dqn/equirl-GridWorld-v0_1/equirl-GridWorld-v0.zip", "--env", "equirl/GridWorld-v0"]
-    told = done("symmetrize", *agent, "--symmetry", "grid-c4", "-o", "symmetric.zip").out
+    told = done("symmetrize", *agent, "--symmetry", "grid-c4", "-o", "symmetric.zip", *SHORT_FIT).out
     assert "As in the run: --env-kwargs {'size': 4}" in told
     assert DQN.load("symmetric.zip").observation_space.shape == (3, 4, 4)
 
