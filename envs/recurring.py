@@ -20,6 +20,7 @@ Integers = NDArray[np.int64]
 
 _DIGITS = 8  # of rewards, in units of the largest
 _VISITS = 5  # of a pair and its image, which are to have the same most frequent outcome
+_CLEAR = 0.6  # share of a pair's visits that gave its most frequent outcome
 _MOST_UNLIKE = 0.75  # of those pairs may have another one, before a candidate is refused without a test
 _MOST_ORDERS = 1000
 
@@ -84,6 +85,8 @@ class Outcomes:
         self._first = np.full(len(self.states) * self.n_actions, -1)  # the only outcome, or the most frequent one
         order = np.lexsort((-self._count, self._of_pair))  # the most frequent one of each pair, where they vary
         self._first[pairs] = self._what[order[start]]
+        self._clear = np.zeros(len(self._first), dtype=bool)  # pairs of which one outcome is far the most frequent
+        self._clear[pairs] = self._count[order[start]] >= _CLEAR * self.visits[pairs]
         self._start, self._size = np.zeros_like(self._first), np.zeros_like(self._first)
         self._start[pairs], self._size[pairs] = start, sizes
 
@@ -145,6 +148,7 @@ class Outcomes:
     def _unlike(self, image: Integers, ours: Integers, theirs: Integers) -> tuple[int, float]:
         """Return whether frequencies, or means of rewards, differ, and the weight of the evidence."""
         often = (self.visits[ours] >= _VISITS) & (self.visits[theirs] >= _VISITS)
+        often &= self._clear[ours] & self._clear[theirs]
         if often.sum() >= _VISITS:
             other = self._carried(image, self._first[ours[often]]) != self._first[theirs[often]]
             if other.mean() > _MOST_UNLIKE:
