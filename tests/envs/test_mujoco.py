@@ -60,6 +60,11 @@ TWO_ARMS = """
 """A robot of a user's own: ball joints in turned frames, actuators that remember, the right arm's before the left's."""
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings into the current folder
+
+
 def own_robot(folder: Path, xml: str = TWO_ARMS) -> gym.Env[Any, Any]:
     from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 
