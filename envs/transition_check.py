@@ -11,14 +11,16 @@ from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from equirl.envs.dynamics_check import Finding
 from equirl.envs.recurring import Outcomes
 from equirl.envs.symmetry_report import Violation
 from equirl.envs.transitions import Transitions, collect_transitions
 from equirl.envs.vector_model import VectorModel
-from equirl.generated_tables import Step
+from equirl.generated_tables import step_of
 from equirl.representations import MonomialRepresentation
 from equirl.symmetry import MDPSymmetry
 from equirl.tokens import TokenRepresentation
@@ -72,7 +74,7 @@ def _recurring(known: Outcomes, data: Transitions, symmetry: MDPSymmetry) -> Fin
     group, compared = symmetry.group, 0.0
     description = f"dynamics: {known.n_pairs:,} pairs of state and action that rollouts saw"
     for g in group.generators:
-        image = known.image(_moved(symmetry, g, known.states))
+        image = known.image(_moved(symmetry, g, data, known.states))
         order = np.asarray(symmetry.action.index[g].argsort().cpu())
         if known.varies:
             result = known.compare(image)
@@ -105,8 +107,9 @@ def _fitted(data: Transitions, symmetry: MDPSymmetry, seed: int) -> Finding:
     model = VectorModel(data, seed)
     description = f"dynamics: a model of {len(data):,} transitions of rollouts"
     group, worst = symmetry.group, 0.0
+    rep = cast(MonomialRepresentation, symmetry.observation)
     for g in group.generators:
-        evidence = model.compare(_step(symmetry.observation, g), _step(symmetry.action, g), _CLEAR)
+        evidence = model.compare(step_of(rep, g), step_of(symmetry.action, g), _CLEAR)
         if evidence.away:
             return Finding(description, skipped=f"{group.element_names[g]} carries states to where no rollout came")
         if evidence.events or (evidence.ratio > _LEAST_RATIO and evidence.error > _LEAST_ERROR):
@@ -118,17 +121,10 @@ def _fitted(data: Transitions, symmetry: MDPSymmetry, seed: int) -> Finding:
     return Finding(description, skipped=reason)
 
 
-def _moved(symmetry: MDPSymmetry, g: int, states: np.ndarray) -> np.ndarray:
+def _moved(symmetry: MDPSymmetry, g: int, data: Transitions, states: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return flat states moved by an element."""
-    rep: Any = symmetry.observation
-    if isinstance(rep, TokenRepresentation):
-        table = rep.table[g].cpu().numpy()
-        return cast(np.ndarray, table[states.astype(int)].astype(np.float64))
-    index, sign = rep.index[g].cpu().numpy().reshape(-1), rep.sign[g].cpu().numpy().reshape(-1)
-    return cast(np.ndarray, states[:, index] * sign)
-
-
-def _step(representation: Any, g: int) -> Step:
-    """Return what an element of a signed permutation does."""
-    to = representation.index[g].cpu().argsort()
-    return Step(tuple(to.tolist()), tuple(int(sign) for sign in representation.sign[g].cpu()[to].tolist()))
+    whole = isinstance(symmetry.observation, TokenRepresentation)
+    shaped = torch.from_numpy(states.astype(np.int64) if whole else states).view(-1, *data.shape)
+    turned = cast(torch.Tensor, symmetry.observation.transform(g, shaped))
+    result: NDArray[np.float64] = turned.numpy().reshape(states.shape).astype(np.float64)
+    return result

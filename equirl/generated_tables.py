@@ -10,8 +10,10 @@ from torch import Tensor
 
 from equirl.arguments import of_kind
 from equirl.products import LARGEST_ORDER
+from equirl.representations import MonomialRepresentation
+from equirl.tokens import TokenRepresentation
 
-__all__ = ["GeneratedTables", "Step", "close", "element_tables"]
+__all__ = ["GeneratedTables", "Step", "close", "element_tables", "step_of"]
 
 
 class Step(NamedTuple):
@@ -19,6 +21,14 @@ class Step(NamedTuple):
 
     to: tuple[int, ...]
     signs: tuple[int, ...] | None
+
+
+def step_of(representation: MonomialRepresentation | TokenRepresentation, g: int) -> Step:
+    """Return what element ``g`` does to one array, as a permutation with signs, or as the new value of each value."""
+    if isinstance(representation, TokenRepresentation):
+        return Step(tuple(representation.table[g].tolist()), None)
+    to = representation.index[g].cpu().argsort()
+    return Step(tuple(to.tolist()), tuple(representation.sign[g].cpu().long()[to].tolist()))
 
 
 Move = tuple[Step, ...]

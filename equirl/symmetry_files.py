@@ -18,7 +18,7 @@ from torch import Tensor
 
 from equirl.arguments import of_kind
 from equirl.files import written_whole
-from equirl.generated_tables import Step, close, element_tables
+from equirl.generated_tables import Step, close, element_tables, step_of
 from equirl.groups import FiniteGroup
 from equirl.mappings import MappingRepresentation
 from equirl.mdp_symmetry import MDPSymmetry
@@ -184,14 +184,7 @@ def _entry(key: tuple[str, ...], leaf: MonomialRepresentation | TokenRepresentat
 
 
 def _steps(leaves: Mapping[Any, Any], action: MonomialRepresentation, g: int) -> tuple[Step, ...]:
-    return tuple(_step(leaf, g) for leaf in [*leaves.values(), action])
-
-
-def _step(leaf: MonomialRepresentation | TokenRepresentation, g: int) -> Step:
-    if isinstance(leaf, TokenRepresentation):
-        return Step(tuple(leaf.table[g].tolist()), None)
-    to = leaf.index[g].cpu().argsort()
-    return Step(tuple(to.tolist()), tuple(leaf.sign[g].cpu().long()[to].tolist()))
+    return tuple(step_of(leaf, g) for leaf in [*leaves.values(), action])
 
 
 def _words(group: FiniteGroup) -> list[list[int]]:

@@ -23,7 +23,7 @@ from equirl.envs.mujoco_symmetry import mujoco_mirror
 from equirl.envs.observations import ObservationLayout
 from equirl.envs.recurring import Outcomes
 from equirl.envs.transitions import Transitions, collect_transitions
-from equirl.generated_tables import GeneratedTables, Step, close
+from equirl.generated_tables import GeneratedTables, Step, close, step_of
 from equirl.groups import FiniteGroup
 from equirl.representations import MonomialRepresentation
 from equirl.symmetry import MDPSymmetry
@@ -49,15 +49,19 @@ def discover_symmetry(
 ) -> DiscoveryReport:
     """Find the symmetry of an environment from transitions; no state is set to find it.
 
-    Candidates are signed permutations of vectors; turns, mirrors and shifts of images ``[C, H, W]`` with permutations
-    of their channels; and permutations of the values of ``Discrete`` observations, each with a permutation of the
-    actions (``Box``: a signed one). What holds is closed to a group. Where states can be set, ``check_symmetry`` has
-    the last word: what it refutes is not there. Where they cannot, worlds whose states recur are compared exactly,
-    and others up to the error of a fitted model.
+    These moves of an observation are tried, each with permutations of the actions (``Box``: with signs):
 
-    Of a MuJoCo robot the mirror that its model tells is the only candidate, and no step is taken to find it.
+    - vectors: permutations of the coordinates, with signs;
+    - images ``[C, H, W]``: turns, mirrors and shifts, with permutations of the channels;
+    - ``Discrete``: permutations of the values.
 
-    What is sought is the symmetry of dynamics, rewards and ends; starts may be asymmetric.
+    The moves that hold generate the group. If states recur, each state and action is compared with its image, else a
+    model of the dynamics is fitted and asked. At the end ``check_symmetry`` tests the group, if it can set states; a
+    group that it refutes is not returned.
+
+    For a MuJoCo robot only the mirror that its model shows is tried (``mujoco_mirror``).
+
+    Dynamics, rewards and ends must be symmetric. The start states need not be.
 
     Args:
         environment: ``Discrete`` actions, or ``Box`` actions with vector observations; observations ``Box`` of one or
@@ -170,14 +174,10 @@ def _of_the_model(environment: gym.Env[Any, Any], seed: int, name: str) -> Disco
     if verdict != "holds":
         return _nothing("none found" if verdict == "violated" else "not enough data", findings, _CHECKED)
     g = 1 - symmetry.group.identity
-    element = Element("mirror", _step_of(mirror.observation, g), _step_of(mirror.action, g), 0.0, _CHECKED)
+    element = Element(
+        "mirror", step_of(cast(MonomialRepresentation, mirror.observation), g), step_of(mirror.action, g), 0.0, _CHECKED
+    )
     return DiscoveryReport("exact", symmetry, (element,), tuple(findings.notes), _CHECKED)
-
-
-def _step_of(representation: Any, g: int) -> Step:
-    """Return what an element of a signed permutation does."""
-    to = representation.index[g].argsort()
-    return Step(tuple(to.tolist()), tuple(int(sign) for sign in representation.sign[g][to].tolist()))
 
 
 def _search(environment: gym.Env[Any, Any], data: Transitions, seed: int) -> Findings:
