@@ -82,7 +82,7 @@ def means_differ(first: Floats, second: Floats, counts: tuple[Integers, Integers
         first: Means of the first sample, ``[n_states]``.
         second: Means of the second sample.
         counts: Visits behind them, each ``[n_states]``.
-        variance: Of one visit.
+        variance: Variance of the number that one visit gives.
     """
     if not len(first) or variance <= 0:
         return bool(len(first)) and not np.allclose(first, second)

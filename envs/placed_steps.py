@@ -22,7 +22,7 @@ from equirl.symmetry import MDPSymmetry
 __all__ = ["CannotPlace", "Outcome", "PlacedWorld", "Transition"]
 
 
-_RANDOM_SHARE = 0.5  # of the actions, where an agent takes the others
+_RANDOM_SHARE = 0.5  # share of random actions if an agent is given
 _FAR_STEPS = 3  # from a state that was drawn
 _LARGEST_BOUND = 1e6  # a bound beyond it is none
 

@@ -17,7 +17,7 @@ from equirl.envs.observations import ObservationLayout
 
 __all__ = ["Transitions", "collect_transitions"]
 
-_RANDOM_SHARE = 0.5  # of the actions, where an agent takes the others: every action is to be seen everywhere
+_RANDOM_SHARE = 0.5  # share of random actions if an agent is given, so that every action is tried
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""An agent's file as what it does: from an observation to an action."""
+"""Load a saved agent as a function from an observation to an action."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["load_acting"]
 
 
 def load_acting(path: Path) -> Callable[[Any], Any]:
-    """Return what the agent of a file does, without chance: from an observation to an action of the environment.
+    """Load an agent and return a function that gives its best action for an observation of the environment.
 
     Raises:
         ValueError: The file holds no agent.

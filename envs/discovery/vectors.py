@@ -16,7 +16,7 @@ from equirl.generated_tables import Step
 
 __all__ = ["search_vectors"]
 
-LARGEST_RATIO = 1.5  # of a symmetry's prediction error to the model's own; measured: up to 1.25, wrong ones from 4.9
+LARGEST_RATIO = 1.5  # of a symmetry's prediction error to the model's own
 LARGEST_ERROR = 0.05  # share of the spread: what is off by more is no symmetry, not even nearly
 _LARGEST_RESOLUTION = 0.3  # of a model that can tell candidates apart
 _LARGEST_DISTANCE = 0.2  # of two distribution functions; consecutive states are far from independent
