@@ -108,10 +108,9 @@ class DynamicsCheck:
             chance = [(transition, world.element()) for transition, _ in elsewhere]
         if chance:
             return self._stochastic(transitions, chance + ([] if broken is None else [(broken[1], broken[0])]))
-        n_far = 0
+        beyond = ""
         if broken is None:
-            n_far, broken = self._far(n, transitions)
-        beyond = f" and {n_far} from states drawn from its bounds" if n_far else ""
+            beyond, broken = self._far(n, transitions)
         power = f"would find what breaks {3 / n:.2g} of such steps, 19 times in 20"
         description = f"dynamics: {n} transitions{beyond}, deterministic, tolerance {self._tolerance:g}; {power}"
         if broken is not None:
@@ -127,15 +126,21 @@ class DynamicsCheck:
         world = self._world
         return not self._difference(world.turned(g, [world.step(transition)])[0], world.step(transition, g))
 
-    def _far(self, n: int, seen: Sequence[Transition]) -> tuple[int, tuple[int, Transition, str] | None]:
-        """Compare steps from states that random actions may not reach; return how many, and one that is not symmetric.
+    def _far(self, n: int, seen: Sequence[Transition]) -> tuple[str, tuple[int, Transition, str] | None]:
+        """Compare steps from states that random actions may not reach; say how many, and return one that is uneven.
 
         A state from which the environment itself went on otherwise than from where it is placed proves nothing.
         """
         world, compared = self._world, 0
-        for transition in world.far_transitions(n // 2, seen):
+        transitions, n_refused = world.far_transitions(n // 2, seen)
+        broken = None
+        for transition in transitions:
             g = world.element()
-            placed, moved = world.step(transition), world.step(transition, g)
+            try:
+                placed, moved = world.step(transition), world.step(transition, g)
+            except CannotPlace:
+                n_refused += 1
+                continue
             if self._difference(transition.outcome, placed) and not self._is_rounding(transition, placed):
                 continue
             compared += 1
@@ -143,8 +148,11 @@ class DynamicsCheck:
             if uneven and not self._is_rounding(transition, placed, (g, moved)):
                 if self._varies(transition, placed, None, _REPEATS) or self._varies(transition, moved, g, _REPEATS):
                     continue
-                return compared, (g, transition, uneven)
-        return compared, None
+                broken = (g, transition, uneven)
+                break
+        told = f" and {compared} from states drawn from its bounds" if compared else ""
+        refused = f" ({n_refused} more that were drawn are no states of it)" if n_refused else ""
+        return f"{told}{refused}", broken
 
     def _varies(self, transition: Transition, first: Outcome, g: int | None, n: int) -> bool:
         """Say whether a step comes out differently in ``n`` more tries."""

@@ -169,7 +169,7 @@ class PlacedWorld:
             return self.actions.draw(self.random)
         return self.actions.counted(self._agent(observation))
 
-    def far_transitions(self, n: int, seen: Sequence[Transition]) -> list[Transition]:
+    def far_transitions(self, n: int, seen: Sequence[Transition]) -> tuple[list[Transition], int]:
         """Return transitions from states that rollouts may not reach, up to ``n``; none but of vectors of floats.
 
         States are drawn from the bounds of the observation, and twice as far out as the rollouts were seen where there
@@ -178,13 +178,17 @@ class PlacedWorld:
         Args:
             n: How many transitions at most.
             seen: Transitions of rollouts.
+
+        Returns:
+            The transitions, and how many of the states that were drawn the environment refused by an exception.
         """
         space = self.environment.observation_space
         is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1 and np.dtype(space.dtype).kind == "f"
         if not is_vector or any(each.environment is not None or each.saved is not None for each in seen):
-            return []
+            return [], 0
         low, high = _drawn_between(cast(spaces.Box, space), np.stack([t.outcome.start for t in seen]))
         found: list[Transition] = []
+        n_refused = 0
         for _ in range(n):
             self.reset()
             observation: Any = self.random.uniform(low, high).astype(space.dtype)
@@ -202,11 +206,11 @@ class PlacedWorld:
                     observation, reward, terminated, truncated = self.act(action)
                     outcome = Outcome(before, self.shown(observation), reward, terminated, truncated)
                     found.append(Transition(held, action, outcome, length, _Episode(0), None))
-            except Exception:  # the environment is the user's, and such a state may be none of it
-                continue
+            except Exception:  # the environment is the user's: to a state that is none of its own it may say anything
+                n_refused += 1
             if len(found) == n:
                 break
-        return found
+        return found, n_refused
 
     def step(self, transition: Transition, g: int | None = None, nudge: bool = False) -> Outcome:
         """Take the transition's action in its state, or ``ga`` in ``gs``, with new random numbers.

@@ -21,7 +21,7 @@ class Violation:
         detail: What differs, with both values.
         observation: The state, as observed, where one state shows it.
         action: The action taken there, as the environment takes it.
-        cause: What causes the difference, if it is known: a parameter of a MuJoCo model, or an entry of the symmetry's table.
+        cause: What causes the difference, if it is known: a parameter of a MuJoCo model, or an entry of the table.
     """
 
     check: str

@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 from found_worlds import MOVES, Line, Torus
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from equirl import MDPSymmetry, dihedral_group, image_representation, permutation_representation
 from equirl.constructions import signed_permutation_representation
@@ -73,3 +74,17 @@ def test_what_is_hidden_is_not_called_violated() -> None:
 def test_a_model_sees_large_violations(heavy: float, actions: list[int], verdict: str) -> None:
     world: gym.Env[Any, Any] = Line(heavy)
     assert check_symmetry(world, _exchange(actions), n_transitions=500, check_starts=False).verdict == verdict
+
+
+def test_drawn_states_that_the_environment_refuses_are_counted() -> None:
+    class Narrow(CartPoleEnv):
+        """A cart whose step raises where random actions never bring it."""
+
+        def step(self, action: int) -> Any:
+            if abs(self.state[0]) > 1.5:
+                raise RuntimeError("off the rails")
+            return super().step(action)
+
+    report = check_symmetry(Narrow(), "cartpole-z2", n_transitions=100, check_starts=False)
+    assert report.verdict == "holds", report
+    assert "more that were drawn are no states of it" in report.passed[1]
