@@ -27,6 +27,7 @@ class _Network:
     input_rep: Representation
     sizes: Mapping[str, int]
     prepare: Callable[[Tree], Tensor]
+    leading: str | None
 
 
 def _equitune(network: _Network) -> Aggregator:
@@ -54,7 +55,7 @@ def _equizero(
 
 
 def _canonical(network: _Network, seed: int = 0) -> Aggregator:
-    return MinimalFrame(network.input_rep, seed)
+    return MinimalFrame(network.input_rep, seed, network.leading)
 
 
 METHODS: dict[str, Callable[..., Aggregator]] = {
@@ -83,6 +84,7 @@ def make_aggregator(
     sizes: Mapping[str, int],
     input_rep: Representation,
     prepare: Callable[[Tree], Tensor] = flatten_rows,
+    leading: str | None = None,
 ) -> Aggregator:
     """Return the aggregator of a method.
 
@@ -94,6 +96,7 @@ def make_aggregator(
         sizes: Length of the flattened ``"features"`` and ``"inputs"``, for the λ-network.
         input_rep: How the group moves an observation.
         prepare: How observations ``[N, *observation]`` become the ``"inputs"`` that λ reads, ``[N, F]``.
+        leading: For a dict of inputs, the entry that the canonical choice looks at first; see ``MinimalFrame``.
 
     Raises:
         TypeError: A setting of another kind.
@@ -108,4 +111,4 @@ def make_aggregator(
                 if known
                 else f"{method!r} takes no method_kwargs; got {name!r}"
             )
-    return build(_Network(input_rep, sizes, prepare), **(method_kwargs or {}))
+    return build(_Network(input_rep, sizes, prepare, leading), **(method_kwargs or {}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from gymnasium import spaces
@@ -19,10 +19,10 @@ from equirl.chunking import Chunking
 from equirl.eager import eager
 from equirl.orbit import Orbit
 from equirl.orbit_map import OrbitMap
-from equirl.representations import MonomialRepresentation, Tree
+from equirl.representations import MonomialRepresentation, Representation, Tree
 from equirl.symmetry import MDPSymmetry
 
-__all__ = ["OrbitNetwork", "orbit_networks"]
+__all__ = ["OrbitNetwork", "orbit_networks", "side_by_side"]
 
 _METADATA_KEY = "equirl_group"
 _FINGERPRINT_KEY = "equirl_symmetry"
@@ -51,6 +51,9 @@ class OrbitNetwork(nn.Module):
     method: str
     method_kwargs: dict[str, Any]
 
+    leading: ClassVar[str | None] = None
+    """The entry of the input that the canonical choice looks at first; see ``MinimalFrame``."""
+
     def _set_symmetry(
         self,
         symmetry: str | MDPSymmetry,
@@ -64,11 +67,11 @@ class OrbitNetwork(nn.Module):
         self.method = method
         self.method_kwargs = dict(method_kwargs or {})
         # Copies, so that the tables follow this network to its device and no other.
-        self.input_rep = copy.deepcopy(resolved.observation)
+        self.input_rep = self._input_rep(copy.deepcopy(resolved))
         self.output_rep = self._output_rep(copy.deepcopy(resolved.action))
-        inputs = NetworkInputs(self.observation_space, self.normalize_images)
+        inputs = NetworkInputs(self._input_space(), self.normalize_images)
         sizes = {"features": features_dim, "inputs": inputs.size}
-        self.aggregator = make_aggregator(method, method_kwargs, sizes, self.input_rep, inputs)
+        self.aggregator = make_aggregator(method, method_kwargs, sizes, self.input_rep, inputs, self.leading)
         self._chunking = Chunking([self])
 
     def train(self, mode: bool = True) -> Self:
@@ -109,6 +112,15 @@ class OrbitNetwork(nn.Module):
         _check_finite(observations)
         # SB3 makes floats of them later anyway, of |G| times as many.
         return _as_floats(observations, self.observation_space)
+
+    def _input_space(self) -> spaces.Space[Any]:
+        """Return the space of what the network reads."""
+        space: spaces.Space[Any] = self.observation_space
+        return space
+
+    def _input_rep(self, symmetry: MDPSymmetry) -> Representation:
+        """Return how the group moves what the network reads."""
+        return symmetry.observation
 
     def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
         """Return how the group moves the network's output, given how it moves the actions."""
@@ -164,22 +176,38 @@ def _set_training(module: nn.Module | None, mode: bool) -> None:
         _set_training(child, mode)
 
 
+# Where SB3's policies keep their networks: the acting one first, then what it learns from, targets last.
+_NETWORKS = (
+    *("q_net", "q_net_target", "quantile_net", "quantile_net_target"),
+    *("actor", "critic", "actor_target", "critic_target"),
+)
+
+
 def orbit_networks(model: BaseAlgorithm) -> list[OrbitNetwork]:
-    """Return the equivariant networks of an agent, the acting one first: Q-network and target, or the policy.
+    """Return the equivariant networks of an agent, the acting one first: Q-network, actor and critics, or the policy.
 
     Raises:
         TypeError: The agent's policy is not equivariant.
     """
-    for names in (("q_net", "q_net_target"), ("quantile_net", "quantile_net_target")):
-        found = [getattr(model.policy, name, None) for name in names]
-        if isinstance(found[0], OrbitNetwork):
-            return [network for network in found if isinstance(network, OrbitNetwork)]
     if isinstance(model.policy, OrbitNetwork):
         return [model.policy]
+    named = [getattr(model.policy, name, None) for name in _NETWORKS]
+    found = [network for network in named if isinstance(network, OrbitNetwork)]
+    if found:
+        return found
     raise TypeError(
         f"{type(model.policy).__name__} is not equivariant; make it so with equirl.agents.symmetrize_agent, or train "
         "with a policy of equirl.agents"
     )
+
+
+def side_by_side(outputs: list[Tensor]) -> Tensor:
+    """Return outputs ``[N, n]`` of several layers as one, ``[N, sum n]``.
+
+    The factor 1 gives each layer a gradient in one piece of memory, which is summed in the order of SB3's own networks:
+    with one element in the group, training is theirs to the last bit.
+    """
+    return torch.cat([values * 1 if torch.is_grad_enabled() else values for values in outputs], dim=1)
 
 
 def _as_rows(obs: PyTorchObs, space: spaces.Space[Any]) -> Tree:

@@ -40,7 +40,7 @@ def action_scores(model: BaseAlgorithm) -> Scores:
         if hasattr(policy, "quantile_net"):
             return cast(Tensor, policy.quantile_net(observations).mean(dim=1))
         if isinstance(policy, EquivariantActorCriticPolicy):
-            return policy.logits(cast(Any, observations))
+            return policy.action_parameters(cast(Any, observations))
         return cast(Tensor, policy.get_distribution(observations).distribution.logits)
 
     def scores(observations: Tree) -> Tensor:

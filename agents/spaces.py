@@ -12,30 +12,31 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import Tensor
 
 import equirl.envs  # noqa: F401  (registers the symmetries of our environments)
-from equirl.envs import spaces as symmetric_spaces
-from equirl.envs.spaces import observation_shape
+from equirl.envs.spaces import observation_shape, resolve_symmetry
 from equirl.orbit import flatten_rows
 from equirl.representations import Tree
 from equirl.symmetry import MDPSymmetry, ObservationShape
 
-__all__ = ["NetworkInputs", "flat_size", "observation_shape", "resolve_symmetry", "symmetry_on"]
+__all__ = ["NetworkInputs", "check_actions", "flat_size", "observation_shape", "resolve_symmetry", "symmetry_on"]
 
 
-def resolve_symmetry(
-    symmetry: str | MDPSymmetry, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
-) -> MDPSymmetry:
-    """Return the symmetry as ``equirl.envs.spaces.resolve_symmetry`` does, for the actions that policies here take.
+def check_actions(action_space: spaces.Space[Any], taken: tuple[type[spaces.Space[Any]], ...], who: str) -> None:
+    """Raise unless a policy takes actions of a space.
+
+    Args:
+        action_space: The space.
+        taken: The kinds of spaces that it takes.
+        who: Its name, for the message.
 
     Raises:
-        TypeError: The actions are not ``Discrete``, or ``symmetry`` is neither a name nor an ``MDPSymmetry``.
-        ValueError: The symmetry does not fit the spaces.
+        TypeError: It takes others.
     """
-    if not isinstance(action_space, spaces.Discrete):
+    if not isinstance(action_space, taken):
+        kinds = " or ".join(kind.__name__ for kind in taken)
         raise TypeError(
-            f"an equivariant policy permutes the actions of a Discrete space; got {action_space}. Discretize the "
-            "actions, or use an algorithm for continuous ones without a symmetry"
+            f"{who} acts in {kinds} spaces; got {action_space}. `equirl envs` says which algorithm goes with which "
+            "world"
         )
-    return symmetric_spaces.resolve_symmetry(symmetry, observation_space, action_space)
 
 
 def flat_size(shape: ObservationShape) -> int:

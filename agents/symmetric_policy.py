@@ -17,7 +17,7 @@ from equirl.agents.features_extractors import resolve_features_extractor
 from equirl.agents.methods import check_method
 from equirl.agents.normalization import check_normalized_env
 from equirl.agents.sb3_doors import calling_algorithm, carry_symmetry
-from equirl.agents.spaces import resolve_symmetry
+from equirl.agents.spaces import check_actions, resolve_symmetry
 from equirl.envs.spaces import warn_of_bounds
 from equirl.symmetry import MDPSymmetry
 
@@ -41,6 +41,9 @@ class SymmetricPolicy(nn.Module):
     adam: ClassVar[dict[str, Any]] = {}
     """SB3's settings of the optimizer, where they are not torch's."""
 
+    takes: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Discrete,)
+    """The kinds of action spaces that it acts in."""
+
     _network_kwargs: dict[str, Any]
 
     def __init__(
@@ -55,6 +58,12 @@ class SymmetricPolicy(nn.Module):
         method_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if kwargs.get("use_sde"):
+            raise ValueError(
+                f"{type(self).__name__} takes no use_sde=True: gSDE draws one random matrix on the features of the "
+                "plain view for many steps, and the group does not leave it as it is. Use the noise of each step, the "
+                "default"
+            )
         # Before super().__init__(), which builds the networks and has no room for modules yet.
         self._network_kwargs = self._symmetry_arguments(
             symmetry, method, method_kwargs, observation_space, action_space
@@ -80,7 +89,7 @@ class SymmetricPolicy(nn.Module):
         """Return the three arguments, complete and checked against the spaces.
 
         Raises:
-            TypeError: The action space is not ``Discrete``.
+            TypeError: Actions of another kind of space.
             ValueError: No or an unknown symmetry or method, one that does not fit, one other than the class has built
                 in, or an environment that normalises its observations by statistics that are not symmetric.
         """
@@ -92,6 +101,7 @@ class SymmetricPolicy(nn.Module):
                 "`equirl train`, which keeps them, or name a policy class with the symmetry built in, such as "
                 "equirl.agents.policies.GridD4LambdaEquitunePolicy"
             )
+        check_actions(action_space, self.takes, type(self).__name__)
         resolved = resolve_symmetry(symmetry, observation_space, action_space)
         warn_of_bounds(resolved, observation_space, stacklevel=5)
         self._check_environment(resolved)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from equirl.agents.orbit_network import OrbitNetwork
-from equirl.agents.spaces import resolve_symmetry
+from equirl.agents.spaces import check_actions, resolve_symmetry
 from equirl.representations import Tree
 from equirl.symmetry import MDPSymmetry
 
@@ -43,6 +44,7 @@ class ValueOrbitNetwork(OrbitNetwork):
         method_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        check_actions(kwargs["action_space"], (spaces.Discrete,), type(self).__name__)
         resolved = resolve_symmetry(symmetry, kwargs["observation_space"], kwargs["action_space"])
         super().__init__(**kwargs)
         network: Any = self

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from functools import lru_cache, partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -47,25 +48,34 @@ class MinimalFrame(Aggregator):
     Args:
         input_rep: How the group moves an input.
         seed: Seed of the projection. Networks that share a seed and a representation choose alike.
+        leading: For a dict of inputs, the entry that decides; the others only break its ties. So the choice for a state
+            and an action hangs on the state alone, and does not jump while the action moves. ``None``: all decide.
 
     Raises:
         TypeError: ``seed`` is no whole number.
+        ValueError: ``leading`` is no entry of the inputs.
     """
 
-    def __init__(self, input_rep: Representation, seed: int = 0) -> None:
+    def __init__(self, input_rep: Representation, seed: int = 0, leading: str | None = None) -> None:
         super().__init__()
         of_kind(input_rep, Representation, "input_rep")  # type: ignore[type-abstract]
         seed = whole_number(seed, "seed of the canonical choice", 0)
         self.seed = seed
+        self.leading = leading
         self.group = input_rep.group
         self.projection = GenericProjection(input_rep, seed)
+        self.first: GenericProjection | None = None
+        if leading is not None:
+            if not isinstance(input_rep, MappingRepresentation) or leading not in input_rep.keys:
+                raise ValueError(f"leading names an entry of a dict of inputs; {leading!r} is none of {input_rep}")
+            self.first = GenericProjection(input_rep.part(leading), seed)
         self._elements = torch.arange(self.group.order)
         self._certain = torch.eye(self.group.order)
 
     @torch.no_grad()
     def choose(self, x: Tree) -> Choice:
         """Return the view with the largest ``r(gx)``, and where several have it the weight ``1/k`` for each."""
-        scores, size = self.projection(x)
+        scores, size = self._scores(x)
         if eager(scores) and len(scores) == 1 and scores.is_cpu and (only := self._single(scores, size)) is not None:
             return Choice(self._elements[only : only + 1], self._certain[only : only + 1], only=only)
         # Views are permutations of the same numbers: equal ones differ by the round-off of a sum, nothing else does.
@@ -75,6 +85,15 @@ class MinimalFrame(Aggregator):
         if eager(scores):
             self._part_unequal(x, elements, tied)
         return Choice(elements, share_among(tied, torch.get_default_dtype()))
+
+    def _scores(self, x: Tree) -> tuple[Tensor, Tensor]:
+        """Return ``r(gx)``, ``[B, |G|]``, -inf where the leading entry rules a view out, and the size of the sums."""
+        scores, size = self.projection(x)
+        if self.first is None or self.leading is None:
+            return scores, size
+        first, first_size = self.first(cast("dict[str, Tree]", x)[self.leading])
+        bound = first.amax(dim=1, keepdim=True) - (_ROUND_OFF[first.dtype] * first_size).unsqueeze(1)
+        return scores.masked_fill(first < bound, -math.inf), size
 
     def _single(self, scores: Tensor, size: Tensor) -> int | None:
         """Return the only best element for one input, ``None`` if there are several; for acting, with Python's numbers.

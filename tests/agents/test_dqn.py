@@ -344,7 +344,7 @@ def test_a_grid_that_is_not_square_is_refused() -> None:
 
 
 def test_continuous_actions_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"permutes the actions of a Discrete space; got Box\(-1.0, 1.0, \(2,\)"):
+    with pytest.raises(TypeError, match=r"acts in Discrete spaces; got Box\(-1.0, 1.0, \(2,\)"):
         EquivariantDQNPolicy(
             spaces.Box(0, 1, (3, 5, 5)), spaces.Box(-1, 1, (2,)), lambda _: 0.0, symmetry="grid-c4"  # type: ignore[arg-type]
         )  # fmt: skip

@@ -1,0 +1,109 @@
+"""What the equivariant actor-critic policies share: action parameters that move with the group, an invariant value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
+
+from equirl.agents.orbit_network import OrbitNetwork, side_by_side
+from equirl.agents.symmetric_policy import SymmetricPolicy
+from equirl.constructions import direct_sum, trivial_representation
+from equirl.orbit import Orbit
+from equirl.representations import MonomialRepresentation, Tree
+
+__all__ = ["ActorCriticOrbit"]
+
+
+class ActorCriticOrbit(SymmetricPolicy, OrbitNetwork):
+    """Mixin for SB3's actor-critic policies: ``pi(ga | gs) = pi(a | s)`` and ``V(gs) = V(s)``, exactly.
+
+    What the actor gives (logits of ``Discrete`` and ``MultiDiscrete``, log-odds of the bits of ``MultiBinary``, the
+    mean of ``Box``) and the value are symmetrized together, with the same weights:
+    ``(parameters, V)_G(s) = sum_g w(gs) (rho(g)^-1 parameters(gs), V(gs))``. The standard deviation of ``Box`` is no
+    function of the state; numbers of an action that the group exchanges share its mean.
+    """
+
+    takes: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (
+        spaces.Discrete,
+        spaces.MultiDiscrete,
+        spaces.MultiBinary,
+        spaces.Box,
+    )
+    adam: ClassVar[dict[str, Any]] = {"eps": 1e-5}
+
+    def action_parameters(self, obs: PyTorchObs) -> Tensor:
+        """Return the equivariant logits, log-odds or means, ``[B, A]``."""
+        return self.symmetrized(obs)[:, :-1]
+
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
+        """Return the invariant values, ``[B, 1]``."""
+        return self.symmetrized(obs)[:, -1:]
+
+    def _distribution_and_values(self, obs: PyTorchObs) -> tuple[Any, Tensor]:
+        both = self.symmetrized(obs)
+        return self._distribution(both[:, :-1]), both[:, -1:]
+
+    def _distribution(self, parameters: Tensor) -> Any:
+        """Return SB3's distribution of actions for its parameters, ``[B, A]``."""
+        policy: Any = self
+        if isinstance(self.action_space, spaces.Box):
+            return policy.action_dist.proba_distribution(parameters, self.symmetric_log_std())
+        return policy.action_dist.proba_distribution(action_logits=parameters)
+
+    def symmetric_log_std(self) -> Tensor:
+        """Return the logarithm of the standard deviation, ``[A]``: its mean over numbers that change places."""
+        policy: Any = self
+        log_std: Tensor = policy.log_std
+        return log_std[self.symmetry.action.index.to(log_std.device)].mean(dim=0) if self._exchanges else log_std
+
+    def _symmetry_arguments(self, *args: Any) -> dict[str, Any]:
+        arguments = super()._symmetry_arguments(*args)
+        if arguments["method"] == "equizero":
+            # The entropy of a Gaussian whose spread is no function of the state is the same for all views.
+            default = "entropy" if isinstance(args[-1], spaces.Discrete) else "max_value"
+            arguments["method_kwargs"] = {"proxy_loss": default, **arguments["method_kwargs"]}
+        return arguments
+
+    def _build_mlp_extractor(self) -> None:
+        super()._build_mlp_extractor()  # type: ignore[misc]
+        # Here, so that λ is among the parameters when SB3 makes the optimizer.
+        policy: Any = self
+        features_dim = policy.mlp_extractor.latent_dim_pi + policy.mlp_extractor.latent_dim_vf
+        self._set_symmetry(**self._network_kwargs, features_dim=features_dim)
+        index = self.symmetry.action.index
+        self._exchanges = bool((index != torch.arange(index.shape[1], device=index.device)).any())
+        self.aggregator.to(policy.device)
+
+    def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
+        return direct_sum(action, trivial_representation(action.group, (1,)))
+
+    def _shown(self, orbit: Orbit) -> Orbit:
+        """Show proxy losses the logits of ``Discrete`` actions, and of others the value, ``[B, |G|, 1]``."""
+        parts = orbit.outputs[..., :-1], orbit.outputs[..., -1:]
+        shown = parts[0] if isinstance(self.action_space, spaces.Discrete) else parts[1]
+        return replace(orbit, outputs=shown, combined=orbit.outputs)
+
+    def _features(self, rows: Tree) -> Tensor:
+        policy: Any = self
+        features = policy.extract_features(rows)
+        actor, critic = features if not policy.share_features_extractor else (features, features)
+        extractor = policy.mlp_extractor
+        return torch.cat([extractor.forward_actor(actor), extractor.forward_critic(critic)], dim=1)
+
+    def _head(self, features: Tensor) -> Tensor:
+        policy: Any = self
+        extractor = policy.mlp_extractor
+        actor, critic = torch.split(features, [extractor.latent_dim_pi, extractor.latent_dim_vf], dim=1)
+        # A strided product would round otherwise than SB3's.
+        return side_by_side([policy.action_net(actor.contiguous()), policy.value_net(critic.contiguous())])
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        # SB3 leaves out whether the features extractor is shared.
+        policy: Any = self
+        shared = {"share_features_extractor": policy.share_features_extractor}
+        return {**super()._get_constructor_parameters(), **shared}
