@@ -1,20 +1,27 @@
 """Equivariant agents for Stable-Baselines3: policies, symmetrization of trained agents, and the command line."""
 
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.actor_critic_masked import EquivariantMaskablePolicy
 from equirl.agents.callbacks import SymmetryCallback
+from equirl.agents.crossq import EquivariantCrossQPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy, EquivariantQNetwork
 from equirl.agents.features_extractors import GridCNN
 from equirl.agents.lambda_fit import LambdaFit, LambdaFitReport, fit_lambda
 from equirl.agents.loading import load_agent
 from equirl.agents.methods import METHODS, make_aggregator
+from equirl.agents.mirror_loss import MirrorLossCallback
 from equirl.agents.normalization import symmetrize_statistics
+from equirl.agents.orbit_statistics import SymmetricVecNormalize
 from equirl.agents.policies import policy_with
 from equirl.agents.proxy_losses import BellmanResidual, Disagreement, Novelty, agent_proxy_loss
 from equirl.agents.qrdqn import EquivariantQRDQNPolicy, EquivariantQuantileNetwork
-from equirl.agents.replay import SymmetryReplayBuffer
+from equirl.agents.replay import SymmetryHerReplayBuffer, SymmetryReplayBuffer
 from equirl.agents.rollout import SymmetryRolloutBuffer
+from equirl.agents.sac import EquivariantSACPolicy
 from equirl.agents.spaces import observation_shape, resolve_symmetry
 from equirl.agents.symmetrization import symmetrize_agent
+from equirl.agents.td3 import EquivariantTD3Policy
+from equirl.agents.tqc import EquivariantTQCPolicy
 from equirl.agents.vector_env import GridWorldVecEnv, make_vectorized_env
 from equirl.agents.visited_states import replay_observations, rollout_observations
 
@@ -23,16 +30,24 @@ __all__ = [
     "BellmanResidual",
     "Disagreement",
     "EquivariantActorCriticPolicy",
+    "EquivariantCrossQPolicy",
     "EquivariantDQNPolicy",
+    "EquivariantMaskablePolicy",
     "EquivariantQNetwork",
     "EquivariantQRDQNPolicy",
     "EquivariantQuantileNetwork",
+    "EquivariantSACPolicy",
+    "EquivariantTD3Policy",
+    "EquivariantTQCPolicy",
     "GridCNN",
     "GridWorldVecEnv",
     "LambdaFit",
     "LambdaFitReport",
+    "MirrorLossCallback",
     "Novelty",
+    "SymmetricVecNormalize",
     "SymmetryCallback",
+    "SymmetryHerReplayBuffer",
     "SymmetryReplayBuffer",
     "SymmetryRolloutBuffer",
     "agent_proxy_loss",

@@ -9,30 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from scipy.stats import t as student_t
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
-from torch import Tensor
 
+from equirl.agents.disagreement import disagreement_share
 from equirl.agents.evaluation import evaluate_episodes
 from equirl.agents.measuring import measurement
 from equirl.agents.methods import make_aggregator
 from equirl.agents.scores import action_scores, before_normalization
 from equirl.agents.spaces import symmetry_on
 from equirl.agents.symmetrization import agent_symmetry, symmetrize_agent
-from equirl.agents.visited_states import n_rows, rollout_observations
+from equirl.agents.visited_states import rollout_observations
 from equirl.arguments import whole_number
 from equirl.files import written_whole
 from equirl.names import unknown_name_message
-from equirl.representations import Tree
 from equirl.symmetry import MDPSymmetry
 from equirl.testing import equivariance_error
 
-__all__ = ["AUDIT_COLUMNS", "AuditRow", "audit_agent", "disagreement_share", "draw_audit", "wilson_interval"]
+__all__ = ["AUDIT_COLUMNS", "AuditRow", "audit_agent", "draw_audit", "wilson_interval"]
 
 AUDIT_COLUMNS = (
     "agent",
@@ -72,7 +70,8 @@ class AuditRow:
         success_low: Lower end of Wilson's 95 % interval of the success rate; ``None`` where there is no success rate.
         success_high: Upper end.
         equivariance_error: ``max_g ||f(gs) - g f(s)|| / ||f(s)||`` of Q-values or logits on visited states.
-        disagreement_share: Share of visited states where the greedy action changes with the orientation.
+        disagreement_share: Share of visited states where the greedy action changes with the orientation; see
+            ``disagreement_share``.
         n_episodes: Number of episodes.
     """
 
@@ -171,7 +170,7 @@ def audit_agent(
                 success_low,
                 success_high,
                 equivariance_error(scores, resolved.observation, resolved.action, states),
-                disagreement_share(scores, resolved, states),
+                disagreement_share(scores, resolved, states, model.action_space),
                 len(returns),
             )
         )
@@ -210,43 +209,8 @@ def _check_variants(model: BaseAlgorithm, symmetry: MDPSymmetry, settings: Mappi
     if equizero.get("proxy_loss") == "novelty":  # made from the states that are still to be visited
         equizero = {**equizero, "proxy_loss": "max_value"}
     symmetrize_agent(model, symmetry, "equizero", equizero)
-    make_aggregator(
-        "lambda_equitune", settings.get("lambda_equitune"), {"features": 1, "inputs": 1}, symmetry.observation
-    )
-
-
-def disagreement_share(scores: Callable[[Tree], Tensor], symmetry: MDPSymmetry, observations: Tree) -> float:
-    """Return the share of states ``s`` where for some ``g`` the greedy action at ``gs`` is not ``ga``.
-
-    Where scores are equal to round-off there are several greedy actions; then the sets are compared.
-
-    Args:
-        scores: Observations ``[B, *observation]`` to scores ``[B, A]``.
-        symmetry: The symmetry.
-        observations: States, ``[B, *observation]``.
-
-    Raises:
-        ValueError: No states, or scores that are not finite.
-    """
-    if n_rows(observations) == 0:
-        raise ValueError("the disagreement is a share of some states; got none")
-    here = _greedy(scores(observations))
-    disagree = torch.zeros(len(here), dtype=torch.bool, device=here.device)
-    for g in range(symmetry.group.order):
-        there = _greedy(scores(symmetry.observation.transform(g, observations)))
-        expected = symmetry.action.transform(g, here.float()) > 0
-        disagree |= (there != expected).any(dim=1)
-    return float(disagree.float().mean())
-
-
-def _greedy(scores: Tensor) -> Tensor:
-    """Return which actions are greedy, ``[B, A]``: more than one where scores are equal to round-off."""
-    if not bool(torch.isfinite(scores).all()):
-        raise ValueError("an agent's scores are not finite; look at its weights, and at the observations")
-    best = scores.amax(dim=1, keepdim=True)
-    # Round-off grows with the scores; what makes a difference is the spread between them.
-    round_off = 32 * torch.finfo(scores.dtype).eps * scores.abs().amax(dim=1, keepdim=True)
-    return scores >= best - 1e-4 * (best - scores.amin(dim=1, keepdim=True)) - round_off
+    lambda_settings = settings.get("lambda_equitune")
+    make_aggregator("lambda_equitune", lambda_settings, {"features": 1, "inputs": 1}, symmetry.observation)
 
 
 def draw_audit(rows: list[AuditRow], title: str, picture: Path) -> None:

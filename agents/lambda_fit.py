@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
+from equirl.agents.continuous_networks import ACTION, OBSERVATION, OrbitCritic
 from equirl.agents.observations import as_observations
 from equirl.agents.orbit_network import OrbitNetwork, orbit_networks
 from equirl.agents.visited_states import n_rows, rows_of
@@ -58,7 +60,8 @@ def fit_lambda(
     """Fit λ of an agent so that it does on visited states what it did before; the backbone stays as it is.
 
     No reward and no environment step is used. Where the agent was trained, its own view ``x`` is right, and λ learns to
-    prefer views like it; on a view it has never seen the same λ points to the transform that looks familiar.
+    prefer views like it; on a view it has never seen the same λ points to the transform that looks familiar. Actor and
+    critics of continuous actions have a λ each, fitted one after the other.
 
     Equal seeds give equal fits; no global random number is drawn, and every part of the agent stays in its mode.
 
@@ -69,7 +72,7 @@ def fit_lambda(
         settings: How to fit.
 
     Returns:
-        How it went. The model's λ is changed in place; a fit that is broken off leaves the best λ so far.
+        How it went, for the network that acts. The model's λ is changed in place; a fit that is broken off leaves the best λ so far.
 
     Raises:
         TypeError: The agent's policy is not equivariant, the observations are no numbers, or ``settings`` is no
@@ -82,12 +85,29 @@ def fit_lambda(
         raise TypeError(f"settings must be a LambdaFit, such as LambdaFit(steps=500); got {settings!r}")
     networks = orbit_networks(model)
     network = networks[0]
+    critics = [each for each in networks if isinstance(each, OrbitCritic)]
     if not isinstance(network.aggregator, Weighted):
         raise ValueError(f"the agent's method is {network.method!r}, which has no λ; use method='lambda_equitune'")
     states = as_observations(observations, model.observation_space, model.device)
     n_states = n_rows(states)
     if n_states < 10:
         raise ValueError(f"λ is fitted on {n_states} states; at least 10 are needed, some thousand are usual")
+    report = _fit_alike([each for each in networks if each not in critics], states, settings)
+    if critics:
+        # What the critics were trained on most: the states with the plain actor's own actions there.
+        with torch.no_grad(), evaluation_mode(network):
+            chosen = [
+                network.evaluate_orbit(rows_of(states, rows)).outputs[:, network.symmetry.group.identity]
+                for rows in torch.split(torch.arange(n_states), settings.batch_size)
+            ]
+        actions = torch.cat(chosen)
+        _fit_alike(critics, {OBSERVATION: states, ACTION: actions}, settings)
+    return report
+
+
+def _fit_alike(networks: Sequence[OrbitNetwork], states: Tree, settings: LambdaFit) -> LambdaFitReport:
+    """Fit λ of the first network, and give it to the others, its targets."""
+    network = networks[0]
     with evaluation_mode(network), torch.inference_mode(False), torch.enable_grad():
         try:
             return _descend(_Fit(network, states, settings), network, settings)

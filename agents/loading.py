@@ -15,9 +15,9 @@ from typing import Any
 
 import cloudpickle
 import torch
-from sb3_contrib import QRDQN
+from sb3_contrib import QRDQN, TQC, TRPO, CrossQ
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
-from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
@@ -29,7 +29,18 @@ from equirl.names import unknown_name_message
 
 __all__ = ["ALGORITHMS", "load_agent"]
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"a2c": A2C, "dqn": DQN, "ppo": PPO, "qrdqn": QRDQN}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
+    "a2c": A2C,
+    "dqn": DQN,
+    "ppo": PPO,
+    "qrdqn": QRDQN,
+    "sac": SAC,
+    "td3": TD3,
+    "ddpg": DDPG,
+    "tqc": TQC,
+    "crossq": CrossQ,
+    "trpo": TRPO,
+}
 """Algorithms that equirl symmetrizes, by the names of rl_zoo3."""
 
 # What zipfile raises for damaged archives: bad structure, unknown compression, encryption, broken streams and names.
@@ -62,7 +73,7 @@ def load_agent(
     Args:
         path: The zip file that ``save`` wrote; ``.zip`` may be left out.
         env: The environment as it is today; needed for files of the ``gym`` era.
-        algorithm: ``"dqn"``, ``"qrdqn"``, ``"ppo"`` or ``"a2c"``; by default told from the file.
+        algorithm: By rl_zoo3's name, one of ``ALGORITHMS``; by default told from the file.
         device: Device for torch.
 
     Returns:
@@ -163,22 +174,31 @@ def _unpickled(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Exceptio
     return readable, unreadable
 
 
+# A setting that only one algorithm has, and which algorithm that is. Later ones lack what earlier ones have.
+_MARKS = (
+    ("cg_max_steps", "trpo"),
+    ("top_quantiles_to_drop_per_net", "tqc"),
+    ("clip_range", "ppo"),
+)
+
+
 def _algorithm(path: Path, given: str | None, data: dict[str, Any], parts: dict[str, Any]) -> str:
     """Return the algorithm that a file is of, told from the settings that only it has."""
     policy = json.dumps(data.get("policy_class")).lower()
-    others = ("cg_max_steps", "target_entropy", "policy_delay")  # TRPO, SAC, TD3
-    told = None
-    if any(mark in data for mark in others) or "maskable" in policy or "recurrent" in policy:
+    if "maskable" in policy or "recurrent" in policy:
         raise ValueError(f"{path} is of none of the algorithms {', '.join(ALGORITHMS)}")
-    if "clip_range" in data:
-        told = "ppo"
-    elif "exploration_fraction" in data:
-        policy_class = parts.get("policy_class")
+    told = next((name for mark, name in _MARKS if mark in data), None)
+    policy_class = parts.get("policy_class")
+    if told is None and "exploration_fraction" in data:
         if isinstance(policy_class, type) and issubclass(policy_class, (DQNPolicy, QRDQNPolicy)):
             told = "qrdqn" if issubclass(policy_class, QRDQNPolicy) else "dqn"
         else:
             told = "qrdqn" if "qrdqn" in policy else given if given in ("dqn", "qrdqn") else "dqn"
-    elif "ent_coef" in data and "n_steps" in data:
+    elif told is None and "target_entropy" in data:
+        told = "crossq" if "policy_delay" in data else "sac"
+    elif told is None and "policy_delay" in data:
+        told = _td3_or_ddpg(data, given)
+    elif told is None and "ent_coef" in data and "n_steps" in data:
         told = "a2c"
     if told is None and given is None:
         raise ValueError(f"{path} is of none of the algorithms {', '.join(ALGORITHMS)}; name it with `algorithm`")
@@ -186,6 +206,13 @@ def _algorithm(path: Path, given: str | None, data: dict[str, Any], parts: dict[
         saved, asked = ALGORITHMS[told].__name__, ALGORITHMS[given].__name__
         raise ValueError(f"{path} was saved by {saved}, not by {asked}: leave the algorithm out, or give {told!r}")
     return given or str(told)
+
+
+def _td3_or_ddpg(data: dict[str, Any], given: str | None) -> str:
+    """Tell DDPG, which is TD3 with one critic, no delay and no noise on targets."""
+    if given in ("td3", "ddpg"):
+        return given
+    return "ddpg" if data["policy_delay"] == 1 and data.get("target_policy_noise") == 0.0 else "td3"
 
 
 def _check_numbers(path: Path, data: dict[str, Any], defaults: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import (
     unwrap_vec_wrapper,
 )
 
+from equirl.agents.orbit_statistics import OrbitStatistics
 from equirl.agents.spaces import resolve_symmetry
 from equirl.mappings import MappingRepresentation
 from equirl.representations import MonomialRepresentation, Representation
@@ -25,8 +26,9 @@ from equirl.symmetry import MDPSymmetry
 __all__ = ["check_normalization", "check_normalized_env", "symmetrize_statistics"]
 
 _WAYS_OUT = (
-    "Train with norm_obs=False (rewards may be normalised), or with statistics that are symmetric and no longer "
-    "change: equirl.agents.symmetrize_statistics(env, symmetry)"
+    "Take statistics of orbits, which stay symmetric while they follow the visited states: "
+    "equirl.agents.SymmetricVecNormalize(env, symmetry). For an agent trained with others: "
+    "equirl.agents.symmetrize_statistics(env, symmetry). Or train with norm_obs=False; rewards may be normalised"
 )
 
 
@@ -93,11 +95,19 @@ def check_normalization(normalize: VecNormalize, symmetry: MDPSymmetry, axis: in
                 f"{symmetry.group.element_names[g]} {sign[g, i] * mean[index[g, i]]:.4g} and "
                 f"{spread[index[g, i]]:.4g}. Normalising would undo the symmetry. {_WAYS_OUT}"
             )
-        if normalize.training:
+        if normalize.training and not _stays_symmetric(statistics, representation):
             raise ValueError(
                 f"VecNormalize(norm_obs=True) with the symmetry {symmetry.name!r}: its running statistics follow the "
                 f"visited states, which are never quite symmetric, and would undo the symmetry. {_WAYS_OUT}"
             )
+
+
+def _stays_symmetric(statistics: RunningMeanStd, representation: MonomialRepresentation) -> bool:
+    """Return whether running statistics are those of whole orbits, frame by frame, and so keep the symmetry."""
+    if not isinstance(statistics, OrbitStatistics):
+        return False
+    same_frame = statistics.representation.dim != representation.dim  # stacked on top: every frame moves alike
+    return same_frame or statistics.representation.same_as(representation)
 
 
 def symmetrize_statistics(normalize: VecNormalize, symmetry: str | MDPSymmetry) -> None:

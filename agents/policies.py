@@ -2,7 +2,8 @@
 
 The hyperparameter search of rl_zoo3 replaces ``policy_kwargs`` as a whole; what is built into the class survives it.
 The name is ``<symmetry><method>Policy`` in camel case, for every registered symmetry and every method; before
-``Policy`` stands ``QRDQN`` for QR-DQN and ``ActorCritic`` for PPO and A2C. In a YAML file:
+``Policy`` stands ``QRDQN`` for QR-DQN, ``ActorCritic`` for PPO, A2C and TRPO, ``TD3`` for TD3 and DDPG, and ``SAC``,
+``TQC`` or ``CrossQ``. In a YAML file:
 ``policy: equirl.agents.policies.GridC4EquizeroPolicy``.
 """
 
@@ -12,10 +13,14 @@ from typing import Any
 
 import equirl.envs  # noqa: F401  (registers the symmetries of our environments)
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.crossq import EquivariantCrossQPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy
 from equirl.agents.methods import METHODS
 from equirl.agents.qrdqn import EquivariantQRDQNPolicy
+from equirl.agents.sac import EquivariantSACPolicy
 from equirl.agents.symmetric_policy import SymmetricPolicy
+from equirl.agents.td3 import EquivariantTD3Policy
+from equirl.agents.tqc import EquivariantTQCPolicy
 from equirl.names import unknown_name_message
 from equirl.symmetry import registered_symmetries
 
@@ -26,6 +31,12 @@ POLICY_CLASSES: dict[str, type[SymmetricPolicy]] = {
     "qrdqn": EquivariantQRDQNPolicy,
     "ppo": EquivariantActorCriticPolicy,
     "a2c": EquivariantActorCriticPolicy,
+    "trpo": EquivariantActorCriticPolicy,
+    "sac": EquivariantSACPolicy,
+    "td3": EquivariantTD3Policy,
+    "ddpg": EquivariantTD3Policy,
+    "tqc": EquivariantTQCPolicy,
+    "crossq": EquivariantCrossQPolicy,
 }
 """Algorithm, by rl_zoo3's name, to its equivariant policy class."""
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from equirl.agents.observations import as_tensors
 from equirl.agents.symmetry_buffer import SymmetryBuffer
@@ -17,7 +18,13 @@ from equirl.arguments import real_number, whole_number
 from equirl.names import unknown_name_message
 from equirl.representations import Tree, map_tensors
 
-__all__ = ["Copies", "SymmetryDictReplayBuffer", "SymmetryNStepReplayBuffer", "SymmetryReplayBuffer"]
+__all__ = [
+    "Copies",
+    "SymmetryDictReplayBuffer",
+    "SymmetryHerReplayBuffer",
+    "SymmetryNStepReplayBuffer",
+    "SymmetryReplayBuffer",
+]
 
 Copies = Literal["random", "all"]
 
@@ -25,8 +32,8 @@ Copies = Literal["random", "all"]
 class SymmetryReplayBuffer(SymmetryBuffer, ReplayBuffer):
     """A replay buffer that hands out transformed transitions ``(gs, ga, r, gs')`` instead of ``(s, a, r, s')``.
 
-    They are as real as the stored ones where the world has the symmetry. For any SB3 algorithm with a replay buffer and
-    ``Discrete`` actions: ``DQN("MlpPolicy", env, replay_buffer_class=SymmetryReplayBuffer,
+    They are as real as the stored ones where the world has the symmetry. For any SB3 algorithm with a replay buffer:
+    ``DQN("MlpPolicy", env, replay_buffer_class=SymmetryReplayBuffer,
     replay_buffer_kwargs=dict(symmetry="grid-d4"))``; in a YAML file for ``equirl train``
     ``replay_buffer_class: equirl.agents.SymmetryReplayBuffer``.
 
@@ -36,7 +43,7 @@ class SymmetryReplayBuffer(SymmetryBuffer, ReplayBuffer):
     Args:
         buffer_size: Transitions that it holds.
         observation_space: As for SB3's ``ReplayBuffer``.
-        action_space: ``Discrete``.
+        action_space: ``Discrete`` or ``Box``.
         *args: As for SB3's ``ReplayBuffer``.
         symmetry: A registered name or an ``MDPSymmetry``.
         copies: ``"random"``: one random element for each sampled transition. ``"all"``: every sampled transition under
@@ -44,7 +51,7 @@ class SymmetryReplayBuffer(SymmetryBuffer, ReplayBuffer):
         **kwargs: As for SB3's ``ReplayBuffer``; ``n_steps`` and ``gamma`` as for its ``NStepReplayBuffer``.
 
     Raises:
-        TypeError: Actions that are not ``Discrete``, or a number that is none.
+        TypeError: Actions of another space, or a number that is none.
         ValueError: Unknown symmetry or ``copies``, a symmetry that does not fit the spaces, or ``n_steps`` or
             ``optimize_memory_usage`` where SB3 has neither.
     """
@@ -99,6 +106,16 @@ class SymmetryDictReplayBuffer(SymmetryReplayBuffer, DictReplayBuffer):  # type:
                 "SB3 has no optimize_memory_usage for Dict observations; set optimize_memory_usage=False, or flatten "
                 "the observations"
             )
+
+
+class SymmetryHerReplayBuffer(SymmetryReplayBuffer, HerReplayBuffer):  # type: ignore[misc]  # as SB3's own is
+    """``SymmetryReplayBuffer`` with hindsight goals (Andrychowicz et al. 2017, arXiv:1707.01495).
+
+    ``SAC("MultiInputPolicy", env, replay_buffer_class=SymmetryHerReplayBuffer,
+    replay_buffer_kwargs=dict(symmetry=..., n_sampled_goal=4))``. Goals are put in, and rewards computed, as the
+    environment has them; the group then moves observation, achieved and desired goal, and action together. Further
+    arguments are those of SB3's ``HerReplayBuffer``.
+    """
 
 
 class SymmetryNStepReplayBuffer(SymmetryReplayBuffer, NStepReplayBuffer):

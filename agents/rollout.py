@@ -35,13 +35,13 @@ class SymmetryRolloutBuffer(SymmetryBuffer, RolloutBuffer):
     Args:
         buffer_size: Steps of each environment that it holds.
         observation_space: As for SB3's ``RolloutBuffer``.
-        action_space: ``Discrete``.
+        action_space: ``Discrete``, ``MultiDiscrete``, ``MultiBinary`` or ``Box``.
         *args: As for SB3's ``RolloutBuffer``.
         symmetry: A registered name or an ``MDPSymmetry``.
         **kwargs: As for SB3's ``RolloutBuffer``.
 
     Raises:
-        TypeError: Actions that are not ``Discrete``, or ``buffer_size`` is no whole number.
+        TypeError: Actions of another space, or ``buffer_size`` is no whole number.
         ValueError: Unknown symmetry, one that does not fit the spaces, or no room for a step.
     """
 

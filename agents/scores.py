@@ -1,4 +1,4 @@
-"""One score per action, whatever the algorithm: what an agent acts greedily on."""
+"""What an agent acts greedily on, whatever the algorithm: a score per action, or the numbers of the best action."""
 
 from __future__ import annotations
 
@@ -7,53 +7,79 @@ from typing import Any, cast
 
 import torch
 from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Normal
 
-from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.actor_critic_network import ActorCriticOrbit
 from equirl.agents.observations import as_tensors
 from equirl.representations import Tree, map_tensors
 from equirl.testing import evaluation_mode
 
-__all__ = ["Scores", "action_scores", "before_normalization"]
+__all__ = ["Scores", "action_function", "action_scores", "before_normalization"]
 
 Scores = Callable[[Tree], Tensor]
-"""A function from observations ``[B, *observation]`` to one score per action, ``[B, A]``."""
+"""A function from observations ``[B, *observation]`` to what moves as actions do, ``[B, A]``."""
 
 
 def action_scores(model: BaseAlgorithm) -> Scores:
-    """Return the function from observations to one score per action, ``[B, A]``: Q-values or logits.
+    """Return the function from observations to what the agent acts greedily on, ``[B, A]``; it moves as actions do.
+
+    Q-values or logits of ``Discrete`` actions, the logits of all components of ``MultiDiscrete``, the log-odds of the
+    bits of ``MultiBinary``, the mean of ``Box`` (scaled to [-1, 1] where the algorithm squashes its actions).
 
     It takes observations as the agent sees them, tensors or arrays on any device. The policy is in evaluation mode
     while it runs, and in the mode of before afterwards.
 
     Raises:
-        TypeError: An algorithm other than DQN, QRDQN, PPO and A2C, or actions that are not ``Discrete``.
+        TypeError: A policy that has none of these, or whose actions hang on more than the observation.
     """
-    policy: Any = model.policy
-
-    def of_tensors(observations: Tree) -> Tensor:
-        if hasattr(policy, "q_net"):
-            return cast(Tensor, policy.q_net(observations))
-        if hasattr(policy, "quantile_net"):
-            return cast(Tensor, policy.quantile_net(observations).mean(dim=1))
-        if isinstance(policy, EquivariantActorCriticPolicy):
-            return policy.action_parameters(cast(Any, observations))
-        return cast(Tensor, policy.get_distribution(observations).distribution.logits)
+    parameters = action_function(model)
 
     def scores(observations: Tree) -> Tensor:
-        with torch.no_grad(), evaluation_mode(policy):
-            return of_tensors(map_tensors(as_tensors(observations), lambda values: values.to(model.device)))
+        with torch.no_grad(), evaluation_mode(model.policy):
+            return parameters(map_tensors(as_tensors(observations), lambda values: values.to(model.device)))
 
-    known = hasattr(policy, "q_net") or hasattr(policy, "quantile_net") or isinstance(policy, ActorCriticPolicy)
-    if not known or not isinstance(model.action_space, spaces.Discrete):
-        raise TypeError(
-            f"{type(model).__name__} in {model.action_space} gives no scores for actions; DQN, QRDQN, PPO and A2C with "
-            "Discrete actions do"
-        )
     return scores
+
+
+def action_function(model: BaseAlgorithm) -> Scores:
+    """Return the same function on tensors of the agent's device, with gradients, in the mode the policy is in.
+
+    Raises:
+        TypeError: As ``action_scores``.
+    """
+    policy: Any = model.policy
+    if hasattr(policy, "q_net"):
+        return cast(Scores, policy.q_net)
+    if hasattr(policy, "quantile_net"):
+        return lambda observations: cast(Tensor, policy.quantile_net(observations).mean(dim=1))
+    actor = getattr(policy, "actor", None)
+    if actor is not None and hasattr(actor, "get_action_dist_params"):
+        return lambda observations: cast(Tensor, actor.get_action_dist_params(observations)[0].tanh())
+    if isinstance(actor, nn.Module):
+        return cast(Scores, actor)
+    recurrent = hasattr(policy, "lstm_actor")
+    if isinstance(policy, ActorCriticOrbit) and not isinstance(policy, MaskableActorCriticPolicy) and not recurrent:
+        return cast(Scores, policy.action_parameters)
+    if isinstance(policy, (ActorCriticPolicy, MaskableActorCriticPolicy)) and not recurrent:
+        return lambda observations: _parameters(policy.get_distribution(observations), policy.action_space)
+    raise TypeError(
+        f"{type(model).__name__} with {type(policy).__name__} gives no scores or numbers of actions for an observation "
+        "alone; the algorithms with an equivariant policy do, but for recurrent ones"
+    )
+
+
+def _parameters(distribution: Any, space: spaces.Space[Any]) -> Tensor:
+    """Return logits, log-odds or means of SB3's distributions, ``[B, A]``."""
+    parts = getattr(distribution, "distributions", None) or distribution.distribution
+    if isinstance(parts, list):  # one for each component of MultiDiscrete; with masks, one for each bit
+        logits = torch.cat([each.logits for each in parts], dim=1)
+        return logits[:, 1::2] - logits[:, ::2] if isinstance(space, spaces.MultiBinary) else logits
+    return cast(Tensor, parts.mean if isinstance(parts, Normal) else parts.logits)
 
 
 def before_normalization(scores: Scores, observations: Tree, normalize: VecNormalize | None) -> tuple[Scores, Tree]:

@@ -8,22 +8,31 @@ from typing import Any, TypeVar
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from sb3_contrib.crossq.policies import CrossQPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
+from sb3_contrib.tqc.policies import TQCPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecFrameStack, unwrap_vec_wrapper
 from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.td3.policies import TD3Policy
 
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.crossq import EquivariantCrossQPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy
 from equirl.agents.lambda_fit import LambdaFit, fit_lambda
+from equirl.agents.loading import ALGORITHMS
 from equirl.agents.methods import check_method
 from equirl.agents.normalization import check_normalization
 from equirl.agents.proxy_losses import AGENT_PROXY_LOSSES, agent_proxy_loss
 from equirl.agents.qrdqn import EquivariantQRDQNPolicy
+from equirl.agents.sac import EquivariantSACPolicy
 from equirl.agents.sb3_doors import build_policy, constructor_parameters, copied_without_policy
 from equirl.agents.spaces import observation_shape, resolve_symmetry
 from equirl.agents.symmetric_policy import SymmetricPolicy
+from equirl.agents.td3 import EquivariantTD3Policy
+from equirl.agents.tqc import EquivariantTQCPolicy
 from equirl.agents.visited_states import replay_observations
 from equirl.representations import Tree
 from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry, stack_frames
@@ -37,6 +46,10 @@ _EQUIVARIANT: dict[type[BasePolicy], type[BasePolicy]] = {
     DQNPolicy: EquivariantDQNPolicy,
     QRDQNPolicy: EquivariantQRDQNPolicy,
     ActorCriticPolicy: EquivariantActorCriticPolicy,
+    SACPolicy: EquivariantSACPolicy,
+    TD3Policy: EquivariantTD3Policy,
+    TQCPolicy: EquivariantTQCPolicy,
+    CrossQPolicy: EquivariantCrossQPolicy,
 }
 
 
@@ -58,8 +71,8 @@ def symmetrize_agent(
     states that the agent knows what the agent did there (:func:`~equirl.agents.fit_lambda`).
 
     Args:
-        model: DQN, QRDQN, PPO or A2C with a policy of SB3's own and ``Discrete`` actions. Frame stacks and
-            normalisation are recognised by its environment (``VecFrameStack``, ``VecNormalize``): load it with that.
+        model: An agent of one of ``ALGORITHMS`` with a policy of SB3's own. Frame stacks and normalisation are
+            recognised by its environment (``VecFrameStack``, ``VecNormalize``): load it with that.
         symmetry: A registered name or an ``MDPSymmetry``.
         method: ``"equitune"``, ``"lambda_equitune"``, ``"equizero"`` or ``"canonical"``.
         method_kwargs: Settings of the method (``equirl.agents.make_aggregator``). For equizero ``proxy_loss`` may also
@@ -69,7 +82,7 @@ def symmetrize_agent(
         fit: How λ is fitted.
 
     Raises:
-        TypeError: An algorithm or a policy that cannot be symmetrized, or continuous actions.
+        TypeError: An algorithm or a policy that cannot be symmetrized.
         ValueError: Unknown symmetry or method, one that does not fit the agent, an agent that is equivariant already,
             an observation normalisation that is not symmetric or still changes, or no states to fit λ on.
     """
@@ -147,8 +160,9 @@ def _equivariant_policy_class(model: BaseAlgorithm) -> type[BasePolicy]:
         if type(policy) in (plain, *plain.__subclasses__()) and type(policy).__module__ == plain.__module__:
             return equivariant
     raise TypeError(
-        f"{type(model).__name__} with {type(policy).__name__} cannot be symmetrized; DQN, QRDQN, PPO and A2C with "
-        "MlpPolicy, CnnPolicy or MultiInputPolicy can. For a network of your own use equirl.Symmetrized"
+        f"{type(model).__name__} with {type(policy).__name__} cannot be symmetrized; agents of "
+        f"{', '.join(each.__name__ for each in ALGORITHMS.values())} with MlpPolicy, CnnPolicy or MultiInputPolicy can "
+        "be. For a network of your own use equirl.Symmetrized"
     )
 
 
@@ -157,7 +171,7 @@ def _with_policy(
 ) -> Agent:
     """Return a copy of the model, weights included, whose policy is of another class."""
     parameters = constructor_parameters(model.policy)
-    if isinstance(model.policy, ActorCriticPolicy):
+    if hasattr(model.policy, "share_features_extractor"):  # some of SB3's policies leave it out
         parameters["share_features_extractor"] = model.policy.share_features_extractor
     parameters |= {"symmetry": symmetry, "method": method, "method_kwargs": method_kwargs}
     symmetrized = copied_without_policy(model, policy_class, parameters)
@@ -171,5 +185,14 @@ def _with_policy(
             f"unexpected {unexpected}); only SB3's own networks can be symmetrized in place"
         )
     if not missing:  # λ adds parameters that the saved optimizer does not know
-        symmetrized.policy.optimizer.load_state_dict(model.policy.optimizer.state_dict())
+        for ours, theirs in zip(_optimizers(symmetrized), _optimizers(model), strict=True):
+            ours.load_state_dict(theirs.state_dict())
     return symmetrized
+
+
+def _optimizers(model: BaseAlgorithm) -> list[torch.optim.Optimizer]:
+    """Return the optimizers of an agent's networks: one of the policy, or one each of actor and critics."""
+    policy: Any = model.policy
+    owners = [policy, getattr(policy, "actor", None), getattr(policy, "critic", None)]
+    found = [getattr(owner, "optimizer", None) for owner in owners]
+    return [optimizer for optimizer in found if isinstance(optimizer, torch.optim.Optimizer)]

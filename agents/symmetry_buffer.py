@@ -7,6 +7,7 @@ from typing import Any, Self, cast
 from gymnasium import spaces
 from torch import Tensor
 
+from equirl.agents.moved_actions import MovedActions
 from equirl.agents.sb3_doors import carry_symmetry
 from equirl.agents.spaces import observation_shape, resolve_symmetry, symmetry_on
 from equirl.arguments import whole_number
@@ -22,13 +23,13 @@ class SymmetryBuffer:
     Args:
         buffer_size: As for SB3's buffer.
         observation_space: As for SB3's buffer.
-        action_space: ``Discrete``.
+        action_space: ``Discrete``, ``MultiDiscrete``, ``MultiBinary`` or ``Box``.
         *args: Further arguments of SB3's buffer.
         symmetry: A registered name or an ``MDPSymmetry``.
         **kwargs: Further arguments of SB3's buffer.
 
     Raises:
-        TypeError: Actions that are not ``Discrete``, or a number that is none.
+        TypeError: Actions of another space, or a number that is none.
         ValueError: Unknown symmetry, or one that does not fit the spaces.
     """
 
@@ -56,8 +57,7 @@ class SymmetryBuffer:
         carry_symmetry(resolved, "replay_buffer_kwargs", "rollout_buffer_kwargs")
         super().__init__(buffer_size, observation_space, action_space, *args, **kwargs)  # type: ignore[call-arg]
         self.symmetry = symmetry_on(resolved, self.device)
-        # index[g] reads where action i of g q comes from; g carries action a to the place that reads from a
-        self._action_image = self.symmetry.action.index.argsort(dim=1)
+        self._moved_actions = MovedActions(action_space, self.symmetry.action)
 
     @classmethod
     def _class_for(cls, dict_observations: bool, settings: dict[str, Any]) -> type[Any]:
@@ -71,10 +71,6 @@ class SymmetryBuffer:
         """Return stored observations, each moved by an element of its own, ``[B]``."""
         seen = _as_the_group_sees(rows, self.observation_space)
         return _as_stored(self.symmetry.observation.transform(elements, seen), rows)
-
-    def _moved_actions(self, elements: Tensor, actions: Tensor) -> Tensor:
-        """Return stored actions ``[B, 1]``, each moved by an element of its own, ``[B]``."""
-        return self._action_image[elements].gather(1, actions.long()).to(actions.dtype)
 
 
 def _as_the_group_sees(rows: Tree, space: spaces.Space[Any]) -> Tree:
