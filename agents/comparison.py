@@ -16,7 +16,7 @@ from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from equirl.agents.loading import ALGORITHMS
-from equirl.agents.methods import METHODS
+from equirl.agents.methods import METHODS, settings_of
 from equirl.agents.minigrid_views import is_minigrid, put_on_view
 from equirl.agents.monitoring import monitored
 from equirl.agents.policies import POLICY_CLASSES
@@ -24,7 +24,7 @@ from equirl.agents.policy_choice import PLAIN, policy_kwargs_of, symmetry_and_me
 from equirl.agents.replay import SymmetryReplayBuffer
 from equirl.agents.rollout import SymmetryRolloutBuffer
 from equirl.agents.sb3_doors import with_schedules
-from equirl.envs.making import SYMMETRY_VIEWS, make_as_registered
+from equirl.envs.making import make_as_registered
 from equirl.names import unknown_name_message
 
 __all__ = ["AUGMENTATION", "COMPARED", "Comparison", "make_agent", "prepare_comparison"]
@@ -53,6 +53,7 @@ class Comparison:
         wrappers: Wrappers in rl_zoo3's form, MiniGrid's view among them.
         normalize_reward: Whether rewards are normalised in training.
         env_kwargs: Settings of the environment.
+        method_kwargs: Settings of methods; each goes to the methods that take it.
     """
 
     environment: str
@@ -63,6 +64,7 @@ class Comparison:
     wrappers: Any = None
     normalize_reward: bool = False
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    method_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def environments(self, n: int, seed: int) -> VecEnv:
         """Return ``n`` environments, for evaluation.
@@ -94,8 +96,16 @@ class Comparison:
             environments = VecNormalize(environments, norm_obs=False, **gamma)
         # Schedules and the like are the agent's own.
         settings = copy.deepcopy(dict(self.settings))
+        taken = settings_of(method) if method in METHODS else []
         agent: BaseAlgorithm = make_agent(
-            self.algorithm, environments, settings, method=method, symmetry=self.symmetry, seed=seed, device=device
+            self.algorithm,
+            environments,
+            settings,
+            method=method,
+            symmetry=self.symmetry,
+            method_kwargs={key: value for key, value in self.method_kwargs.items() if key in taken},
+            seed=seed,
+            device=device,
         )
         return agent
 
@@ -107,6 +117,8 @@ def prepare_comparison(
     hyperparams: Mapping[str, Any],
     *,
     env_kwargs: Mapping[str, Any] | None = None,
+    view_kwargs: Mapping[str, Any] | None = None,
+    method_kwargs: Mapping[str, Any] | None = None,
     zoo_file: bool = False,
 ) -> Comparison:
     """Return what all methods share, from hyperparameters in rl_zoo3's form.
@@ -120,6 +132,8 @@ def prepare_comparison(
         algorithm: ``"dqn"``, ``"qrdqn"``, ``"ppo"`` or ``"a2c"``.
         hyperparams: As a file of rl_zoo3 has them for the environment.
         env_kwargs: Settings of the environment; by default those of the hyperparameters.
+        view_kwargs: Settings of MiniGrid's view; they win over those of the hyperparameters and of the symmetry.
+        method_kwargs: Settings of methods; each goes to the methods that take it.
         zoo_file: Whether they come from rl_zoo3's own file, whose wrappers MiniGrid's view replaces.
 
     Raises:
@@ -130,12 +144,9 @@ def prepare_comparison(
         if shared.get(key):
             raise ValueError(f"{key} cannot be shared by all methods that are compared; leave it out")
     if is_minigrid(environment):
-        if symmetry not in SYMMETRY_VIEWS:
-            raise ValueError(
-                f"{environment} is a MiniGrid environment: its symmetries are {', '.join(SYMMETRY_VIEWS)}; got "
-                f"{symmetry!r}"
-            )
-        put_on_view(shared, environment, symmetry, replace=zoo_file)
+        put_on_view(shared, environment, symmetry, replace=zoo_file, view_kwargs=view_kwargs)
+    elif view_kwargs:
+        raise ValueError(f"settings of a view are for MiniGrid environments; {environment} is not one")
     policy = str(shared.get("policy", "MlpPolicy"))
     policy_kwargs = {key: value for key, value in policy_kwargs_of(shared).items() if key not in _SYMMETRY_KEYS}
     if policy == "CnnPolicy":
@@ -163,6 +174,7 @@ def prepare_comparison(
         wrappers=shared.get("env_wrapper"),
         normalize_reward=bool(normalize.get("norm_reward", True) if isinstance(normalize, dict) else normalize),
         env_kwargs=dict(env_kwargs or shared.get("env_kwargs") or {}),
+        method_kwargs=dict(method_kwargs or {}),
     )
 
 

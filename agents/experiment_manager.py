@@ -31,7 +31,7 @@ from equirl.agents.policy_choice import (
 )
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.vector_env import make_vectorized_env
-from equirl.envs.making import SYMMETRY_VIEWS, failure_message
+from equirl.envs.making import failure_message, has_view
 
 __all__ = ["PLAIN", "EquirlExperimentManager", "PolicyChoice"]
 
@@ -171,7 +171,7 @@ class EquirlExperimentManager(ExperimentManager):
         symmetry = self.choice.symmetry or getattr(current, "name", current)
         if not is_minigrid(self.env_name.gym_id):
             return
-        if symmetry in SYMMETRY_VIEWS:
+        if has_view(symmetry):
             put_on_view(hyperparams, self.env_name.gym_id, symmetry, replace=self._has_zoo_file())
         elif not hyperparams.get("env_wrapper"):
             raise ValueError(

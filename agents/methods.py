@@ -17,7 +17,7 @@ from equirl.orbit import flatten_rows
 from equirl.proxy_losses import ProxyLoss
 from equirl.representations import Representation, Tree
 
-__all__ = ["METHODS", "check_method", "make_aggregator"]
+__all__ = ["METHODS", "check_method", "make_aggregator", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,15 @@ def check_method(method: object) -> str:
     return method
 
 
+def settings_of(method: str) -> list[str]:
+    """Return the names of a method's own settings, its ``method_kwargs``.
+
+    Raises:
+        ValueError: Not the name of a method.
+    """
+    return [name for name in inspect.signature(METHODS[check_method(method)]).parameters if name != "network"]
+
+
 def make_aggregator(
     method: str,
     method_kwargs: Mapping[str, Any] | None,
@@ -103,7 +112,7 @@ def make_aggregator(
         ValueError: Unknown method or setting; the message lists the known ones.
     """
     build = METHODS[check_method(method)]
-    known = [name for name in inspect.signature(build).parameters if name != "network"]
+    known = settings_of(method)
     for name in method_kwargs or {}:
         if name not in known:
             raise ValueError(

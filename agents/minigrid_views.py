@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -11,7 +12,7 @@ from rl_zoo3.utils import get_class_by_name
 
 from equirl.envs.catalog import declared_view_settings
 from equirl.envs.grid_views import GridView
-from equirl.envs.making import SYMMETRY_VIEWS
+from equirl.envs.making import view_of
 
 __all__ = ["is_minigrid", "put_on_view", "view_settings"]
 
@@ -27,22 +28,33 @@ def is_minigrid(environment_id: str) -> bool:
     return isinstance(made, type) and issubclass(made, MiniGridEnv)
 
 
-def put_on_view(hyperparams: dict[str, Any], environment_id: str, symmetry: str, replace: bool) -> None:
+def put_on_view(
+    hyperparams: dict[str, Any],
+    environment_id: str,
+    symmetry: str,
+    replace: bool,
+    view_kwargs: Mapping[str, Any] | None = None,
+) -> None:
     """Make the view of a symmetry one of the wrappers that the hyperparameters name, in place.
 
-    A view that is there already and carries the symmetry stays as it is. Another view is replaced; what it says about
-    mission and actions is kept, its planes are not, for the views offer different ones.
+    A view that is there already and carries the symmetry keeps its settings. Another view is replaced; what it says
+    about mission and actions is kept, its planes are not, for the views offer different ones. A symmetry file that
+    names its view decides alone.
 
     Args:
         hyperparams: In rl_zoo3's form.
         environment_id: One of MiniGrid's.
-        symmetry: A symmetry that has a view.
+        symmetry: Name of a symmetry that has a view, or a symmetry file.
         replace: Whether all other wrappers are replaced, too: rl_zoo3's own file flattens observations.
+        view_kwargs: Settings of the view that win over all others.
+
+    Raises:
+        ValueError: The symmetry has no view.
     """
-    view = SYMMETRY_VIEWS[symmetry]
+    view, of_file = view_of(environment_id, symmetry)
     entries = hyperparams.get("env_wrapper") or []
     entries = list(entries) if isinstance(entries, list) else [entries]
-    settings = declared_view_settings(environment_id, symmetry)
+    settings = declared_view_settings(environment_id, symmetry) if of_file is None else of_file
     kept = []
     for entry in entries:
         found = _view(entry)
@@ -50,11 +62,15 @@ def put_on_view(hyperparams: dict[str, Any], environment_id: str, symmetry: str,
             kept += [] if replace else [entry]
             continue
         view_class, given = found
+        if of_file is not None:
+            continue
         if issubclass(view_class, view):
-            if given or not settings:
+            if (given or not settings) and not view_kwargs:
                 return
+            settings = given or settings
         else:
             settings.update({name: given[name] for name in ("mission", "n_actions") if name in given})
+    settings = {**settings, **(view_kwargs or {})}
     name = f"equirl.envs.{view.__name__}"
     # The innermost wrapper, for a view looks at MiniGrid's own observations.
     hyperparams["env_wrapper"] = [{name: settings} if settings else name, *kept]

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 
 from equirl.envs.gridworld import GridWorldEnv
+from equirl.symmetry import load_symmetry, read_view
 
 __all__ = ["DECLARED_SYMMETRIES", "DeclaredSymmetry", "declared_view_settings", "register_environments"]
 
@@ -73,8 +74,12 @@ def declared_view_settings(environment_id: str, symmetry: str) -> dict[str, Any]
 
     Args:
         environment_id: A Gymnasium id, perhaps with the module that registers it: ``"module:Id-v0"``.
-        symmetry: Name of the symmetry.
+        symmetry: Name of the symmetry, or a symmetry file, whose own settings these are if it names its view.
     """
+    if symmetry.endswith(".toml"):
+        if (of_file := read_view(symmetry)) is not None:
+            return {key: value for key, value in of_file.items() if key != "class"}
+        symmetry = load_symmetry(symmetry).name
     name = environment_id.rpartition(":")[2]
     found = [d.view_kwargs for d in DECLARED_SYMMETRIES if (d.environment_id, d.symmetry) == (name, symmetry)]
     if found or name not in gym.registry or not symmetry.startswith("minigrid-"):

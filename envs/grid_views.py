@@ -77,6 +77,7 @@ class GridView(gym.Wrapper[Planes, Any, Any, Any], RecordConstructorArgs):
             raise TypeError(f"planes is a list of names, such as ['wall', 'goal']; got {planes!r}")
         kept = planes if planes is None or isinstance(planes, str) else list(planes)
         RecordConstructorArgs.__init__(self, planes=kept, mission=mission, n_actions=n_actions)
+        self.settings = {"planes": kept, "mission": mission, "n_actions": n_actions}
         gym.Wrapper.__init__(self, env)
         if not isinstance(env.unwrapped, MiniGridEnv):
             raise TypeError(

@@ -13,8 +13,18 @@ from minigrid.minigrid_env import MiniGridEnv
 from equirl.envs.grid_views import EgocentricView, FullGridView, GridView
 from equirl.envs.wrappers import SymmetricStarts
 from equirl.names import unknown_name_message
+from equirl.symmetry import load_symmetry, read_view
 
-__all__ = ["SYMMETRY_VIEWS", "failure_message", "make_as_registered", "make_environment", "render_problem"]
+__all__ = [
+    "SYMMETRY_VIEWS",
+    "failure_message",
+    "has_view",
+    "make_as_registered",
+    "make_environment",
+    "render_problem",
+    "view_of",
+    "view_table",
+]
 
 SYMMETRY_VIEWS: dict[str, type[GridView]] = {
     "minigrid-c4": FullGridView,
@@ -23,7 +33,74 @@ SYMMETRY_VIEWS: dict[str, type[GridView]] = {
 }
 """Symmetry name to the view of MiniGrid that carries it."""
 
+_VIEWS: dict[str, type[GridView]] = {view.__name__: view for view in (FullGridView, EgocentricView)}
 _VIEW_SETTINGS = ("planes", "mission", "n_actions")
+
+
+def view_of(environment_id: str, symmetry: str) -> tuple[type[GridView], dict[str, Any] | None]:
+    """Return the view through which a MiniGrid environment has a symmetry, and its settings where a file names them.
+
+    A symmetry file names its view in the table ``[view]``; without one, the name of the symmetry tells the view, and
+    the settings are ``None``.
+
+    Args:
+        environment_id: One of MiniGrid's, for the message.
+        symmetry: Name of the symmetry, or a symmetry file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The symmetry has no view, or the file names one that is not there.
+    """
+    if not has_view(symmetry):
+        mend = ", or a file whose table [view] says how it is looked at"
+        raise ValueError(
+            f"{environment_id} is a MiniGrid environment: its symmetries are {', '.join(SYMMETRY_VIEWS)}{mend}; got "
+            f"{symmetry!r}"
+        )
+    if not symmetry.endswith(".toml"):
+        return SYMMETRY_VIEWS[symmetry], None
+    if (settings := read_view(symmetry)) is None:
+        return SYMMETRY_VIEWS[load_symmetry(symmetry).name], None
+    given = settings.pop("class")
+    if given not in _VIEWS:
+        raise ValueError(f"{symmetry}: {unknown_name_message('view', given, _VIEWS)}")
+    _check_settings(settings)
+    return _VIEWS[given], settings
+
+
+def has_view(symmetry: Any) -> bool:
+    """Return whether a symmetry tells the view of MiniGrid's worlds: by its name, or a file by its table or its name.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file holds no symmetry.
+    """
+    if isinstance(symmetry, str) and symmetry.endswith(".toml"):
+        return read_view(symmetry) is not None or load_symmetry(symmetry).name in SYMMETRY_VIEWS
+    return symmetry in SYMMETRY_VIEWS
+
+
+def view_table(environment: gym.Env[Any, Any]) -> dict[str, Any] | None:
+    """Return the view of a MiniGrid environment as a symmetry file holds it, ``None`` where there is none.
+
+    ``save_symmetry(symmetry, path, view=view_table(environment))`` keeps it with the symmetry.
+
+    Args:
+        environment: An environment, perhaps in wrappers.
+    """
+    layer: Any = environment
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, GridView) and type(layer) in _VIEWS.values():
+            settings = {name: value for name, value in layer.settings.items() if value not in (None, False)}
+            return {"class": type(layer).__name__, **settings}
+        layer = layer.env
+    return None
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    for name in settings:
+        if name not in _VIEW_SETTINGS:
+            raise ValueError(unknown_name_message("view setting", name, _VIEW_SETTINGS))
 
 
 def make_environment(
@@ -39,8 +116,8 @@ def make_environment(
     Args:
         environment_id: A Gymnasium id: ``"CartPole-v1"``, ``"namespace/Name-v0"``, or ``"module:Name-v0"``, where the
             module is imported first.
-        symmetry: Name of the symmetry; for MiniGrid it decides the view.
-        view_kwargs: Settings of the view: ``planes``, ``mission``, ``n_actions``.
+        symmetry: Name of the symmetry, or a symmetry file; for MiniGrid it decides the view.
+        view_kwargs: Settings of the view: ``planes``, ``mission``, ``n_actions``; over those of a symmetry file.
         symmetric_starts: Whether a random group element moves the world at each reset.
         **kwargs: Settings of the environment.
 
@@ -51,17 +128,11 @@ def make_environment(
     if view_kwargs is not None and not isinstance(view_kwargs, Mapping):
         raise TypeError(f"view_kwargs is a dict of settings, such as {{'n_actions': 3}}; got {view_kwargs!r}")
     settings = dict(view_kwargs or {})
-    for name in settings:
-        if name not in _VIEW_SETTINGS:
-            raise ValueError(unknown_name_message("view setting", name, _VIEW_SETTINGS))
+    _check_settings(settings)
     environment = make_as_registered(environment_id, **kwargs)
     if isinstance(environment.unwrapped, MiniGridEnv):
-        if symmetry not in SYMMETRY_VIEWS:
-            raise ValueError(
-                f"{environment_id} is a MiniGrid environment: its symmetries are {', '.join(SYMMETRY_VIEWS)}; got "
-                f"{symmetry!r}"
-            )
-        environment = SYMMETRY_VIEWS[symmetry](environment, **settings)
+        view, of_file = view_of(environment_id, symmetry)
+        environment = view(environment, **{**(of_file or {}), **settings})
     elif settings:
         raise ValueError(f"settings of a view are for MiniGrid environments; {environment_id} is not one")
     return SymmetricStarts(environment, symmetry) if symmetric_starts else environment

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from equirl.arguments import whole_number
 from equirl.mdp_symmetry import MDPSymmetry, ObservationShape, stack_frames
 from equirl.names import unknown_name_message
-from equirl.symmetry_files import load_symmetry, save_symmetry
+from equirl.symmetry_files import load_symmetry, read_view, save_symmetry
 
 __all__ = [
     "MDPSymmetry",
@@ -17,6 +17,7 @@ __all__ = [
     "check_symmetry_name",
     "comes_with_equirl",
     "load_symmetry",
+    "read_view",
     "register_symmetry",
     "registered_symmetries",
     "save_symmetry",

@@ -25,7 +25,7 @@ from equirl.mdp_symmetry import MDPSymmetry
 from equirl.representations import MonomialRepresentation, Representation
 from equirl.tokens import TokenRepresentation
 
-__all__ = ["load_symmetry", "save_symmetry"]
+__all__ = ["load_symmetry", "read_view", "save_symmetry"]
 
 _FORMAT = 1
 _COLUMNS = 110
@@ -46,6 +46,7 @@ def save_symmetry(
     observation_parts: Sequence[str] = (),
     action_parts: Sequence[str] = (),
     evidence: Mapping[str, str | int | float | bool] | None = None,
+    view: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a symmetry file, whole or not at all.
 
@@ -55,6 +56,9 @@ def save_symmetry(
         observation_parts: Names of the coordinates of a flat observation, for the reader of the file.
         action_parts: Names of the actions, for the reader of the file.
         evidence: Where the symmetry was found and how well it held, for the reader of the file.
+        view: Name and settings of the view through which the world shows these observations, such as
+            ``{"class": "FullGridView", "mission": True}``; ``equirl.envs.making.view_table`` returns that of an
+            environment.
 
     Raises:
         TypeError: Not a symmetry, or a representation that keeps no tables of permutations.
@@ -90,6 +94,10 @@ def save_symmetry(
     lines += ["", "# Each element as a product of generators; the last one acts first.", "[elements]"]
     for g, word in enumerate(_words(group)):
         lines.append(f"{_text(group.element_names[g])} = {_list([group.element_names[k] for k in word])}")
+    if view is not None:
+        _checked_view(dict(view))
+        lines += ["", "# The view through which the world shows these observations.", "[view]"]
+        lines += [f"{_dotted(key)} = {_list(v) if isinstance(v, list) else _scalar(v)}" for key, v in view.items()]
     if evidence:
         lines += ["", "[evidence]"]
         lines += [f"{_text(key)} = {_scalar(value)}" for key, value in evidence.items()]
@@ -119,12 +127,37 @@ def load_symmetry(path: str | Path) -> MDPSymmetry:
         raise ValueError(f"{source} holds no symmetry: {reason}") from error
 
 
+def read_view(path: str | Path) -> dict[str, Any] | None:
+    """Return the view through which a file's symmetry acts, as ``save_symmetry`` takes it; ``None`` if it names none.
+
+    Args:
+        path: The file, ``FILE.toml``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds no symmetry, or its view is none.
+    """
+    load_symmetry(path)
+    view: dict[str, Any] | None = tomllib.loads(Path(path).read_text(encoding="utf-8")).get("view")
+    return view
+
+
+def _checked_view(view: Any) -> None:
+    """Raise unless a view has a class and settings that TOML can hold."""
+    of_kind(of_kind(view, dict, "view").get("class"), str, "view.class")
+    for key, value in view.items():
+        if not all(isinstance(each, str | int) for each in (value if isinstance(value, list) else [value])):
+            raise ValueError(f"view.{key} is a text, a whole number, true or false, or a list of these; got {value!r}")
+
+
 def _read(content: dict[str, Any]) -> MDPSymmetry:
-    known = ("format", "name", "group", "observation", "action", "generators", "elements", "evidence")
+    known = ("format", "name", "group", "observation", "action", "generators", "elements", "view", "evidence")
     if unknown := [key for key in content if key not in known]:
         raise ValueError(f"{unknown[0]!r} is no part of a symmetry file; known: {', '.join(known)}")
     if content["format"] != _FORMAT:
         raise ValueError(f"it has the format {content['format']!r}, this version of equirl reads {_FORMAT}")
+    if "view" in content:
+        _checked_view(content["view"])
     name = of_kind(content["name"], str, "name")
     entries = list(_entries_of(content["observation"]))
     action = _entry_of((), content["action"])

@@ -2,47 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
+from equirl.agents.cli.arguments import read_settings
+from equirl.agents.cli.discover import discover_into
 from equirl.agents.cli.hyperparameters import check_hyperparameters, hyperparameter_file, read_hyperparameters, zoo_file
 from equirl.agents.cli.zoo import named_environment
-from equirl.agents.comparison import Comparison, prepare_comparison
+from equirl.agents.comparison import COMPARED, Comparison, prepare_comparison
+from equirl.agents.methods import METHODS, settings_of
+from equirl.names import check_names, unknown_name_message
 from equirl.symmetry import check_symmetry_name
 
-__all__ = ["read_comparison"]
+__all__ = ["AUTO", "ComparisonOptions"]
+
+AUTO = "auto"
+"""In place of a symmetry: the one that is found before the runs."""
+
+MethodName = Literal["plain", "augmentation", "equitune", "lambda_equitune", "equizero", "canonical"]
 
 
-def read_comparison(
-    environment: str,
-    symmetry: str,
-    algorithm: str,
-    given: Mapping[str, Any],
-    env_kwargs: Mapping[str, Any],
-    conf_file: str | None = None,
-    packages: Sequence[str] = (),
-) -> Comparison:
-    """Return the world and the hyperparameters of a comparison: those of ``equirl train``, shared by all methods.
-
-    Args:
-        environment: An id, or ``MODULE:ID``.
-        symmetry: A name, or a symmetry file.
-        algorithm: By rl_zoo3's name.
-        given: Hyperparameters over those of the file.
-        env_kwargs: Settings of the environment.
-        conf_file: The user's file of hyperparameters; by default ours where it knows the environment, else rl_zoo3's.
-        packages: Modules to import first.
+@dataclass(frozen=True, kw_only=True)
+class ComparisonOptions:
+    """Options of a comparison: the world, the symmetry, and the hyperparameters that all methods share.
 
     Raises:
-        ValueError: A mistake in one of them; the message names it.
+        ValueError: An unknown method, or a setting that no compared method takes.
     """
-    name = named_environment(environment, packages)
-    check_symmetry_name(symmetry)
-    zoo = str(zoo_file(algorithm))
-    file = str(conf_file or hyperparameter_file(algorithm, name, symmetry) or zoo)
-    found = read_hyperparameters(file, algorithm, name)
-    check_hyperparameters(algorithm, found, file)
-    check_hyperparameters(algorithm, given, "--hyperparams")
-    return prepare_comparison(
-        name, symmetry, algorithm, {**found, **given}, env_kwargs=env_kwargs, zoo_file=file == zoo
-    )
+
+    env: str
+    """Environment id, or MODULE:ID for one of your own."""
+    symmetry: str
+    """Its symmetry: a name; a symmetry file, FILE.toml; or auto, which looks for it first (`equirl discover`)."""
+    methods: tuple[MethodName, ...] = COMPARED  # type: ignore[assignment]
+    """What is compared; augmentation is the plain agent with transformed transitions."""
+    algo: Literal["dqn", "ppo", "a2c", "qrdqn"] = "dqn"
+    """Algorithm of Stable-Baselines3."""
+    hyperparams: tuple[str, ...] = ()
+    """KEY:VALUE ..., the hyperparameters of all methods, over those that `equirl train` takes."""
+    conf_file: str | None = None
+    """Your file of hyperparameters, in rl_zoo3's format."""
+    method_kwargs: tuple[str, ...] = ()
+    """KEY:VALUE ..., settings of methods (reads, hidden, proxy_loss, ...); each goes to the methods that take it."""
+    env_kwargs: tuple[str, ...] = ()
+    """KEY:VALUE ..., settings of the environment."""
+    view_kwargs: tuple[str, ...] = ()
+    """KEY:VALUE ..., settings of MiniGrid's view: planes, mission, n_actions."""
+    gym_packages: tuple[str, ...] = ()
+    """Modules that register environments or symmetries."""
+
+    def __post_init__(self) -> None:
+        check_names("method", self.methods, COMPARED)
+        taken = [name for method in self.methods if method in METHODS for name in settings_of(method)]
+        for name in read_settings(self.method_kwargs):
+            if name not in taken:
+                raise ValueError(unknown_name_message("setting of the compared methods", name, taken))
+
+    def comparison(self, folder: Path) -> Comparison:
+        """Return the world and the hyperparameters: those of ``equirl train``, shared by all methods.
+
+        Args:
+            folder: Where ``find_symmetry`` has put the symmetry that ``auto`` stands for.
+
+        Raises:
+            ValueError: A mistake in an option; the message names it.
+        """
+        name = named_environment(self.env, self.gym_packages)
+        symmetry = self._symmetry(folder)
+        check_symmetry_name(symmetry)
+        zoo = str(zoo_file(self.algo))
+        file = str(self.conf_file or hyperparameter_file(self.algo, name, symmetry) or zoo)
+        found, given = read_hyperparameters(file, self.algo, name), read_settings(self.hyperparams)
+        check_hyperparameters(self.algo, found, file)
+        check_hyperparameters(self.algo, given, "--hyperparams")
+        return prepare_comparison(
+            name,
+            symmetry,
+            self.algo,
+            {**found, **given},
+            env_kwargs=read_settings(self.env_kwargs),
+            view_kwargs=read_settings(self.view_kwargs),
+            method_kwargs=read_settings(self.method_kwargs),
+            zoo_file=file == zoo,
+        )
+
+    def find_symmetry(self, folder: Path) -> None:
+        """With ``auto``, find the symmetry and write its file into the folder, unless it is there for this world.
+
+        Raises:
+            ValueError: None was found, or the world cannot be made.
+        """
+        if self.symmetry != AUTO:
+            return
+        file, world = folder / "symmetry.toml", " ".join([*self.env_kwargs, *self.view_kwargs])
+        if file.is_file():
+            before = tomllib.loads(file.read_text(encoding="utf-8")).get("evidence", {})
+            if (before.get("environment"), before.get("settings")) == (self.env, world):
+                print(f"Symmetry: {file}, found before")
+                return
+        discover_into(
+            file,
+            self.env,
+            self.gym_packages,
+            read_settings(self.env_kwargs),
+            read_settings(self.view_kwargs) or None,
+            evidence={"settings": world},
+        )
+
+    def decisive(self, folder: Path) -> list[Any]:
+        """Return what changes the runs, as JSON can hold it; a file counts by what it holds."""
+        symmetry = self._symmetry(folder)
+        symmetry = Path(symmetry).read_text(encoding="utf-8") if symmetry.endswith(".toml") else symmetry
+        is_file = self.conf_file is not None and Path(self.conf_file).is_file()
+        conf = Path(str(self.conf_file)).read_text(encoding="utf-8") if is_file else ""
+        world = (self.env.rpartition(":")[2], symmetry, self.env_kwargs)
+        settings = [given for given in (self.view_kwargs, self.method_kwargs) if given]
+        return [world, self.algo, self.hyperparams, conf, *settings]
+
+    def _symmetry(self, folder: Path) -> str:
+        return str(folder / "symmetry.toml") if self.symmetry == AUTO else self.symmetry

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 
@@ -21,11 +21,12 @@ from equirl.agents.cli.arguments import (
     whole,
 )
 from equirl.agents.cli.zoo import folder_name, named_environment
+from equirl.envs.catalog import declared_view_settings
 from equirl.envs.discovery import DiscoveryReport, discover_symmetry
-from equirl.envs.making import make_environment
+from equirl.envs.making import make_environment, view_table
 from equirl.symmetry_files import save_symmetry
 
-__all__ = ["discovered_file", "main"]
+__all__ = ["discover_into", "discovered_file", "main"]
 
 _STEPS = 20_000
 _VIEW = "minigrid-d4"  # of MiniGrid's worlds: the whole grid
@@ -59,15 +60,13 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.output is not None and options.output.suffix != ".toml":
         parser.error(f"argument -o/--output: a symmetry file ends in .toml; got {str(options.output)!r}")
-    report = _discovered(
-        options.env, options.gym_packages, options.env_kwargs, options.view_kwargs, options.steps, options.seed,
-        options.agent,
-    )  # fmt: skip
-    print(json.dumps(report.to_dict()) if options.json else report)
-    if report.symmetry is None:
+    world = named_environment(options.env, options.gym_packages)
+    found = _discovered(world, options.env_kwargs, options.view_kwargs, options.steps, options.seed, options.agent)
+    print(json.dumps(found.report.to_dict()) if options.json else found.report)
+    if found.report.symmetry is None:
         return 3
     if options.output is not None:
-        _save(report, options.output, options.env, options.seed)
+        _save(found, options.output, options.env, options.seed)
     return 0
 
 
@@ -85,41 +84,73 @@ def discovered_file(arguments: Sequence[str]) -> str:
     parser.add_argument("--gym-packages", nargs="+", default=[])
     parser.add_argument("-f", "--log-folder", type=Path, default=Path("logs"))
     options, _ = parser.parse_known_args(list(arguments))
-    report = _discovered(options.env, options.gym_packages, options.env_kwargs, None, _STEPS, 0, None)
-    print(report)
-    if report.symmetry is None:
-        raise ValueError(
-            f"--symmetry auto: {report.outcome} in {options.env} (see above); train it with --method plain, or name a "
-            "symmetry"
-        )
     path = options.log_folder / "symmetries" / f"{folder_name(options.env.rpartition(':')[2])}.toml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _save(report, path, options.env, 0)
+    discover_into(path, options.env, options.gym_packages, options.env_kwargs)
     return str(path)
 
 
+def discover_into(
+    path: Path,
+    environment: str,
+    packages: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    view: Mapping[str, Any] | None = None,
+    evidence: Mapping[str, str] | None = None,
+) -> None:
+    """Find the symmetry of a world, print the report, and write the symmetry file.
+
+    Args:
+        path: The file, ``FILE.toml``; folders above it are made.
+        environment: An id, or ``MODULE:ID``.
+        packages: Modules to import first.
+        settings: Settings of the environment.
+        view: Settings of MiniGrid's view.
+        evidence: Further entries of the file's evidence.
+
+    Raises:
+        ValueError: None was found, or the world cannot be made.
+    """
+    found = _discovered(named_environment(environment, packages), settings, view, _STEPS, 0, None)
+    print(found.report)
+    if found.report.symmetry is None:
+        raise ValueError(
+            f"--symmetry auto: {found.report.outcome} in {environment} (see above); train it with --method plain, or "
+            "name a symmetry"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(found, path, environment, 0, evidence)
+
+
+class _Found(NamedTuple):
+    """What a search found, and the view that it looked through."""
+
+    report: DiscoveryReport
+    view: dict[str, Any] | None
+
+
 def _discovered(
-    name: str,
-    packages: Sequence[str],
-    settings: dict[str, Any] | None,
-    view: dict[str, Any] | None,
+    world: str,
+    settings: Mapping[str, Any] | None,
+    view: Mapping[str, Any] | None,
     steps: int,
     seed: int,
     agent: Path | None,
-) -> DiscoveryReport:
-    world = named_environment(name, packages)
+) -> _Found:
+    if view is None:
+        view = declared_view_settings(world, _VIEW)
     environment: gym.Env[Any, Any] = make_environment(world, _VIEW, view_kwargs=view, **(settings or {}))
     try:
-        return discover_symmetry(
-            environment, steps=steps, seed=seed, agent=None if agent is None else load_acting(agent)
-        )
+        acting = None if agent is None else load_acting(agent)
+        report = discover_symmetry(environment, steps=steps, seed=seed, agent=acting)
+        return _Found(report, view_table(environment))
     except TypeError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{world}: {error}") from error
     finally:
         environment.close()
 
 
-def _save(report: DiscoveryReport, path: Path, environment: str, seed: int) -> None:
+def _save(found: _Found, path: Path, environment: str, seed: int, further: Mapping[str, str] | None = None) -> None:
+    report = found.report
     if report.symmetry is None:
         return
     evidence: dict[str, str | int | float | bool] = {
@@ -129,6 +160,7 @@ def _save(report: DiscoveryReport, path: Path, environment: str, seed: int) -> N
         "steps": report.steps,
         "seed": seed,
         "notes": "; ".join(report.notes),
+        **(further or {}),
     }
-    save_symmetry(report.symmetry, path, evidence=evidence)
+    save_symmetry(report.symmetry, path, evidence=evidence, view=found.view)
     print(f"Written to {path}")

@@ -15,7 +15,7 @@ from rl_zoo3.utils import ALGOS
 
 from equirl.agents.minigrid_views import is_minigrid
 from equirl.envs import DECLARED_SYMMETRIES
-from equirl.envs.making import SYMMETRY_VIEWS
+from equirl.envs.making import has_view
 from equirl.names import unknown_name_message
 
 __all__ = ["check_hyperparameters", "hyperparameter_file", "read_hyperparameters", "zoo_file"]
@@ -50,14 +50,14 @@ def hyperparameter_file(algorithm: str, environment: str, symmetry: str | None =
     Args:
         algorithm: By rl_zoo3's name.
         environment: A registered id.
-        symmetry: Name of the symmetry that the command line gives.
+        symmetry: The symmetry that the command line gives: its name, or a symmetry file.
     """
     path = _OURS / f"{algorithm}.yml"
     if path.exists() and environment in yaml.safe_load(path.read_text(encoding="utf-8")):
         return path
     path = _OURS / f"minigrid_{algorithm}.yml"
     declared = any(environment == known.environment_id for known in DECLARED_SYMMETRIES)
-    if path.exists() and (declared or symmetry in SYMMETRY_VIEWS) and is_minigrid(environment):
+    if path.exists() and is_minigrid(environment) and (declared or has_view(symmetry)):
         return path
     return None
 

@@ -22,6 +22,7 @@ project are in experiments/results of a checkout; only an explicit --out writes 
 
 examples:
   equirl study --env own_module:Own-v0 --symmetry own.toml --methods plain equitune --seeds 3    your own world
+  equirl study --env own_module:Own-v0 --symmetry auto     the same; its symmetry is looked for first
   equirl study rl                                          the study of the README (hours on 2 cores)
   equirl study rl --agents plain grid-c4/equitune --seeds 2 --out /tmp/study
   equirl study rl --report-only                            tables and figures from the CSV as it is

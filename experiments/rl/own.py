@@ -4,39 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from equirl.agents.cli.arguments import read_settings
-from equirl.agents.cli.comparison import read_comparison
+from equirl.agents.cli.comparison import ComparisonOptions
 from equirl.agents.cli.zoo import folder_name, named_environment
-from equirl.agents.comparison import COMPARED, Comparison
 from equirl.agents.learning_curve import EvaluationPlan, check_agents, learning_curve, level
 from equirl.experiments.checks import check_counts
 from equirl.experiments.rl.report import draw_learning_curves, draw_performance_profile, score_table, summary_table
 from equirl.experiments.study import Report, Stage, Study, StudyOptions
 from equirl.experiments.tables import Rows, read_study
-from equirl.names import check_names
 
 __all__ = ["COLUMNS", "OWN", "OwnOptions"]
 
 COLUMNS = ("agent", "seed", "timesteps", "success_rate", "mean_return", "train_seconds")
 
-MethodName = Literal["plain", "augmentation", "equitune", "lambda_equitune", "equizero", "canonical"]
 _OUT = Path("logs/study/own")
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnOptions(StudyOptions):
+class OwnOptions(ComparisonOptions, StudyOptions):
     """Methods compared on one environment, your own or any other, with equal hyperparameters."""
 
-    env: str
-    """Environment id, or MODULE:ID for one of your own."""
-    symmetry: str
-    """Its symmetry: a name, or a symmetry file, FILE.toml."""
-    methods: tuple[MethodName, ...] = COMPARED  # type: ignore[assignment]
-    """What is compared; augmentation is the plain agent with transformed transitions."""
-    algo: Literal["dqn", "ppo", "a2c", "qrdqn"] = "dqn"
-    """Algorithm of Stable-Baselines3."""
     steps: int = 20_000
     """Environment steps of each run."""
     eval_freq: int | None = None
@@ -48,20 +36,12 @@ class OwnOptions(StudyOptions):
     stop_after: int = 3
     """A run ends after so many evaluations in a row at the threshold or above; its last value is carried on.
     0: never."""
-    hyperparams: tuple[str, ...] = ()
-    """KEY:VALUE ..., the hyperparameters of all methods, over those that `equirl train` takes."""
-    conf_file: str | None = None
-    """Your file of hyperparameters, in rl_zoo3's format."""
-    env_kwargs: tuple[str, ...] = ()
-    """KEY:VALUE ..., settings of the environment."""
-    gym_packages: tuple[str, ...] = ()
-    """Modules that register environments or symmetries."""
     out: Path = _OUT
     """Folder of the results; by default one of the environment's name in there."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check_names("method", self.methods, COMPARED)
+        ComparisonOptions.__post_init__(self)
+        StudyOptions.__post_init__(self)
         check_counts(self, "steps", "eval_freq", "n_eval_episodes")
         check_counts(self, "stop_after", least=0)
         if (self.eval_freq or 0) > self.steps:
@@ -79,13 +59,6 @@ class OwnOptions(StudyOptions):
 _Job = tuple[OwnOptions, str, int]
 
 
-def _comparison(options: OwnOptions) -> Comparison:
-    given, world = read_settings(options.hyperparams), read_settings(options.env_kwargs)
-    return read_comparison(
-        options.env, options.symmetry, options.algo, given, world, options.conf_file, options.gym_packages
-    )
-
-
 def _stages(options: OwnOptions) -> list[Stage[_Job]]:
     jobs = [(options, method, seed) for seed in range(options.seeds) for method in options.methods]
     return [Stage(jobs, _run, _file_of, COLUMNS, order=lambda job: (options.methods.index(job[1]), job[2]))]
@@ -93,15 +66,12 @@ def _stages(options: OwnOptions) -> list[Stage[_Job]]:
 
 def _file_of(job: _Job) -> Path:
     options, method, seed = job
-    symmetry = Path(options.symmetry).read_text() if options.symmetry.endswith(".toml") else options.symmetry
-    conf = Path(options.conf_file).read_text() if options.conf_file and Path(options.conf_file).is_file() else ""
-    world = (options.env.rpartition(":")[2], symmetry, options.env_kwargs)
-    return options.run_file(f"{method}-seed{seed}", world, options.algo, options.hyperparams, conf, str(options.plan))
+    return options.run_file(f"{method}-seed{seed}", *options.decisive(options.out), str(options.plan))
 
 
 def _run(job: _Job) -> Rows:
     options, method, seed = job
-    points = learning_curve(_comparison(options), method, seed, options.plan, options.device)
+    points = learning_curve(options.comparison(options.out), method, seed, options.plan, options.device)
     *_, (steps, success, mean, seconds) = points
     score = f"mean return {mean:.3f}" if success is None else f"success {success:.3f}"
     print(f"{method} seed {seed}: {score} after {steps} steps, {seconds} s", flush=True)
@@ -127,5 +97,10 @@ def _report(options: OwnOptions) -> Report:
     return Report("\n\n".join([f"**{title}**: {what}", *tables]), files)
 
 
-OWN = Study(_stages, _report, lambda options: check_agents(_comparison(options), options.methods, options.plan))
+def _prepare(options: OwnOptions) -> None:
+    options.find_symmetry(options.out)
+    check_agents(options.comparison(options.out), options.methods, options.plan)
+
+
+OWN = Study(_stages, _report, _prepare)
 """``equirl study own``."""

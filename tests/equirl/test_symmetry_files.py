@@ -21,7 +21,7 @@ from equirl import (
 from equirl.displacements import displacement_representation
 from equirl.plane_groups import torus_symmetries
 from equirl.products import LARGEST_ORDER
-from equirl.symmetry import load_symmetry, save_symmetry
+from equirl.symmetry import load_symmetry, read_view, save_symmetry
 
 MIRROR = cyclic_group(2)
 D4 = dihedral_group(4)
@@ -95,6 +95,23 @@ def test_names_and_evidence_are_for_the_reader(tmp_path: Path) -> None:
     assert load_symmetry(path) == SYMMETRIES["pole"]
     with pytest.raises(ValueError, match=r"observation_parts are names of \[4\] entries; got 2"):
         save_symmetry(SYMMETRIES["pole"], path, observation_parts=["a", "b"])
+
+
+def test_a_file_names_the_view_that_its_symmetry_acts_through(tmp_path: Path) -> None:
+    path = tmp_path / "room.toml"
+    view = {"class": "FullGridView", "planes": ["wall", "green goal"], "mission": True, "n_actions": 3}
+    save_symmetry(SYMMETRIES["grid"], path, view=view)
+    assert read_view(path) == view
+    assert load_symmetry(path) == SYMMETRIES["grid"]
+    save_symmetry(SYMMETRIES["grid"], tmp_path / "grid.toml")
+    assert read_view(tmp_path / "grid.toml") is None
+    with pytest.raises(TypeError, match=r"view\.class must be a str; got None"):
+        save_symmetry(SYMMETRIES["grid"], path, view={"mission": True})
+    with pytest.raises(ValueError, match=r"view\.planes is a text, a whole number, true or false, or a list"):
+        save_symmetry(SYMMETRIES["grid"], path, view={"class": "FullGridView", "planes": [0.5]})
+    path.write_text(path.read_text().replace('class = "FullGridView"', "class = 3"))
+    with pytest.raises(ValueError, match=r"room\.toml holds no symmetry: view\.class must be a str; got 3"):
+        load_symmetry(path)
 
 
 def test_a_file_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

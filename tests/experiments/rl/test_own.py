@@ -8,7 +8,9 @@ import pytest
 from command_line import done, here
 from own_torus import write_torus
 
+from equirl.agents.cli import discover
 from equirl.experiments.rl import report
+from equirl.symmetry import load_symmetry
 
 _SHORT = ["--steps", "100", "--n-eval-episodes", "2", "--n-jobs", "1", "--hyperparams", "learning_starts:20"]
 
@@ -51,6 +53,26 @@ def test_methods_are_compared_and_a_stopped_study_goes_on(tmp_path: Path) -> Non
     assert (folder / "summary.md").read_text() == summary
 
 
+def test_with_auto_the_symmetry_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discover, "_STEPS", 8_000)
+    write_torus(tmp_path, "torus_auto")
+    study = ["study", "--env", "torus_auto:torus_auto-v0", "--symmetry", "auto", "--seeds", "1", *_SHORT]
+    settings = ["--methods", "canonical", "--method-kwargs", "seed:3"]
+    told = done(*study, *settings).out
+    file = Path("logs/study/own/torus_auto-v0/symmetry.toml")
+    assert "found, exact: a group of order 200" in told
+    assert load_symmetry(file).group.order == 200
+    assert "1 runs, 1 to do" in told
+    again = done(*study, *settings).out
+    assert f"Symmetry: {file}, found before" in again
+    assert "1 runs, 0 to do" in again
+    # Another world in the same folder has a symmetry of its own.
+    small = done(*study, *settings, "--env-kwargs", "n:4", "--out", str(file.parent)).out
+    assert "found, exact" in small
+    assert "1 runs, 1 to do" in small
+    assert load_symmetry(file).observation.shape == (2, 4, 4)
+
+
 def test_returns_count_where_no_success_is_reported(tmp_path: Path) -> None:
     write_torus(tmp_path, "torus_returns")
     world = ["--env", "torus_returns-v0", "--gym-packages", "torus_returns", "--symmetry", "torus_returns"]
@@ -66,7 +88,7 @@ def test_returns_count_where_no_success_is_reported(tmp_path: Path) -> None:
 
 def test_minigrid_is_seen_through_the_view_of_the_symmetry() -> None:
     world = ["--env", "MiniGrid-Empty-5x5-v0", "--symmetry", "minigrid-d4", "--seeds", "1", "--out", "mini"]
-    methods = ["--methods", "plain", "equitune", "--eval-freq", "100"]
+    methods = ["--methods", "plain", "equitune", "--eval-freq", "100", "--view-kwargs", "n_actions:3"]
     done("study", "own", *world, *_SHORT, "buffer_size:100", "train_freq:50", *methods)
     assert {row["agent"] for row in _rows("mini/study.csv")} == {"plain", "equitune"}
 
@@ -91,6 +113,9 @@ def test_minigrid_is_seen_through_the_view_of_the_symmetry() -> None:
         ("OWN --symmetry torus_wrong --hyperparams policy:no.Such", "policy 'no.Such' cannot be imported"),
         ("OWN --symmetry torus_wrong --env-kwargs mod:dense", "its settings are render_mode, mode, n, success"),
         ("OWN --symmetry torus_wrong --conf-file no.yml", "no.yml cannot be read"),
+        ("OWN --symmetry torus_wrong --methods plain canonical --method-kwargs hidden:3", "Did you mean|known: seed"),
+        ("OWN --symmetry torus_wrong --view-kwargs n_actions:3", "settings of a view are for MiniGrid environments"),
+        ("OWN --symmetry auto --env-kwargs mod:dense", "its settings are render_mode, mode, n, success"),
         ("OWN --symmetry torus_wrong --report-only", "study.csv is not there; `equirl study own` writes it"),
         ("--env MiniGrid-Empty-5x5-v0 --symmetry grid-d4", "its symmetries are minigrid-c4"),
     ],
