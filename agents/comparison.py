@@ -11,14 +11,18 @@ import gymnasium as gym
 from gymnasium import spaces
 from rl_zoo3.utils import get_class_by_name, get_wrapper_class
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from equirl.agents.loading import ALGORITHMS
 from equirl.agents.methods import METHODS, settings_of
 from equirl.agents.minigrid_views import is_minigrid, put_on_view
+from equirl.agents.mirror_loss import MirrorLossCallback
 from equirl.agents.monitoring import monitored
+from equirl.agents.orbit_statistics import SymmetricVecNormalize
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.policy_choice import PLAIN, policy_kwargs_of, symmetry_and_method
 from equirl.agents.replay import SymmetryReplayBuffer
@@ -32,7 +36,10 @@ __all__ = ["AUGMENTATION", "COMPARED", "Comparison", "make_agent", "prepare_comp
 AUGMENTATION = "augmentation"
 """The plain policy, whose buffer hands out transformed transitions."""
 
-COMPARED = (PLAIN, AUGMENTATION, *METHODS)
+MIRROR_LOSS = "mirror_loss"
+"""The plain policy, with a loss that asks for the symmetry; see ``MirrorLossCallback``."""
+
+COMPARED = (PLAIN, AUGMENTATION, MIRROR_LOSS, *METHODS)
 """What can be compared, by name."""
 
 _OF_ZOO = ("policy", "n_timesteps", "monitor_kwargs", "callback", "env_wrapper", "n_envs", "normalize", "env_kwargs")
@@ -51,7 +58,7 @@ class Comparison:
         settings: Arguments of the algorithm's class.
         n_envs: Environments of a training.
         wrappers: Wrappers in rl_zoo3's form, MiniGrid's view among them.
-        normalize_reward: Whether rewards are normalised in training.
+        normalize: Settings of ``VecNormalize``; ``None``: nothing is normalised.
         env_kwargs: Settings of the environment.
         method_kwargs: Settings of methods; each goes to the methods that take it.
     """
@@ -62,7 +69,7 @@ class Comparison:
     settings: Mapping[str, Any]
     n_envs: int = 1
     wrappers: Any = None
-    normalize_reward: bool = False
+    normalize: Mapping[str, Any] | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     method_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
@@ -79,6 +86,28 @@ class Comparison:
 
         return make_vec_env(make, n, seed=seed, wrapper_class=wrap)
 
+    def normalized(self, environments: VecEnv, method: str, training: bool = True) -> VecEnv:
+        """Return environments with their observations and rewards normalised, where the hyperparameters ask for it.
+
+        The plain agent has SB3's statistics; whatever knows the symmetry has those of orbits, which keep it.
+
+        Args:
+            environments: The environments.
+            method: One of ``COMPARED``.
+            training: Whether statistics follow what is seen, and rewards are normalised.
+        """
+        if self.normalize is None:
+            return environments
+        settings = {"gamma": self.settings["gamma"]} if "gamma" in self.settings else {}
+        settings |= dict(self.normalize) | ({} if training else {"training": False, "norm_reward": False})
+        if method == PLAIN:
+            return VecNormalize(environments, **settings)
+        return SymmetricVecNormalize(environments, self.symmetry, **settings)
+
+    def callbacks(self, method: str) -> list[BaseCallback]:
+        """Return what the method does besides policy and buffer while an agent learns."""
+        return [MirrorLossCallback(self.symmetry)] if method == MIRROR_LOSS else []
+
     def agent(self, method: str, seed: int, device: str = "auto") -> BaseAlgorithm:
         """Return an agent that has learned nothing yet.
 
@@ -90,10 +119,7 @@ class Comparison:
         Raises:
             ValueError: The symmetry does not fit the environment, or hyperparameters do not work.
         """
-        environments = self.environments(self.n_envs, seed)
-        if self.normalize_reward:
-            gamma = {"gamma": self.settings["gamma"]} if "gamma" in self.settings else {}
-            environments = VecNormalize(environments, norm_obs=False, **gamma)
+        environments = self.normalized(self.environments(self.n_envs, seed), method)
         # Schedules and the like are the agent's own.
         settings = copy.deepcopy(dict(self.settings))
         taken = settings_of(method) if method in METHODS else []
@@ -123,13 +149,12 @@ def prepare_comparison(
 ) -> Comparison:
     """Return what all methods share, from hyperparameters in rl_zoo3's form.
 
-    The policy of the hyperparameters is replaced by the methods' own. Observations are never normalised, for that would
-    undo the symmetry; rewards are, where the hyperparameters normalise.
+    The policy of the hyperparameters is replaced by the methods' own.
 
     Args:
         environment: Id of a registered environment.
         symmetry: Name of the symmetry, or a symmetry file.
-        algorithm: ``"dqn"``, ``"qrdqn"``, ``"ppo"`` or ``"a2c"``.
+        algorithm: By rl_zoo3's name.
         hyperparams: As a file of rl_zoo3 has them for the environment.
         env_kwargs: Settings of the environment; by default those of the hyperparameters.
         view_kwargs: Settings of MiniGrid's view; they win over those of the hyperparameters and of the symmetry.
@@ -172,7 +197,7 @@ def prepare_comparison(
         settings,
         n_envs=int(shared.get("n_envs", 1)),
         wrappers=shared.get("env_wrapper"),
-        normalize_reward=bool(normalize.get("norm_reward", True) if isinstance(normalize, dict) else normalize),
+        normalize=(normalize if isinstance(normalize, dict) else {}) if normalize else None,
         env_kwargs=dict(env_kwargs or shared.get("env_kwargs") or {}),
         method_kwargs=dict(method_kwargs or {}),
     )
@@ -208,10 +233,10 @@ def make_agent(
     with_dict = isinstance(getattr(environment, "observation_space", None), spaces.Dict)
     policy: Any = "MultiInputPolicy" if with_dict else "MlpPolicy"
     if method == AUGMENTATION:
-        replay = algorithm in ("dqn", "qrdqn")
+        replay = issubclass(ALGORITHMS[algorithm], OffPolicyAlgorithm)
         kind, buffer = ("replay", SymmetryReplayBuffer) if replay else ("rollout", SymmetryRolloutBuffer)
         arguments |= {f"{kind}_buffer_class": buffer, f"{kind}_buffer_kwargs": {"symmetry": symmetry}}
-    elif method != PLAIN:
+    elif method in METHODS:
         policy = POLICY_CLASSES[algorithm]
         own = {"symmetry": symmetry, "method": method, "method_kwargs": dict(method_kwargs or {})}
         arguments["policy_kwargs"] = (arguments.get("policy_kwargs") or {}) | own

@@ -12,12 +12,13 @@ from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import get_class_by_name
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecMonitor
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecMonitor, VecNormalize
 
 from equirl.agents.callbacks import SymmetryCallback
 from equirl.agents.loading import ALGORITHMS, load_agent
 from equirl.agents.minigrid_views import is_minigrid, put_on_view
 from equirl.agents.monitoring import monitored
+from equirl.agents.orbit_statistics import follow_orbits
 from equirl.agents.policy_choice import (
     PLAIN,
     PolicyChoice,
@@ -60,6 +61,7 @@ class EquirlExperimentManager(ExperimentManager):
         super().__init__(*args, **kwargs)
         self.choice = choice or PolicyChoice()
         self.vectorized = vectorized
+        self._symmetry: Any = None
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
         """Return the model and its hyperparameters; a run that cannot start leaves no folder behind.
@@ -141,8 +143,8 @@ class EquirlExperimentManager(ExperimentManager):
         if agent is None:
             if self.choice != PolicyChoice():
                 choose_policy(hyperparams, self.choice, self.algo, self.env_name.gym_id)
-            self._keep_observations(hyperparams)
             check_observations(hyperparams)
+            self._symmetry = symmetry_and_method(hyperparams["policy"], policy_kwargs_of(hyperparams))["symmetry"]
             print(describe_policy(hyperparams, self.choice, self.env_name.gym_id))
         else:
             print(f"Policy: that of {self.trained_agent}: {agent}")
@@ -176,18 +178,17 @@ class EquirlExperimentManager(ExperimentManager):
         elif not hyperparams.get("env_wrapper"):
             raise ValueError(
                 f"observations of {self.env_name.gym_id} hold a text, which {self.algo} does not read: --symmetry "
-                "minigrid-d4 looks at them through a view (--algo dqn, qrdqn, ppo, a2c), or name a wrapper, such as "
+                "minigrid-d4 looks at them through a view (`equirl envs` lists them), or name a wrapper, such as "
                 "-params env_wrapper:minigrid.wrappers.FlatObsWrapper"
             )
 
-    def _keep_observations(self, hyperparams: dict[str, Any]) -> None:
-        """Normalise rewards alone where rl_zoo3's own file normalises observations and the policy has a symmetry."""
-        found = symmetry_and_method(hyperparams["policy"], policy_kwargs_of(hyperparams))["symmetry"]
-        if found is None or not self._has_zoo_file() or "normalize" in (self.custom_hyperparams or {}):
-            return
-        if hyperparams.get("normalize"):
-            hyperparams["normalize"] = {"norm_obs": False, "norm_reward": True}
-            print("Normalization of rewards only: normalised observations would undo the symmetry")
+    def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
+        """Normalise as rl_zoo3 does; for an equivariant policy by statistics of orbits, which keep its symmetry."""
+        made: Any = super()._maybe_normalize(env, eval_env)
+        if self._symmetry is not None and isinstance(made, VecNormalize):  # None, too, where an agent goes on
+            follow_orbits(made, self._symmetry)
+        normalized: VecEnv = made
+        return normalized
 
     def _has_zoo_file(self) -> bool:
         return Path(str(rl_zoo3.__file__)).parent in Path(self.config).parents

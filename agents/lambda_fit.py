@@ -72,7 +72,8 @@ def fit_lambda(
         settings: How to fit.
 
     Returns:
-        How it went, for the network that acts. The model's λ is changed in place; a fit that is broken off leaves the best λ so far.
+        How it went, for the network that acts. The model's λ is changed in place; a fit that is broken off leaves the
+        best λ so far.
 
     Raises:
         TypeError: The agent's policy is not equivariant, the observations are no numbers, or ``settings`` is no

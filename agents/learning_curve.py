@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import sync_envs_normalization
 
 from equirl.agents.comparison import Comparison
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
 from equirl.agents.evaluation import evaluate_episodes
+from equirl.agents.loading import ALGORITHMS
 
 __all__ = ["CurvePoint", "EvaluationPlan", "check_agents", "learning_curve", "level"]
 
@@ -27,7 +30,8 @@ class EvaluationPlan:
     Attributes:
         steps: Environment steps of a run.
         every: Environment steps between two evaluations; rounded up to whole steps of all environments.
-        episodes: Episodes of each evaluation. DQN and QR-DQN act greedily, PPO and A2C sample.
+        episodes: Episodes of each evaluation. Agents act greedily, but for on-policy ones whose actions are no numbers,
+            which sample.
         threshold: Success rate, or mean return where there is none, that counts as learned; by default that of
             ``level``.
         stop_after: A run ends after so many evaluations in a row at the threshold or above; 0: never.
@@ -109,10 +113,13 @@ def learning_curve(
         device: Torch device.
     """
     evaluation = comparison.environments(min(10, plan.episodes), seed + 1000)
-    greedy = comparison.algorithm in ("dqn", "qrdqn")
+    evaluation = comparison.normalized(evaluation, method, training=False)
+    values = issubclass(ALGORITHMS[comparison.algorithm], OffPolicyAlgorithm)
+    greedy = values or isinstance(evaluation.action_space, spaces.Box)
     measured: list[tuple[float | None, float]] = []
 
     def measure(agent: Any) -> tuple[float]:
+        sync_envs_normalization(agent.get_env(), evaluation)
         episodes = evaluate_episodes(agent, evaluation, plan.episodes, greedy)
         success = float(episodes.successes.mean()) if episodes.all_report else None
         mean = float(episodes.returns.mean())
@@ -123,7 +130,7 @@ def learning_curve(
     # The score is the distance to what counts as learned, which depends on what the episodes report.
     agent: Any = comparison.agent(method, seed, device)
     callback = EvaluateAndStop(measure, plan.distance(agent.n_envs), 0.0, plan.stop_after or 10**9)
-    agent.learn(plan.steps, callback=callback)
+    agent.learn(plan.steps, callback=[*comparison.callbacks(method), callback])
     evaluation.close()
     agent.get_env().close()
     return [

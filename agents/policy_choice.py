@@ -14,10 +14,13 @@ from equirl.agents.policies import POLICY_CLASSES, policy_with
 from equirl.agents.spaces import resolve_symmetry
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.envs import DECLARED_SYMMETRIES
+from equirl.envs.mujoco_symmetry import MIRROR
 from equirl.names import unknown_name_message
 from equirl.symmetry import check_symmetry_name, comes_with_equirl, registered_symmetries
 
 __all__ = [
+    "AUTO",
+    "FOUND_FIRST",
     "PLAIN",
     "PolicyChoice",
     "build_symmetries",
@@ -29,6 +32,12 @@ __all__ = [
     "symmetry_hint",
     "without_symmetry_callback",
 ]
+
+AUTO = "auto"
+"""In place of a symmetry's name: the one that is found before training."""
+
+FOUND_FIRST = (AUTO, MIRROR)
+"""What stands for a symmetry that is found, or derived, before training, and kept in a file."""
 
 PLAIN = "plain"
 """The method name of the baseline: SB3's own policy, no symmetrization."""
@@ -157,17 +166,10 @@ def check_observations(hyperparams: dict[str, Any]) -> None:
     """Raise where rl_zoo3 would change the observations so that the symmetry no longer acts on them.
 
     Raises:
-        ValueError: ``normalize`` with observations, or ``frame_stack``, for an equivariant policy.
+        ValueError: ``frame_stack``, for an equivariant policy.
     """
     if symmetry_and_method(hyperparams["policy"], policy_kwargs_of(hyperparams))["symmetry"] is None:
         return
-    normalize = hyperparams.get("normalize")
-    settings = eval(normalize) if isinstance(normalize, str) else normalize  # as rl_zoo3 reads it
-    if settings and not (isinstance(settings, dict) and settings.get("norm_obs") is False):
-        raise ValueError(
-            "`normalize` rescales each coordinate of the observation by statistics of its own, which undoes the "
-            "symmetry; leave it out, or set it to {'norm_obs': False, 'norm_reward': True}"
-        )
     if hyperparams.get("frame_stack"):
         raise ValueError(
             "`frame_stack` makes the observation several frames long, and a symmetry by name is of one frame. In "

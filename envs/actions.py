@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from equirl.symmetry import MDPSymmetry
+from equirl.symmetry import MDPSymmetry, acts_in
 
 __all__ = ["Action", "ActionLayout"]
 
@@ -54,15 +54,16 @@ class ActionLayout:
         self.space = space
 
     def check_name(self, name: str) -> None:
-        """Raise unless a symmetry of this name fits such actions: a registered builder takes their number alone.
+        """Raise unless a symmetry of this name is for such actions: a registered builder takes their number alone.
 
         Raises:
-            TypeError: The actions are not ``Discrete``, and the name is not that of a symmetry file.
+            TypeError: It is registered for actions of another kind.
         """
-        if not isinstance(self.space, spaces.Discrete) and not name.endswith(".toml"):
+        kind = acts_in(name)
+        if kind is not None and kind != type(self.space).__name__:
             raise TypeError(
-                f"symmetry {name!r} by name permutes the actions of a Discrete space; got {self.space}. Give an "
-                "MDPSymmetry whose action representation moves such actions, or a symmetry file, FILE.toml"
+                f"symmetry {name!r} moves the actions of a {kind} space; got {self.space}. Give an MDPSymmetry whose "
+                "action representation moves such actions, or a symmetry file, FILE.toml"
             )
 
     def check(self, symmetry: MDPSymmetry) -> None:

@@ -36,6 +36,7 @@ DECLARED_SYMMETRIES: tuple[DeclaredSymmetry, ...] = (
     *(DeclaredSymmetry("equirl/GridWorld-v0", name) for name in GridWorldEnv.symmetry_names),
     DeclaredSymmetry("CartPole-v1", "cartpole-z2"),
     DeclaredSymmetry("Acrobot-v1", "acrobot-z2"),
+    DeclaredSymmetry("Pendulum-v1", "pendulum-z2"),
     DeclaredSymmetry("equirl/EmptyRoom-v0", "minigrid-d4"),
     DeclaredSymmetry("equirl/EmptyRoom-v0", "minigrid-egocentric-z2"),
     DeclaredSymmetry("MiniGrid-FourRooms-v0", "minigrid-d4"),

@@ -18,7 +18,7 @@ from equirl.groups import FiniteGroup, cyclic_group, dihedral_group
 from equirl.representations import MonomialRepresentation
 from equirl.symmetry import MDPSymmetry, ObservationShape, register_symmetry
 
-__all__ = ["egocentric_symmetry", "full_view_symmetry", "grid_symmetry", "mirror_symmetry"]
+__all__ = ["egocentric_symmetry", "full_view_symmetry", "grid_symmetry", "mirror_symmetry", "signed_symmetry"]
 
 
 def grid_symmetry(name: str, group: FiniteGroup, observation_shape: ObservationShape, n_actions: int) -> MDPSymmetry:
@@ -121,6 +121,34 @@ def mirror_symmetry(
     )
 
 
+def signed_symmetry(
+    name: str,
+    signs: tuple[int, ...],
+    action_signs: tuple[int, ...],
+    observation_shape: ObservationShape,
+    n_actions: int,
+) -> MDPSymmetry:
+    """Return the mirror symmetry (Z2) of an observation and of a ``Box`` action whose numbers may change their sign.
+
+    Args:
+        name: Its name.
+        signs: +1 or -1 for each coordinate of the observation.
+        action_signs: +1 or -1 for each number of an action.
+        observation_shape: ``(len(signs),)``.
+        n_actions: ``len(action_signs)``.
+
+    Raises:
+        ValueError: Something else than +1 and -1.
+    """
+    mirror = dihedral_group(1)
+
+    def signed(given: tuple[int, ...]) -> MonomialRepresentation:
+        unmoved = list(range(len(given)))
+        return signed_permutation_representation(mirror, [unmoved, unmoved], [[1] * len(given), list(given)])
+
+    return MDPSymmetry(name, signed(signs), signed(action_signs))
+
+
 def _image_shape(name: str, shape: ObservationShape, n_actions: int, n_planes: int, view: str) -> tuple[int, ...]:
     """Return the shape, which is one of enough planes, or raise."""
     if not isinstance(shape, tuple) or len(shape) != 3 or shape[0] < n_planes or shape[1] != shape[2]:
@@ -152,3 +180,9 @@ register_symmetry("cartpole-z2", partial(mirror_symmetry, "cartpole-z2", (-1, -1
 register_symmetry("acrobot-z2", partial(mirror_symmetry, "acrobot-z2", (1, -1, 1, -1, -1, -1)))
 # Approximate only: the valley is symmetric about position -0.52, not 0, and the goal is on the right alone.
 register_symmetry("mountaincar-z2", partial(mirror_symmetry, "mountaincar-z2", (-1, -1)))
+# [cos, sin, velocity]: sine and velocity change sign, and with them the torque.
+register_symmetry("pendulum-z2", partial(signed_symmetry, "pendulum-z2", (1, -1, -1), (-1,)), "Box")
+# Approximate only, as for mountaincar-z2.
+register_symmetry(
+    "mountaincar-continuous-z2", partial(signed_symmetry, "mountaincar-continuous-z2", (-1, -1), (-1,)), "Box"
+)

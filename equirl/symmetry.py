@@ -13,6 +13,7 @@ from equirl.symmetry_files import load_symmetry, read_view, save_symmetry
 __all__ = [
     "MDPSymmetry",
     "ObservationShape",
+    "acts_in",
     "build_symmetry",
     "check_symmetry_name",
     "comes_with_equirl",
@@ -27,15 +28,26 @@ __all__ = [
 SymmetryBuilder: TypeAlias = Callable[[ObservationShape, int], MDPSymmetry]
 
 _REGISTRY: dict[str, SymmetryBuilder] = {}
+_ACTIONS: dict[str, str] = {}
+
+_ACTION_SPACES = ("Discrete", "MultiDiscrete", "MultiBinary", "Box")
 
 
-def register_symmetry(name: str, builder: SymmetryBuilder) -> None:
+def register_symmetry(name: str, builder: SymmetryBuilder, actions: str = "Discrete") -> None:
     """Register a builder ``(observation shape, number of actions) -> MDPSymmetry`` under a name.
+
+    Args:
+        name: The name.
+        builder: The builder; for ``Box`` it gets the number of numbers of an action, see ``MDPSymmetry``.
+        actions: The kind of action space that it is for: ``"Discrete"``, ``"MultiDiscrete"``, ``"MultiBinary"`` or
+            ``"Box"``.
 
     Raises:
         TypeError: The name is no text, or the builder cannot be called.
-        ValueError: The name is empty, or taken by another builder.
+        ValueError: The name is empty, or taken by another builder; or another kind of actions.
     """
+    if actions not in _ACTION_SPACES:
+        raise ValueError(unknown_name_message("kind of action space", actions, _ACTION_SPACES))
     if not isinstance(name, str) or not callable(builder):
         raise TypeError(
             f"a symmetry is registered under a name with a builder that is called; got {name!r}, {builder!r}"
@@ -50,6 +62,12 @@ def register_symmetry(name: str, builder: SymmetryBuilder) -> None:
     if _REGISTRY.get(name, builder) is not builder:
         raise ValueError(f"a symmetry named {name!r} is already registered; choose another name")
     _REGISTRY[name] = builder
+    _ACTIONS[name] = actions
+
+
+def acts_in(name: str) -> str | None:
+    """Return the kind of action space that a registered symmetry is for, such as ``"Discrete"``; ``None``: unknown."""
+    return _ACTIONS.get(name)
 
 
 def registered_symmetries() -> list[str]:

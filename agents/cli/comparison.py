@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from equirl.agents.cli.arguments import read_settings
-from equirl.agents.cli.discover import discover_into
+from equirl.agents.cli.discover import find_into
 from equirl.agents.cli.hyperparameters import check_hyperparameters, hyperparameter_file, read_hyperparameters, zoo_file
 from equirl.agents.cli.zoo import named_environment
 from equirl.agents.comparison import COMPARED, Comparison, prepare_comparison
 from equirl.agents.methods import METHODS, settings_of
+from equirl.agents.policy_choice import FOUND_FIRST
 from equirl.names import check_names, unknown_name_message
 from equirl.symmetry import check_symmetry_name
 
-__all__ = ["AUTO", "ComparisonOptions"]
+__all__ = ["ComparisonOptions"]
 
-AUTO = "auto"
-"""In place of a symmetry: the one that is found before the runs."""
-
-MethodName = Literal["plain", "augmentation", "equitune", "lambda_equitune", "equizero", "canonical"]
+MethodName = Literal["plain", "augmentation", "mirror_loss", "equitune", "lambda_equitune", "equizero", "canonical"]
+AlgorithmName = Literal["dqn", "qrdqn", "ppo", "a2c", "trpo", "sac", "td3", "ddpg", "tqc", "crossq"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +34,12 @@ class ComparisonOptions:
     env: str
     """Environment id, or MODULE:ID for one of your own."""
     symmetry: str
-    """Its symmetry: a name; a symmetry file, FILE.toml; or auto, which looks for it first (`equirl discover`)."""
+    """Its symmetry: a name; a symmetry file, FILE.toml; auto, which looks for it first (`equirl discover`); or mirror,
+    that of a MuJoCo robot."""
     methods: tuple[MethodName, ...] = COMPARED  # type: ignore[assignment]
-    """What is compared; augmentation is the plain agent with transformed transitions."""
-    algo: Literal["dqn", "ppo", "a2c", "qrdqn"] = "dqn"
+    """What is compared; augmentation and mirror_loss are the plain agent, with transformed transitions, and with a loss
+    that asks for the symmetry."""
+    algo: AlgorithmName = "dqn"
     """Algorithm of Stable-Baselines3."""
     hyperparams: tuple[str, ...] = ()
     """KEY:VALUE ..., the hyperparameters of all methods, over those that `equirl train` takes."""
@@ -64,7 +65,7 @@ class ComparisonOptions:
         """Return the world and the hyperparameters: those of ``equirl train``, shared by all methods.
 
         Args:
-            folder: Where ``find_symmetry`` has put the symmetry that ``auto`` stands for.
+            folder: Where ``find_symmetry`` has put the symmetry that ``auto`` or ``mirror`` stands for.
 
         Raises:
             ValueError: A mistake in an option; the message names it.
@@ -89,12 +90,12 @@ class ComparisonOptions:
         )
 
     def find_symmetry(self, folder: Path) -> None:
-        """With ``auto``, find the symmetry and write its file into the folder, unless it is there for this world.
+        """With ``auto`` or ``mirror``, find the symmetry and write its file into the folder, unless it is there.
 
         Raises:
             ValueError: None was found, or the world cannot be made.
         """
-        if self.symmetry != AUTO:
+        if self.symmetry not in FOUND_FIRST:
             return
         file, world = folder / "symmetry.toml", " ".join([*self.env_kwargs, *self.view_kwargs])
         if file.is_file():
@@ -102,8 +103,9 @@ class ComparisonOptions:
             if (before.get("environment"), before.get("settings")) == (self.env, world):
                 print(f"Symmetry: {file}, found before")
                 return
-        discover_into(
+        find_into(
             file,
+            self.symmetry,
             self.env,
             self.gym_packages,
             read_settings(self.env_kwargs),
@@ -122,4 +124,4 @@ class ComparisonOptions:
         return [world, self.algo, self.hyperparams, conf, *settings]
 
     def _symmetry(self, folder: Path) -> str:
-        return str(folder / "symmetry.toml") if self.symmetry == AUTO else self.symmetry
+        return str(folder / "symmetry.toml") if self.symmetry in FOUND_FIRST else self.symmetry

@@ -24,9 +24,10 @@ from equirl.agents.cli.zoo import folder_name, named_environment
 from equirl.envs.catalog import declared_view_settings
 from equirl.envs.discovery import DiscoveryReport, discover_symmetry
 from equirl.envs.making import make_environment, view_table
+from equirl.envs.mujoco_symmetry import MIRROR, mujoco_mirror
 from equirl.symmetry_files import save_symmetry
 
-__all__ = ["discover_into", "discovered_file", "main"]
+__all__ = ["discovered_file", "find_into", "main"]
 
 _STEPS = 20_000
 _VIEW = "minigrid-d4"  # of MiniGrid's worlds: the whole grid
@@ -70,10 +71,15 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def discovered_file(arguments: Sequence[str]) -> str:
+def discovered_file(given: str, arguments: Sequence[str]) -> str:
     """Find the symmetry of the world that arguments of ``equirl train`` name, and return the file that holds it.
 
-    The file lies in the folder of the runs, under ``symmetries``.
+    Args:
+        given: ``"auto"``, or ``"mirror"`` for that of a MuJoCo robot.
+        arguments: The arguments.
+
+    Returns:
+        The file, in the folder of the runs, under ``symmetries``.
 
     Raises:
         ValueError: None was found, or the world cannot be made.
@@ -85,22 +91,24 @@ def discovered_file(arguments: Sequence[str]) -> str:
     parser.add_argument("-f", "--log-folder", type=Path, default=Path("logs"))
     options, _ = parser.parse_known_args(list(arguments))
     path = options.log_folder / "symmetries" / f"{folder_name(options.env.rpartition(':')[2])}.toml"
-    discover_into(path, options.env, options.gym_packages, options.env_kwargs)
+    find_into(path, given, options.env, options.gym_packages, options.env_kwargs)
     return str(path)
 
 
-def discover_into(
+def find_into(
     path: Path,
+    given: str,
     environment: str,
     packages: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
     view: Mapping[str, Any] | None = None,
     evidence: Mapping[str, str] | None = None,
 ) -> None:
-    """Find the symmetry of a world, print the report, and write the symmetry file.
+    """Find the symmetry of a world, say what was found, and write the symmetry file.
 
     Args:
         path: The file, ``FILE.toml``; folders above it are made.
+        given: ``"auto"``, or ``"mirror"`` for that of a MuJoCo robot, which is derived from its model.
         environment: An id, or ``MODULE:ID``.
         packages: Modules to import first.
         settings: Settings of the environment.
@@ -110,7 +118,11 @@ def discover_into(
     Raises:
         ValueError: None was found, or the world cannot be made.
     """
-    found = _discovered(named_environment(environment, packages), settings, view, _STEPS, 0, None)
+    world = named_environment(environment, packages)
+    if given == MIRROR:
+        _mirror_into(path, world, settings, {"environment": environment, **(evidence or {})})
+        return
+    found = _discovered(world, settings, view, _STEPS, 0, None)
     print(found.report)
     if found.report.symmetry is None:
         raise ValueError(
@@ -119,6 +131,19 @@ def discover_into(
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     _save(found, path, environment, 0, evidence)
+
+
+def _mirror_into(path: Path, world: str, settings: Mapping[str, Any] | None, evidence: Mapping[str, str]) -> None:
+    environment = make_environment(world, MIRROR, **(settings or {}))
+    try:
+        mirror = mujoco_mirror(environment)
+    except TypeError as error:
+        raise ValueError(f"--symmetry {MIRROR}: {error}") from error
+    finally:
+        environment.close()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_symmetry(mirror, path, evidence={**evidence, "outcome": "derived from the model, not checked"})
+    print(f"Mirror of {world}, derived from its model (`equirl check` says whether it holds): written to {path}")
 
 
 class _Found(NamedTuple):

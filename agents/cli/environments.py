@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
+from gymnasium import spaces
 
 from equirl.agents.cli.arguments import CommandParser, add_packages
 from equirl.agents.cli.hyperparameters import hyperparameter_file
 from equirl.agents.cli.zoo import DEFAULT_ENVIRONMENT, import_packages
+from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.spaces import resolve_symmetry
 from equirl.envs import DECLARED_SYMMETRIES, make_environment
 from equirl.envs.catalog import DeclaredSymmetry
@@ -22,7 +24,8 @@ __all__ = ["main"]
 _DESCRIPTION = """\
 Lists all environments that are registered. First come those with a declared symmetry: its name, its group and the
 group's order. MiniGrid's are seen through a view that the symmetry decides. Where starts are not symmetric, dynamics
-and rewards still are. Then come all others, with the module that they are from; give these a symmetry of your own.
+and rewards still are. Then come all others, with the module that they are from; give these a symmetry of your own
+(`equirl discover` looks for one; --symmetry mirror is that of a MuJoCo robot).
 """
 
 _EXAMPLES = """\
@@ -75,6 +78,10 @@ def main(arguments: Sequence[str]) -> int:
         _print_table([(f"{title}, without a declared symmetry", "module"), *others], above=bool(declared))
     if own:
         print(f"\nsymmetries of your modules: {', '.join(own)}")
+    print("\nalgorithms (--algo), by the kind of their actions:")
+    for kind in (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box):
+        names = [name for name, policy in POLICY_CLASSES.items() if kind in policy.takes]
+        print(f"  {kind.__name__:13} {', '.join(names)}")
     print(f"\nhyperparameters (rl_zoo3's -conf): {hyperparameter_file('dqn', DEFAULT_ENVIRONMENT)}")
     return 0
 
@@ -89,7 +96,8 @@ def _row(declared: DeclaredSymmetry) -> tuple[str, ...]:
     shape = str(list(environment.observation_space.shape or ()))
     group = (symmetry.group.name, str(symmetry.group.order))
     starts = "yes" if declared.symmetric_starts else "no"
-    return declared.environment_id, declared.symmetry, *group, shape, str(symmetry.n_actions), starts
+    actions = f"{symmetry.n_actions} {type(environment.action_space).__name__}"
+    return declared.environment_id, declared.symmetry, *group, shape, actions, starts
 
 
 def _fitting(pattern: str) -> Callable[[str], bool]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from equirl.agents.cli.arguments import CommandParser, rate, whole
 from equirl.agents.cli.zoo import handed_over, statistics_of_any_age
-from equirl.agents.policy_choice import PolicyChoice
+from equirl.agents.policy_choice import FOUND_FIRST, PolicyChoice
 
 __all__ = ["main"]
 
@@ -69,10 +69,10 @@ def main(arguments: Sequence[str]) -> int:
     ours, theirs = parser.parse_known_args(arguments)
     if ours.vec_env != VECTORIZED:
         theirs += ["--vec-env", ours.vec_env]
-    if ours.symmetry == "auto" and not ours.help_all:
+    if ours.symmetry in FOUND_FIRST and not ours.help_all:
         from equirl.agents.cli.discover import discovered_file
 
-        ours.symmetry = discovered_file(theirs)
+        ours.symmetry = discovered_file(ours.symmetry, theirs)
     choice = PolicyChoice(ours.symmetry, ours.method)
 
     import rl_zoo3.train  # slow, so only when it is needed

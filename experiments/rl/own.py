@@ -30,7 +30,7 @@ class OwnOptions(ComparisonOptions, StudyOptions):
     eval_freq: int | None = None
     """Environment steps between two evaluations; by default a twentieth of the run."""
     n_eval_episodes: int = 20
-    """Episodes of each evaluation; DQN and QR-DQN act greedily, PPO and A2C sample."""
+    """Episodes of each evaluation; agents act greedily, but for on-policy ones with discrete actions, which sample."""
     threshold: float | None = None
     """What counts as learned: a success rate (0.95), or a mean return where there is none (the environment's own)."""
     stop_after: int = 3
