@@ -46,6 +46,9 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
 # What zipfile raises for damaged archives: bad structure, unknown compression, encryption, broken streams and names.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
 
+# What SAC and its kind keep beside the policy: the weight of the entropy, learned or fixed.
+_VARIABLES = ("log_ent_coef", "ent_coef_tensor")
+
 # Settings that SB3 makes again from others when it sets a model up, or does without.
 _MADE_AGAIN = {"lr_schedule", "exploration_schedule", "ep_info_buffer", "ep_success_buffer", "env"}
 _MADE_AGAIN |= {
@@ -212,7 +215,7 @@ def _td3_or_ddpg(data: dict[str, Any], given: str | None) -> str:
     """Tell DDPG, which is TD3 with one critic, no delay and no noise on targets."""
     if given in ("td3", "ddpg"):
         return given
-    return "ddpg" if data["policy_delay"] == 1 and data.get("target_policy_noise") == 0.0 else "td3"
+    return "ddpg" if data["policy_delay"] == 1 and data.get("target_noise_clip") == 0.0 else "td3"
 
 
 def _check_numbers(path: Path, data: dict[str, Any], defaults: dict[str, Any]) -> None:
@@ -235,8 +238,12 @@ def _check_loaded(path: Path, model: BaseAlgorithm) -> None:
     with zipfile.ZipFile(path) as archive:
         if "pytorch_variables.pth" in archive.namelist():
             content = io.BytesIO(archive.read("pytorch_variables.pth"))
-            if variables := torch.load(content, map_location="cpu", weights_only=True):
-                raise ValueError(f"it sets {variables} beside the policy; these algorithms save nothing there")
+            variables = torch.load(content, map_location="cpu", weights_only=True) or {}
+            for name, value in variables.items():
+                if name not in _VARIABLES or not hasattr(model, name):
+                    raise ValueError(f"it sets {name} beside the policy; {type(model).__name__} saves no such thing")
+                if not bool(torch.isfinite(value).all()):
+                    raise ValueError(f"its {name} is not finite")
 
 
 def _one_line(error: Exception) -> str:

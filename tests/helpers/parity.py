@@ -13,13 +13,23 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from sb3_contrib import QRDQN
-from stable_baselines3 import A2C, DQN, PPO
+from sb3_contrib import QRDQN, TQC, TRPO, CrossQ
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from torch import Tensor
 
 import equirl.envs
 from equirl import MDPSymmetry, cyclic_group, trivial_representation
-from equirl.agents import METHODS, EquivariantActorCriticPolicy, EquivariantDQNPolicy, EquivariantQRDQNPolicy
+from equirl.agents import (
+    METHODS,
+    EquivariantActorCriticPolicy,
+    EquivariantCrossQPolicy,
+    EquivariantDQNPolicy,
+    EquivariantQRDQNPolicy,
+    EquivariantSACPolicy,
+    EquivariantTD3Policy,
+    EquivariantTQCPolicy,
+)
+from equirl.envs.actions import ActionLayout
 
 __all__ = ["ALGORITHMS", "METHODS", "largest_gap", "train_pair"]
 
@@ -40,6 +50,9 @@ _OFF_POLICY = {"learning_starts": 40, "target_update_interval": 40, "buffer_size
 _FUSED = {"optimizer_kwargs": {"fused": True}}  # equirl's default; SB3's Adam is not fused, and rounds otherwise
 _FUSED_EPS = {"optimizer_kwargs": {"fused": True, "eps": 1e-5}}
 _SMALL = {"n_quantiles": 20}
+_CONTINUOUS = {"learning_starts": 40, "buffer_size": 2000, "train_freq": 2, "batch_size": 32}
+_NARROW = {"net_arch": [32, 32]}
+_CROSSQ = {"optimizer_kwargs": {"fused": True, "betas": (0.5, 0.999)}}
 
 ALGORITHMS = {
     "dqn": Algorithm(DQN, EquivariantDQNPolicy, _OFF_POLICY, _FUSED),
@@ -47,6 +60,12 @@ ALGORITHMS = {
     "ppo": Algorithm(PPO, EquivariantActorCriticPolicy, {"n_steps": 64, "n_epochs": 4}, _FUSED_EPS),
     "a2c": Algorithm(A2C, EquivariantActorCriticPolicy, {}, {}),  # RMSprop
     "a2c-adam": Algorithm(A2C, EquivariantActorCriticPolicy, {"use_rms_prop": False}, _FUSED_EPS),
+    "trpo": Algorithm(TRPO, EquivariantActorCriticPolicy, {"n_steps": 64, "batch_size": 64}, _FUSED_EPS),
+    "sac": Algorithm(SAC, EquivariantSACPolicy, _CONTINUOUS, {**_FUSED, **_NARROW}),
+    "td3": Algorithm(TD3, EquivariantTD3Policy, _CONTINUOUS, {**_FUSED, **_NARROW}),
+    "ddpg": Algorithm(DDPG, EquivariantTD3Policy, _CONTINUOUS, {**_FUSED, **_NARROW}),
+    "tqc": Algorithm(TQC, EquivariantTQCPolicy, _CONTINUOUS, {**_FUSED, **_NARROW}),
+    "crossq": Algorithm(CrossQ, EquivariantCrossQPolicy, _CONTINUOUS, {**_CROSSQ, **_NARROW}),
 }
 
 
@@ -77,7 +96,7 @@ def train_pair(
     Args:
         name: One of ``ALGORITHMS``.
         method: One of ``METHODS``.
-        environment_id: An environment with ``Box`` observations and ``Discrete`` actions.
+        environment_id: An environment with ``Box`` observations.
         steps: Environment steps.
         seed: Seed of both.
     """
@@ -86,7 +105,7 @@ def train_pair(
     symmetry = MDPSymmetry(
         "trivial",
         trivial_representation(group, environment.observation_space.shape or ()),
-        trivial_representation(group, (int(environment.action_space.n),)),  # type: ignore[attr-defined]
+        trivial_representation(group, (ActionLayout(environment.action_space).size,)),
     )
     policy = ALGORITHMS[name].policy
     ours = _trained(name, policy, environment_id, steps, seed, symmetry=symmetry, method=method)
