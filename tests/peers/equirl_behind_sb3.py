@@ -1,6 +1,6 @@
 """A pytest plugin that puts equirl's policies behind the policy names of Stable-Baselines3 and sb3-contrib.
 
-With it, ``DQN("MlpPolicy", ...)`` of a peer's test makes an equivariant policy, and so do QR-DQN, PPO and A2C with
+With it, ``DQN("MlpPolicy", ...)`` of a peer's test makes an equivariant policy, and so do the other algorithms with
 ``"MlpPolicy"``, ``"CnnPolicy"`` and ``"MultiInputPolicy"``. Two environment variables choose which:
 
 * ``PEERS_METHOD``: ``equitune``, ``lambda_equitune``, ``equizero`` or ``canonical``; ``stock`` keeps the peers' own
@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from gymnasium import spaces
 from recording import count_use
-from sb3_contrib import QRDQN
-from stable_baselines3 import A2C, DQN, PPO
+from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, MaskablePPO
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.torch_layers import NatureCNN
 
 from equirl import (
@@ -38,9 +38,20 @@ from equirl import (
     build_symmetry,
     cyclic_group,
     permutation_representation,
+    signed_permutation_representation,
     trivial_representation,
 )
-from equirl.agents import EquivariantActorCriticPolicy, EquivariantDQNPolicy, EquivariantQRDQNPolicy
+from equirl.agents import (
+    EquivariantActorCriticPolicy,
+    EquivariantCrossQPolicy,
+    EquivariantDQNPolicy,
+    EquivariantMaskablePolicy,
+    EquivariantQRDQNPolicy,
+    EquivariantSACPolicy,
+    EquivariantTD3Policy,
+    EquivariantTQCPolicy,
+)
+from equirl.envs.actions import ActionLayout
 
 torch.set_num_threads(1)
 
@@ -52,6 +63,13 @@ _BASES = {
     QRDQN: EquivariantQRDQNPolicy,
     PPO: EquivariantActorCriticPolicy,
     A2C: EquivariantActorCriticPolicy,
+    TRPO: EquivariantActorCriticPolicy,
+    SAC: EquivariantSACPolicy,
+    TD3: EquivariantTD3Policy,
+    DDPG: EquivariantTD3Policy,
+    TQC: EquivariantTQCPolicy,
+    CrossQ: EquivariantCrossQPolicy,
+    MaskablePPO: EquivariantMaskablePolicy,
 }
 _NAMED = {((4,), 2): "cartpole-z2", ((6,), 3): "acrobot-z2"}
 """Observation shape and number of actions to the symmetry that fits them."""
@@ -60,16 +78,21 @@ _NAMED = {((4,), 2): "cartpole-z2", ((6,), 3): "acrobot-z2"}
 def symmetry_for(observations: spaces.Space[Any], actions: spaces.Space[Any], group: str = GROUP) -> MDPSymmetry:
     """Return a symmetry of the spaces, whatever they are.
 
-    Spaces of actions other than ``Discrete`` get the symmetry of two actions: equirl refuses them before it looks at
-    the symmetry.
+    Under ``z2`` numbers of a ``Box`` change their sign where the bounds allow it; values of ``MultiDiscrete`` and bits
+    stay.
     """
-    n_actions = int(actions.n) if isinstance(actions, spaces.Discrete) else 2
+    n_actions = ActionLayout(actions).size
     named = _NAMED.get((observations.shape or (), n_actions))
     if group == "z2" and named is not None and isinstance(observations, spaces.Box):
         return build_symmetry(named, observations.shape, n_actions)
     g = cyclic_group(1 if group == "trivial" else 2)
     forth = list(range(n_actions))
-    action = permutation_representation(g, [forth, forth[::-1]][: g.order])
+    if isinstance(actions, spaces.Discrete):
+        action = permutation_representation(g, [forth, forth[::-1]][: g.order])
+    else:
+        opposite = isinstance(actions, spaces.Box) and bool((actions.low == -actions.high).all())
+        signs = [[1] * n_actions, [-1 if opposite else 1] * n_actions]
+        action = signed_permutation_representation(g, [forth] * g.order, signs[: g.order])
     return MDPSymmetry(f"peers-{group}", _reversal(g, observations), action)
 
 
