@@ -200,32 +200,35 @@ def test_vectorized_environments_in_other_processes() -> None:
     environments.close()
 
 
-@pytest.mark.parametrize("policy", [EquivariantDQNPolicy, policy_with("grid-c4", "equizero")])
-def test_policies_pickle_into_another_process(policy: type[EquivariantDQNPolicy], tmp_path: Path) -> None:
-    policy_kwargs = {"net_arch": [8]} | ({} if policy.fixed else {"symmetry": "grid-d4", "method": "equitune"})
-    model = DQN(policy, gym.make("equirl/GridWorld-v0", size=5), policy_kwargs=policy_kwargs, **SMALL)
+def test_policies_pickle_into_another_process(tmp_path: Path) -> None:
+    """Each policy is saved in three ways, and a fresh interpreter that has imported nothing of equirl opens all."""
     observation = _observations()[0]
-    expected = model.q_net(torch.from_numpy(observation[None]))[0].tolist()
-    (tmp_path / "policy.pkl").write_bytes(pickle.dumps(model.policy))
-    model.save(tmp_path / "model.zip")
-    model.policy.save(str(tmp_path / "policy.pt"))
     np.save(tmp_path / "observation.npy", observation)
+    expected = []
+    for number, policy in enumerate((EquivariantDQNPolicy, policy_with("grid-c4", "equizero"))):
+        policy_kwargs = {"net_arch": [8]} | ({} if policy.fixed else {"symmetry": "grid-d4", "method": "equitune"})
+        model = DQN(policy, gym.make("equirl/GridWorld-v0", size=5), policy_kwargs=policy_kwargs, **SMALL)
+        expected += [str(model.q_net(torch.from_numpy(observation[None]))[0].tolist())] * 3
+        (tmp_path / f"{number}.pkl").write_bytes(pickle.dumps(model.policy))
+        model.save(tmp_path / f"{number}.zip")
+        model.policy.save(str(tmp_path / f"{number}.pt"))
     script = """
 import pickle, sys, numpy, torch
 from pathlib import Path
 from stable_baselines3 import DQN
 folder = Path(sys.argv[1])
 observation = torch.from_numpy(numpy.load(folder / "observation.npy")[None])
-policy = pickle.loads((folder / "policy.pkl").read_bytes())
-loaded = DQN.load(folder / "model.zip", device="cpu").policy
-alone = type(loaded).load(str(folder / "policy.pt"), device="cpu")
-for p in (policy, loaded, alone):
-    print(p.q_net(observation)[0].tolist())
+for number in (0, 1):
+    policy = pickle.loads((folder / f"{number}.pkl").read_bytes())
+    loaded = DQN.load(folder / f"{number}.zip", device="cpu").policy
+    alone = type(loaded).load(str(folder / f"{number}.pt"), device="cpu")
+    for p in (policy, loaded, alone):
+        print(p.q_net(observation)[0].tolist())
 """
     run = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    assert run.stdout.splitlines() == [str(expected)] * 3
+    assert run.stdout.splitlines() == expected
 
 
 def test_policy_classes_with_symmetry_built_in() -> None:
