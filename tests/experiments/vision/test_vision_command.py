@@ -214,7 +214,7 @@ def test_corrupt_images_are_refused_or_skipped(tmp_path: Path) -> None:
         "--head-images",
         "30",
     ]
-    options += ["--pretrain-steps", "20", "--n-jobs", "1"]
+    options += ["--pretrain-steps", "4", "--n-jobs", "1"]
     options += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
     refused = _run("finetune", *options, "--method", "plain", expect=2)
     assert "7.png is no image that can be read" in refused.stderr
@@ -224,13 +224,13 @@ def test_corrupt_images_are_refused_or_skipped(tmp_path: Path) -> None:
 
 
 def test_what_is_not_trained_needs_no_labels(tmp_path: Path) -> None:
-    options = ["--data", "digits", "--model", "small-cnn", "--pretrain-steps", "20", "--head-images", "500"]
+    options = ["--data", "digits", "--model", "small-cnn", "--pretrain-steps", "4", "--head-images", "60"]
     options += [
         "--method",
         "plain",
         "equizero",
         "--test-images",
-        "100",
+        "40",
         "--n-jobs",
         "1",
         "--cache",
