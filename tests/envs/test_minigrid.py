@@ -171,17 +171,18 @@ def test_broken_views_are_caught(broken: Any, symmetry: str, detail: str) -> Non
     assert re.search(detail, report.violations[0].detail)
 
 
-def test_stochastic_worlds_with_many_outcomes_are_tested() -> None:
-    class _ObstaclesDrift(FullGridView):
-        def step(self, action: int) -> Any:
-            outcome = super().step(action)
-            for obstacle in self.world.obstacles:  # to the left whenever there is room
-                x, y = obstacle.cur_pos
-                if self.world.grid.get(x - 1, y) is None and (x - 1, y) != tuple(self.world.agent_pos):
-                    self.world.grid.set(x, y, None)
-                    self.world.put_obj(obstacle, x - 1, y)
-            return (self._observe(self.world.gen_obs()), *outcome[1:])
+class _ObstaclesDrift(FullGridView):
+    def step(self, action: int) -> Any:
+        outcome = super().step(action)
+        for obstacle in self.world.obstacles:  # to the left whenever there is room
+            x, y = obstacle.cur_pos
+            if self.world.grid.get(x - 1, y) is None and (x - 1, y) != tuple(self.world.agent_pos):
+                self.world.grid.set(x, y, None)
+                self.world.put_obj(obstacle, x - 1, y)
+        return (self._observe(self.world.gen_obs()), *outcome[1:])
 
+
+def test_stochastic_worlds_with_many_outcomes_are_tested() -> None:
     broken = _ObstaclesDrift(gym.make("MiniGrid-Dynamic-Obstacles-8x8-v0"), planes=["ball"])
     report = check_symmetry(broken, "minigrid-c4", n_transitions=8, check_starts=False)
     assert not report.ok
