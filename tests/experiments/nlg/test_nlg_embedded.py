@@ -42,7 +42,8 @@ def test_the_embedded_model_is_fair_with_the_cache_too(group: str) -> None:
     starts = encode(bench.tokenizer, [prompt.text for prompt in bench.prompts])
     ends = encode(bench.tokenizer, [" her king and", " it is"])
     assert gap_with_cache(bench.backbone, bench.action(), starts, ends) > 1e-3
-    for method in ("equitune", "equizero"):
+    one = {"race": ["equitune"], "orientation": ["equizero"]}  # the other groups are symmetrized by both
+    for method in one.get(group, ["equitune", "equizero"]):
         assert gap_with_cache(*bench.model(method), starts, ends) < 1e-5
 
 
