@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import binomtest
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
@@ -251,6 +250,8 @@ def wilson_interval(successes: NDArray[np.bool_]) -> tuple[float, float]:
     """
     if len(successes) == 0:
         raise ValueError("the interval of a success rate needs episodes; got the successes of none")
+    from scipy.stats import binomtest  # a second to import
+
     interval = binomtest(int(successes.sum()), len(successes)).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -261,5 +262,5 @@ def _interval(returns: NDArray[np.float64], successes: NDArray[np.bool_] | None)
         return wilson_interval(successes)  # the return is the success
     if len(returns) < 2 or np.ptp(returns) == 0:
         return math.nan, math.nan
-    half = float(student_t.ppf(0.975, len(returns) - 1) * returns.std(ddof=1) / math.sqrt(len(returns)))
+    half = float(stdtrit(len(returns) - 1, 0.975) * returns.std(ddof=1) / math.sqrt(len(returns)))
     return float(returns.mean()) - half, float(returns.mean()) + half

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ __all__ = ["CannotPlace", "Outcome", "PlacedWorld", "Transition"]
 _RANDOM_SHARE = 0.5  # share of random actions if an agent is given
 _FAR_STEPS = 3  # from a state that was drawn
 _LARGEST_BOUND = 1e6  # a bound beyond it is none
+_NO_COPY = (TypeError, AttributeError, ValueError, RuntimeError, NotImplementedError, pickle.PicklingError)
 
 
 class CannotPlace(Exception):  # noqa: N818 (no error of the user's: the check is skipped, with this reason)
@@ -231,7 +232,7 @@ class PlacedWorld:
         action = self.turned_action(element, transition.action)
         try:
             if transition.environment is not None:
-                return [self._carried_step(transition.environment, element, action) for _ in range(n)]
+                return [self._carried_step(each, element, action) for each in _copies(transition.environment, n)]
             if transition.saved is not None:
                 return [self._restored_step(transition.saved, element, action) for _ in range(n)]
             observation = transition.observation
@@ -251,8 +252,7 @@ class PlacedWorld:
             found.append(self._outcome(start, action, self.environment))
         return found
 
-    def _carried_step(self, kept: gym.Env[Any, Any], element: int, action: Action) -> Outcome:
-        environment = _copied(kept)
+    def _carried_step(self, environment: gym.Env[Any, Any], element: int, action: Action) -> Outcome:
         environment.unwrapped.np_random = np.random.default_rng(self._seed())
         with self._placing(element):
             start = cast(Transformable, find_transformable(environment)).transform_state(self.symmetry, element)
@@ -354,8 +354,19 @@ def _drawn_between(space: spaces.Box, seen: NDArray[np.float64]) -> tuple[NDArra
     return np.where(bounded, low, centre - reach), np.where(bounded, high, centre + reach)
 
 
+def _copies(environment: gym.Env[Any, Any], n: int) -> Iterator[gym.Env[Any, Any]]:
+    """Yield ``n`` copies: of many from a pickle, if there is one, which is faster."""
+    packed = None
+    if n > 1 and not hasattr(environment.unwrapped, "__deepcopy__"):
+        with suppress(*_NO_COPY):
+            pickle.loads(written := pickle.dumps(environment))
+            packed = written
+    for _ in range(n):
+        yield _copied(environment) if packed is None else pickle.loads(packed)
+
+
 def _copied(environment: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
     try:
         return copy.deepcopy(environment)
-    except (TypeError, AttributeError, ValueError, RuntimeError, NotImplementedError, pickle.PicklingError) as error:
+    except _NO_COPY as error:
         raise CannotPlace(f"it cannot be copied ({type(error).__name__}: {error})") from error

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from equirl.envs.frequencies import Counts, frequencies_differ, means_differ
 from equirl.envs.transitions import Transitions
@@ -175,6 +173,8 @@ class Outcomes:
 
 def action_orders(possible: NDArray[np.bool_]) -> list[tuple[int, ...]]:
     """Return permutations that take each action to a possible one, those that move few actions first; at most 1,000."""
+    from scipy.sparse import csr_array  # slow to import
+    from scipy.sparse.csgraph import maximum_bipartite_matching
 
     def completes(chosen: tuple[int, ...]) -> bool:
         rest = np.delete(possible[len(chosen) :], chosen, axis=1)

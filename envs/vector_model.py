@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from equirl.envs.transitions import Transitions
 from equirl.generated_tables import Step
@@ -103,6 +102,8 @@ class VectorModel:
         self._labels = [label for label in labels if label.sum() >= _LEAST_EVENTS]
         self.untold = any(0 < label.sum() < _LEAST_EVENTS for label in labels)
         self._unit = np.maximum(data.states.std(0), 1e-9)
+        from scipy.spatial import cKDTree  # slow to import
+
         self._seen = cKDTree(data.states[self._fit] / self._unit)
         self._followed = cKDTree(data.next_states / self._unit)
         self._reached = cKDTree(data.next_states[self._fit] / self._unit)

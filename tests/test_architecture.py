@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import re
 import subprocess
@@ -115,24 +116,26 @@ def test_links_in_the_readme_lead_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
-def _loaded_by(program: str, names: set[str]) -> set[str]:
-    """Return which of some modules a program has loaded in a fresh interpreter."""
-    told = f"{program}\nimport sys; print('loaded:', *(n for n in {sorted(names)} if n in sys.modules))"
+def _loaded_by(programs: list[str], names: set[str]) -> list[set[str]]:
+    """Return which of some modules are loaded after each of some programs, run in turn in one fresh interpreter."""
+    tell = f"print('loaded:', *(n for n in {sorted(names)} if n in sys.modules))"
+    told = "\n".join(["import sys", *(f"{program}\n{tell}" for program in programs)])
     run = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
-    return set(run.stdout.splitlines()[-1].split()[1:])
+    return [set(line.split()[1:]) for line in run.stdout.splitlines() if line.startswith("loaded:")]
 
 
-@pytest.mark.parametrize("module", ["causal_lm", "sequences", "images"])
-def test_a_model_loads_nothing_that_it_does_not_need(module: str) -> None:
-    if module == "causal_lm":
-        pytest.importorskip("transformers", reason="the extra nlg is not installed: make nlg")
+def test_a_model_loads_nothing_that_it_does_not_need() -> None:
+    modules = ["sequences", "images"]
+    if importlib.util.find_spec("transformers"):  # the extra nlg is installed
+        modules.append("causal_lm")
     others = {"stable_baselines3", "gymnasium", "minigrid", "pygame", "pandas", "tyro", "joblib", "matplotlib"}
-    assert _loaded_by(f"import equirl.models.{module}", others | {"torch"}) == {"torch"}
+    loaded = _loaded_by([f"import equirl.models.{module}" for module in modules], others | {"torch"})
+    assert dict(zip(modules, loaded, strict=True)) == {module: {"torch"} for module in modules}
 
 
 def test_help_loads_no_torch() -> None:
     program = "from equirl.command import main\nassert main(['--help']) == 0"
-    assert not _loaded_by(program, {"torch", "numpy", "stable_baselines3"})
+    assert _loaded_by([program], {"torch", "numpy", "stable_baselines3"}) == [set()]
 
 
 def test_few_names_are_public_at_the_top() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import pandas as pd
 import pytest
-from documents import NOT_RUN, blocks, languages, pages, run_page, shorten_fits
+from documents import NOT_RUN, blocks, languages, pages, run_page, shorten
 
 import equirl.envs  # noqa: F401  (registers its symmetries before a test forgets what is registered)
 from equirl import symmetry
@@ -35,7 +35,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(symmetry, "_REGISTRY", dict(symmetry._REGISTRY))
-    shorten_fits(monkeypatch)
+    shorten(monkeypatch)
     before = set(gym.registry)
     yield tmp_path
     for name in ("own_module", "torus"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from documents import shorten_fits
+from documents import shorten
 
 import equirl.envs  # noqa: F401  (registers its symmetries before a test forgets what is registered)
 from equirl import symmetry
@@ -43,7 +43,7 @@ def test_an_example_is_short_and_runs(
         monkeypatch.setenv("EQUIRL_EXAMPLE_MODEL", str(save_tiny(tmp_path / "tiny-model")))
     monkeypatch.setenv("EQUIRL_EXAMPLE_STEPS", "250" if path.stem != "images" else "100")
     monkeypatch.chdir(tmp_path)
-    shorten_fits(monkeypatch)
+    shorten(monkeypatch)
     monkeypatch.setattr(symmetry, "_REGISTRY", dict(symmetry._REGISTRY))
     torch.manual_seed(0)
     runpy.run_path(str(path), run_name="__main__")

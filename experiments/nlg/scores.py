@@ -9,7 +9,7 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,9 @@ def train_regard(path: Path, encode: Callable[[list[str]], np.ndarray] | None = 
     return RegardClassifier(model.coef_[order], model.intercept_[order], encode, accuracy)
 
 
+_trained_once = cache(train_regard)
+
+
 def load_regard(name: str = "") -> Callable[[list[str]], np.ndarray]:
     """Return a function from texts to the probabilities of ``LABELS``, ``[N, 3]``.
 
@@ -182,7 +185,7 @@ def load_regard(name: str = "") -> Callable[[list[str]], np.ndarray]:
         FileNotFoundError: The file is not there.
     """
     if not name:
-        return train_regard(OWN_SENTENCES)
+        return _trained_once(OWN_SENTENCES)
     if not name.endswith(".json"):
         return _of_transformers(name)
     if not Path(name).is_file():

@@ -13,11 +13,9 @@ from typing import Any
 import torch
 
 from equirl.experiments.checks import check_device, check_output_file
-from equirl.experiments.cost.measurement import compare
 from equirl.experiments.records import write_record
 from equirl.experiments.study import run_study
 from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
-from equirl.experiments.timing import Settings, peak_of_tensors
 from equirl.experiments.vision.config import DataConfig, FinetuneConfig, SpeedConfig, StudyConfig, ZeroShotConfig
 from equirl.experiments.vision.image_sets import IMAGE_SETS
 from equirl.models.image_backbones import load_backbone
@@ -85,6 +83,9 @@ def _speed_rows(config: SpeedConfig) -> Iterator[Sequence[Any]]:
     Raises:
         ValueError: An unknown model, or a device that cannot be used here.
     """
+    from equirl.experiments.cost.measurement import compare  # with what it needs of agents, slow to import
+    from equirl.experiments.timing import Settings, peak_of_tensors
+
     check_device(config.device)
     torch.set_num_threads(config.threads)
     classifier = load_backbone(config.model, 10).to(config.device).eval()

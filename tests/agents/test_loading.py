@@ -2,7 +2,6 @@ import base64
 import io
 import json
 import math
-import subprocess
 import sys
 import types
 import zipfile
@@ -18,6 +17,7 @@ import torch
 from gymnasium import spaces
 from sb3_contrib import QRDQN
 from stable_baselines3 import A2C, DQN, PPO
+from warm_process import run_python
 
 from equirl import (
     MDPSymmetry,
@@ -292,5 +292,5 @@ def test_agents_carry_a_symmetry_of_the_users_own(tmp_path: Path) -> None:
         "for name in ('0.zip', '1.zip'):\n"
         "    print(DQN.load(name).policy_kwargs['symmetry'].name, load_agent(name).policy_kwargs['symmetry'].name)"
     )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    run = run_python("-c", program, cwd=tmp_path)
     assert run.stdout.split() == ["carried-pole"] * 4, run.stderr

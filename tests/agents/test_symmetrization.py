@@ -155,7 +155,7 @@ def test_from_scratch_by_the_same_arguments() -> None:
             **{**settings, "policy_kwargs": policy_kwargs | extractor},
         )
         start = {key: value.clone() for key, value in model.policy.state_dict().items() if "aggregator" in key}
-        model.learn(200)
+        model.learn(100)
         assert _error(model, observations, "grid-c4") < 1e-5, name
         moved = [not torch.equal(value, model.policy.state_dict()[key]) for key, value in start.items()]
         assert any(moved), f"{name}: λ is not trained"

@@ -123,9 +123,9 @@ def _pendulum(action_sign: int) -> MDPSymmetry:
 
 def test_continuous_actions_are_checked() -> None:
     pendulum = gym.make("Pendulum-v1")
-    report = check_symmetry(pendulum, _pendulum(-1))
+    report = check_symmetry(pendulum, _pendulum(-1), n_transitions=200)
     assert report.verdict == "holds", report
-    wrong = check_symmetry(pendulum, _pendulum(1))
+    wrong = check_symmetry(pendulum, _pendulum(1), n_transitions=200)
     assert wrong.verdict == "violated"
     (violation,) = wrong.violations
     assert violation.check == "dynamics"
@@ -135,7 +135,7 @@ def test_continuous_actions_are_checked() -> None:
         signed_permutation_representation(MIRROR, [[0, 1]] * 2, [[1, 1], [-1, -1]]),
         signed_permutation_representation(MIRROR, [[0]] * 2, [[1], [-1]]),
     )
-    assert check_symmetry(gym.make("MountainCarContinuous-v0"), valley).verdict == "violated"
+    assert check_symmetry(gym.make("MountainCarContinuous-v0"), valley, n_transitions=200).verdict == "violated"
 
 
 class _Lights(gym.Env):
@@ -177,8 +177,8 @@ def test_bits_and_components_are_checked(kind: str) -> None:
     switches = permutation_representation(MIRROR, [list(range(6)), [2, 3, 0, 1, 4, 5]])
     cls, action = (_Lights, exchange) if kind == "bits" else (_Dials, switches)
     symmetry = MDPSymmetry("exchange", exchange, action)
-    assert check_symmetry(cls(), symmetry).verdict == "holds"
-    assert check_symmetry(cls(broken=True), symmetry).verdict == "violated"
+    assert check_symmetry(cls(), symmetry, n_transitions=200).verdict == "holds"
+    assert check_symmetry(cls(broken=True), symmetry, n_transitions=200).verdict == "violated"
 
 
 def test_without_a_placer_episodes_of_such_actions_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from warm_process import run_python
 
 from equirl.agents.cli import main
 
-EQUIRL = [sys.executable, "-m", "equirl"]
 FAST = ["learning_starts:20", "n_timesteps:120"]
 QUICK = ["--eval-freq", "60", "--eval-episodes", "4", "--env-kwargs", "size:4", "--seed", "3"]
 SHORT = ["--summary-episodes", "0", "--eval-freq", "-1", "--verbose", "0"]
@@ -57,14 +57,23 @@ def done(*arguments: str) -> Outcome:
     return outcome
 
 
-def in_process(*arguments: str, cwd: Path, status: int = 0, program: list[str] = EQUIRL) -> str:
-    """Run the command, or another program, in a process of its own and return all that it printed."""
-    environment = {**os.environ, "MPLBACKEND": "Agg", "SDL_VIDEODRIVER": "dummy", "COLUMNS": "120"}
-    run = subprocess.run(
-        [*program, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+def in_process(*arguments: str, cwd: Path, status: int = 0, fresh: bool = False) -> str:
+    """Run the command in a process of its own and return all that it printed.
+
+    Args:
+        arguments: What follows ``equirl``.
+        cwd: Its working folder.
+        status: The exit status that it is to have.
+        fresh: Whether to start a new interpreter, which takes seconds to import torch.
+    """
+    environment = {"MPLBACKEND": "Agg", "SDL_VIDEODRIVER": "dummy", "COLUMNS": "120"}
+    if fresh:
+        command, settings = [sys.executable, "-m", "equirl", *arguments], {**os.environ, **environment}
+        run = subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, timeout=300, check=False)
+    else:
+        run = run_python("-m", "equirl", *arguments, cwd=cwd, environment=environment)
     assert run.returncode == status, run.stdout[-3000:] + run.stderr[-3000:]
-    return run.stdout + run.stderr
+    return str(run.stdout + run.stderr)
 
 
 def next_command(outcome: Outcome) -> list[str]:

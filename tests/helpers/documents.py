@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 import pytest
 from command_line import done, here
+from stable_baselines3 import PPO
 
 from equirl.agents import LambdaFit
+from equirl.envs import check_symmetry
 
 SHORT_PYTHON = {
     "learn(20_000)": "learn(150)",
-    "learn(10_000)": "learn(200)",
-    "learn(2_000)": "learn(200)",
+    "learn(10_000)": "learn(150)",
+    "learn(2_000)": "learn(110)",
     "n_eval_episodes=50": "n_eval_episodes=2",
     "n_states=1_000": "n_states=100",
     "range(3)": "range(1)",
@@ -66,11 +68,16 @@ class Block(NamedTuple):
     file: str = ""
 
 
-def shorten_fits(monkeypatch: pytest.MonkeyPatch, steps: int = 20) -> None:
-    """Let λ be fitted by few gradient steps where nobody says by how many."""
+def shorten(monkeypatch: pytest.MonkeyPatch, steps: int = 20) -> None:
+    """Let λ be fitted by few gradient steps, rollouts and checks be short, where nobody says how long they are."""
     defaults = [steps if field.name == "steps" else field.default for field in dataclasses.fields(LambdaFit)]
     monkeypatch.setattr(LambdaFit.__init__, "__defaults__", tuple(defaults))
     assert LambdaFit().steps == steps
+    counts = {"n_transitions": 100, "n_resets": 100}
+    monkeypatch.setattr(check_symmetry, "__kwdefaults__", {**check_symmetry.__kwdefaults__, **counts})
+    rollout = [64 if value == 2048 else value for value in PPO.__init__.__defaults__ or ()]
+    monkeypatch.setattr(PPO.__init__, "__defaults__", tuple(rollout))
+    assert rollout.count(64) == 2  # n_steps and batch_size
 
 
 def pages(checkout: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from equirl.experiments.vision.image_sets import ImageSet
+from equirl.experiments.vision.training import train_images
 from equirl.models.image_classifier import Classifier
 from equirl.models.image_heads import LinearHead
 
@@ -23,6 +24,14 @@ def tiny_classifier(size: int = 8, classes: int = 4, width: int = 6, seed: int =
     for parameter in classifier.parameters():
         parameter.data *= 3  # apart from each other
     return classifier.eval()
+
+
+def train_tiny(model: nn.Module, steps: int, resume: Path | None = None, **options: Any) -> None:
+    """Train a network on 64 images of random pixels."""
+    images = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(64) % 4
+    given = {"learning_rate": 1e-2, "batch_size": 8, "resume": resume, **options}
+    train_images(model, images.__getitem__, labels, 0, steps, **given)
 
 
 def made_images(n: int, size: int = 8, classes: int = 4, seed: int = 0) -> ImageSet:

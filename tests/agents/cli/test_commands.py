@@ -22,7 +22,7 @@ SHORT_FIT = ["--states", "60", "--fit-steps", "5"]  # of λ
 
 
 def test_help_is_short_and_version_is_told(tmp_path: Path) -> None:
-    overview = in_process(cwd=tmp_path)
+    overview = in_process(cwd=tmp_path, fresh=True)
     assert overview == done("--help").out
     commands = re.findall(r"^  (\w+)  +\S", overview, flags=re.MULTILINE)
     assert {"train", "enjoy", "plot", "record", "envs", "symmetrize", "audit", "study"} <= set(commands)

@@ -238,7 +238,7 @@ def test_a_package_that_is_missing_is_named(folder: Path, monkeypatch: pytest.Mo
 
 
 def test_a_mistake_shows_no_traceback_in_a_process_either(tmp_path: Path) -> None:
-    output = in_process("train", "--method", "equitone", cwd=tmp_path, status=2)
+    output = in_process("train", "--method", "equitone", cwd=tmp_path, status=2, fresh=True)
     assert output.count("\n") == 1
     assert "Traceback" not in output
 

@@ -1,11 +1,10 @@
 """Worlds, symmetries and hyperparameters of a user's own module, from the command line to the saved agent."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from command_line import SHORT, done, here, in_process, next_command
+from warm_process import run_python
 
 _MODULE = """
 import gymnasium as gym
@@ -103,9 +102,7 @@ def test_an_agent_keeps_a_symmetry_that_only_the_module_registers(tmp_path: Path
     for method, options in _KEPT.items():
         done("train", *OWN, "-f", f"kept-{method}", *SHORT, *options)
         agents.append(str(Path(f"kept-{method}/dqn/OwnWorld-v0_1/OwnWorld-v0.zip").absolute()))
-    run = subprocess.run(
-        [sys.executable, "-c", _LOAD, *agents], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    run = run_python("-c", _LOAD, *agents, cwd=tmp_path)
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.split() == [word for method in _KEPT for word in ("own-mirror", method)]
 

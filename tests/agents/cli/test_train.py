@@ -11,6 +11,7 @@ import yaml
 from command_line import FAST, QUICK, SHORT, config, done, here, in_process, next_command
 from stable_baselines3 import A2C, DQN
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from warm_process import run_python
 
 from equirl.agents.cli.hyperparameters import check_hyperparameters
 from equirl.agents.experiment_manager import EquirlExperimentManager
@@ -56,8 +57,8 @@ def test_enjoy_plot_and_record_use_the_trained_agent(
 ) -> None:
     folder, _ = trained
     monkeypatch.chdir(folder)
-    assert "Mean reward" in in_process("enjoy", "-n", "40", cwd=folder)  # in a window, on a dummy display
-    assert "Mean reward" in done("enjoy", "--no-render", "-n", "60").out
+    assert "Mean reward" in in_process("enjoy", "-n", "20", cwd=folder)  # in a window, on a dummy display
+    assert "Mean reward" in done("enjoy", "--no-render", "-n", "20").out
     assert "Plot written to curves.png" in done("plot", "-w", "2", "-o", "curves.png").out
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     done("record", "-n", "20", "-o", "videos")
@@ -66,7 +67,7 @@ def test_enjoy_plot_and_record_use_the_trained_agent(
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
-    told = done("enjoy", "-n", "40").out
+    told = done("enjoy", "-n", "20").out
     assert "There is no display here" in told
     assert "Mean reward" in told
 
@@ -181,7 +182,9 @@ def test_plain_rl_zoo3_trains_searches_and_never_drops_a_symmetry_silently(tmp_p
         [*base, *ours, *SEARCH, "-params", *own],
     ]
     script = f"{PRINT_POLICY}from rl_zoo3.train import train\nfor sys.argv[1:] in {commands}: train()"
-    output = in_process(cwd=tmp_path, program=[sys.executable, "-c", script], status=1)
+    run = run_python("-c", script, cwd=tmp_path)
+    assert run.returncode == 1, run.stderr[-3000:]
+    output = run.stdout + run.stderr
     assert output.count("TRAINED GridD4LambdaEquitunePolicy grid-d4 lambda_equitune [128, 128]") >= 1
     assert output.count("TRAINED GridD4LambdaEquitunePolicy grid-d4 lambda_equitune") == 1 + 2
     assert "EquivariantDQNPolicy needs a symmetry" in output

@@ -226,6 +226,6 @@ def test_actions_without_an_effect_do_not_stop_the_search() -> None:
         def step(self, action: Any) -> Any:
             return self.env.step(action if action < 5 else 0)
 
-    report = discover_symmetry(Idle(Torus(3)), steps=10_000)
+    report = discover_symmetry(Idle(Torus(3)), steps=6000)
     assert report.found
     assert all(element.action.to[5:] == tuple(range(5, 14)) for element in report.generators)

@@ -1,14 +1,13 @@
 import csv
 import importlib.util
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from warm_process import run_python
 
 from equirl.agents.cli import main
 from equirl.experiments.nlg.config import CompareConfig
@@ -146,13 +145,13 @@ def test_mistakes_are_named(arguments: list[str], message: str, tiny: str, capsy
     assert message in shown.err + shown.out
 
 
-def test_what_is_not_installed_is_named() -> None:
+def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
     commands = [["words"], ["audit"], ["generate"], ["compare"], ["train-regard", "--out", "x.json"]]
     program = (
         "import sys; sys.modules.update(transformers=None, sklearn=None); from equirl.agents.cli import main; "
         f"print([main(['nlg', *arguments]) for arguments in {commands}])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = run_python("-c", program, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == str([2] * len(commands))
     assert done.stderr.count("pip install 'equirl[nlg]'") == len(commands)
     assert "Traceback" not in done.stderr

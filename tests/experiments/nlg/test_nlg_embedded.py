@@ -42,7 +42,8 @@ def test_the_embedded_model_is_fair_with_the_cache_too(group: str) -> None:
     starts = encode(bench.tokenizer, [prompt.text for prompt in bench.prompts])
     ends = encode(bench.tokenizer, [" her king and", " it is"])
     assert gap_with_cache(bench.backbone, bench.action(), starts, ends) > 1e-3
-    for method in ("equitune", "equizero"):
+    one = {"race": ["equitune"], "orientation": ["equizero"]}  # the other groups are symmetrized by both
+    for method in one.get(group, ["equitune", "equizero"]):
         assert gap_with_cache(*bench.model(method), starts, ends) < 1e-5
 
 
@@ -50,10 +51,10 @@ def test_the_embedded_model_is_fair_with_the_cache_too(group: str) -> None:
 def test_the_embedded_model_is_made_fair(group: str) -> None:
     bench = Workbench(AuditConfig(look_ahead=3), group)
     few = bench.action().words.group.order > 2  # six elements take three times as long
-    batch = encode(bench.tokenizer, [prompt.text for prompt in bench.prompts[: 2 if few else 4]])
+    batch = encode(bench.tokenizer, [prompt.text for prompt in bench.prompts[: 1 if few else 2]])
     assert float(unfairness(bench.backbone, bench.action(), batch).gap.min()) > 1e-3
     bench.lambda_settings = LambdaSettings(samples=1, max_new_tokens=3, epochs=2)
-    neutral, mixed = read_texts("neutral")[: 1 if few else 2], read_texts("mixed")[: 2 if few else 4]
+    neutral, mixed = read_texts("neutral")[:1], read_texts("mixed")[:2]
     plain = [np.array(perplexity(bench.backbone, bench.tokenizer, texts, 4)) for texts in (neutral, mixed)]
     methods = ("equitune", "lambda_equitune", "equizero", "relaxed_equitune")
     for method in ("equitune", "equizero") if few else methods:

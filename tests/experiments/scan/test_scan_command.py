@@ -10,7 +10,7 @@ from equirl.agents.cli import main
 from equirl.experiments.scan import study
 from equirl.experiments.scan.config import ScanConfig, variants_of
 from equirl.experiments.scan.report import report_scan
-from equirl.experiments.scan.splits import write_splits
+from equirl.experiments.scan.splits import make_split, write_splits
 from equirl.experiments.scan.study import COLUMNS, fit_configs
 
 TINY = ["--split", "addprim_turn_left", "--hidden", "8", "--pretrain-steps", "4", "--fine-tune-steps", "2"]
@@ -21,6 +21,10 @@ def test_the_study_runs_and_goes_on(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study, "_LAMBDA_FIT", replace(study._LAMBDA_FIT, steps=10))
+    few = make_split("addprim_turn_left")
+    few = replace(few, train=few.train[::10], test=few.test[::10])  # test_data_in_a_folder takes all of them
+    monkeypatch.setattr(study, "make_split", lambda name: few)
+    study._made_data.cache_clear()
     out = tmp_path / "scan"
     methods = ["--method", "plain", "equitune", "equizero", "lambda_equitune", "g_lstm", "--lambda-data", "1", "0.01"]
     assert main(["scan", *TINY, *methods, "--proxy-loss", "entropy", "likelihood", "--out", str(out)]) == 0
@@ -57,6 +61,7 @@ def test_the_study_runs_and_goes_on(
     # What is done stays done.
     assert main(["scan", *TINY, *methods, "--proxy-loss", "entropy", "likelihood", "--out", str(out)]) == 0
     assert "7 runs, 0 to do" in capfd.readouterr().out
+    study._made_data.cache_clear()
 
 
 def test_data_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

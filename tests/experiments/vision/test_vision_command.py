@@ -27,7 +27,7 @@ from equirl.models.image_zero_shot import load_zero_shot
 pytest.importorskip("accelerate", reason="the extra vision is not installed")
 pytest.importorskip("sklearn", reason="the extra vision is not installed")
 
-SMALL = ["--model", "small-cnn", "--data", "digits", "--labels", "60", "--head-images", "600", "--test-images", "100"]
+SMALL = ["--model", "small-cnn", "--data", "digits", "--labels", "40", "--head-images", "600", "--test-images", "60"]
 SMALL += ["--pretrain-steps", "60", "--n-jobs", "1"]
 
 
@@ -62,7 +62,7 @@ def test_finetuning_a_small_network(tmp_path: Path, cache: str) -> None:
     assert set(table.method) == {"plain", "equitune", "equizero", "lambda_equitune"}
     assert set(table[table.group == "c4"].angle) == {"0", "90", "180", "270", "uniform", "any"}
     assert set(table[table.group == "flip"].angle) == {"0", "mirror 0", "uniform", "any"}
-    assert (table.n == 100).all()
+    assert (table.n == 60).all()
 
     by = table[table.group == "c4"].pivot_table(index="method", columns="angle", values="accuracy")
     assert by.loc["plain", "0"] > 0.7  # it has learned
@@ -71,11 +71,11 @@ def test_finetuning_a_small_network(tmp_path: Path, cache: str) -> None:
     assert (exact.max(axis=1) == exact.min(axis=1)).all()  # every orientation gets the same answers
 
     weights = pd.read_csv(out / "weights.csv")
-    assert (weights.n == 100).all()  # the whole test set, not an example
+    assert (weights.n == 60).all()  # the whole test set, not an example
     sums = weights.groupby(["group", "method"])["mean"].sum()
     assert np.allclose(sums, 1, atol=1e-4)
     reliability = pd.read_csv(out / "reliability.csv")
-    assert reliability.groupby("group").n.sum().eq(100).all()
+    assert reliability.groupby("group").n.sum().eq(60).all()
     assert json.loads((out / "record.json").read_text())["config"]["model"] == "small-cnn"
     for name in ("accuracy.png", "weights.png", "reliability.png", "summary.md"):
         assert (out / name).stat().st_size > 500
@@ -96,7 +96,7 @@ def test_finetuning_a_small_network(tmp_path: Path, cache: str) -> None:
 
 
 def test_the_whole_network_is_trained_through_each_method(tmp_path: Path, cache: str) -> None:
-    options = [*SMALL, "--whole-steps", "20", "--out", str(tmp_path), "--cache", cache]
+    options = [*SMALL, "--whole-steps", "10", "--out", str(tmp_path), "--cache", cache]
     options += ["--level", "maps", "--method", "plain", "lambda_equitune", "--batch-size", "16", "--accumulate", "2"]
     _run("finetune", *options)
     table = pd.read_csv(tmp_path / "study.csv", dtype={"angle": str})
@@ -214,7 +214,7 @@ def test_corrupt_images_are_refused_or_skipped(tmp_path: Path) -> None:
         "--head-images",
         "30",
     ]
-    options += ["--pretrain-steps", "20", "--n-jobs", "1"]
+    options += ["--pretrain-steps", "4", "--n-jobs", "1"]
     options += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
     refused = _run("finetune", *options, "--method", "plain", expect=2)
     assert "7.png is no image that can be read" in refused.stderr
@@ -224,13 +224,13 @@ def test_corrupt_images_are_refused_or_skipped(tmp_path: Path) -> None:
 
 
 def test_what_is_not_trained_needs_no_labels(tmp_path: Path) -> None:
-    options = ["--data", "digits", "--model", "small-cnn", "--pretrain-steps", "20", "--head-images", "500"]
+    options = ["--data", "digits", "--model", "small-cnn", "--pretrain-steps", "4", "--head-images", "60"]
     options += [
         "--method",
         "plain",
         "equizero",
         "--test-images",
-        "100",
+        "40",
         "--n-jobs",
         "1",
         "--cache",

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_images import made_images, tiny_classifier
+from tiny_images import made_images, tiny_classifier, train_tiny
 from torch import Tensor, nn
+from torch.distributed import TCPStore
+from warm_process import Program, run_python, run_together
 
 from equirl.experiments.vision.image_sets import read_images
 from equirl.experiments.vision.study import take_views
@@ -24,6 +24,8 @@ from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 from equirl.rotations import make_view, rotate, view_names
 
 pytest.importorskip("accelerate", reason="the extra vision is not installed")
+
+HELPERS = Path(__file__).parents[2] / "helpers"
 
 
 def _features(folder: Path, part: str = "pooled", **changes: Any) -> ViewFeatures:
@@ -106,7 +108,7 @@ def test_many_images_take_the_memory_of_a_piece(tmp_path: Path) -> None:
     """Their features together would take 330 MB."""
     script = f"""
 import resource, sys
-sys.path.insert(0, {str(Path(__file__).parents[2] / "helpers")!r})
+sys.path.insert(0, {str(HELPERS)!r})
 import numpy as np, torch
 from pathlib import Path
 from torch import nn
@@ -125,7 +127,7 @@ compute_missing([features], n_jobs=1, progress=False)
 total = sum(float(piece[:, 0, 0].sum()) for _, piece in features.pieces())
 print(len(features.images), total != 0, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300)
+    run = run_python("-c", script, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     n, seen, grown = run.stdout.split()
     assert (n, seen) == ("10000", "True")
@@ -229,13 +231,6 @@ def test_a_turned_image_has_the_turned_orbit() -> None:
     assert torch.allclose(take_views(upright, elements), turned, atol=1e-5)
 
 
-def _train(model: nn.Module, steps: int, resume: Path | None = None, **options: Any) -> None:
-    images = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(64) % 4
-    given = {"learning_rate": 1e-2, "batch_size": 8, "resume": resume, **options}
-    train_images(model, images.__getitem__, labels, 0, steps, **given)
-
-
 def _with_norm() -> Classifier:
     classifier = tiny_classifier()
     classifier.feature_maps = nn.Sequential(classifier.feature_maps, nn.BatchNorm2d(6), nn.Dropout(0.2))
@@ -251,11 +246,11 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path) ->
             raise Stop
 
     expected, stopped = _with_norm(), _with_norm()
-    _train(expected, 120)
+    train_tiny(expected, 120)
     with pytest.raises(Stop):
-        _train(stopped, 120, tmp_path / "state.pt", report=stop)
+        train_tiny(stopped, 120, tmp_path / "state.pt", report=stop)
     again = _with_norm()
-    _train(again, 120, tmp_path / "state.pt")
+    train_tiny(again, 120, tmp_path / "state.pt")
     for name, value in expected.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
 
@@ -271,7 +266,7 @@ def test_the_whole_networks_loss_is_the_cross_entropy_of_the_logits_of_turned_im
         turns.append(len(some))
         return some.rot90(len(turns) % 4, (2, 3))
 
-    _train(model, 50, turned=turned, learning_rate=0.0, report=losses.__setitem__)
+    train_tiny(model, 50, turned=turned, learning_rate=0.0, report=losses.__setitem__)
     assert turns == [8] * 50
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(64) % 4
@@ -288,36 +283,35 @@ def test_the_whole_networks_loss_is_the_cross_entropy_of_the_logits_of_turned_im
 def test_accumulated_batches_are_one_large_batch() -> None:
     """Both see the same images in the same order, so the gradients are the same."""
     one, many = tiny_classifier(), tiny_classifier()
-    _train(one, 5, batch_size=32)
-    _train(many, 5, batch_size=8, accumulate=4)
+    train_tiny(one, 5, batch_size=32)
+    train_tiny(many, 5, batch_size=8, accumulate=4)
     for name, value in one.state_dict().items():
         assert torch.allclose(many.state_dict()[name], value, atol=1e-5), name
 
 
 def test_two_processes_share_a_batch(tmp_path: Path) -> None:
     """Each takes half of it, and both end up with the network that one process makes of the whole."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        f"""
+    script = f"""
 import sys
-sys.path[:0] = [{str(Path(__file__).parents[2] / "helpers")!r}, {str(Path(__file__).parent)!r}]
+sys.path.insert(0, {str(HELPERS)!r})
 import torch
-from tiny_images import tiny_classifier
-from test_vision_training import _train
+from tiny_images import tiny_classifier, train_tiny
 torch.set_num_threads(1)
 model = tiny_classifier()
-_train(model, 5, batch_size=8)
+train_tiny(model, 5, batch_size=8)
 import torch.distributed as together
 assert together.get_world_size() == 2
-torch.save(model.state_dict(), {str(tmp_path)!r} + f"/{{together.get_rank()}}.pt")
+torch.save(model.state_dict(), f"{{together.get_rank()}}.pt")
 together.destroy_process_group()
 """
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert run.returncode == 0, run.stderr[-3000:]
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # it chooses a port that is free
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    shared |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    ranks = [{"RANK": f"{rank}", "LOCAL_RANK": f"{rank}"} for rank in range(2)]
+    for run in run_together(*(Program(["-c", script], tmp_path, {**shared, **rank}) for rank in ranks)):
+        assert run.returncode == 0, run.stderr[-3000:]
     expected = tiny_classifier()
-    _train(expected, 5, batch_size=16)
+    train_tiny(expected, 5, batch_size=16)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for name, value in expected.state_dict().items():
@@ -348,7 +342,7 @@ def test_bf16_leaves_a_network_that_is_used_in_full_precision() -> None:
 
     AcceleratorState._reset_state()  # one precision in a process: the other tests have had theirs
     model = SymmetrizedClassifier(tiny_classifier(), "c8", make_image_aggregator("lambda_equitune", 5), "maps")
-    _train(model, 3, mixed_precision="bf16")
+    train_tiny(model, 3, mixed_precision="bf16")
     AcceleratorState._reset_state()
     assert next(model.parameters()).dtype == torch.float32
     with torch.no_grad():
