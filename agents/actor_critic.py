@@ -32,12 +32,11 @@ class EquivariantActorCriticPolicy(ActorCriticOrbit, ActorCriticPolicy):
         method_kwargs: As for ``EquivariantDQNPolicy``; λ on features reads the last hidden layers of actor and critic.
             Proxy losses of equizero see the logits of ``Discrete`` actions (by default ``"entropy"``), and of others
             the value (by default ``"max_value"``).
-        **kwargs: Further arguments of SB3's ``ActorCriticPolicy``, but for ``use_sde``.
+        **kwargs: Further arguments of SB3's ``ActorCriticPolicy``.
 
     Raises:
         TypeError: Actions of another space.
-        ValueError: No or an unknown symmetry, an unknown method, a symmetry that does not fit the spaces, or
-            ``use_sde=True``.
+        ValueError: No or an unknown symmetry, an unknown method, or a symmetry that does not fit the spaces.
     """
 
     algorithm: ClassVar[str] = "ActorCritic"

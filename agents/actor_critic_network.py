@@ -11,6 +11,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from equirl.agents.orbit_network import OrbitNetwork, side_by_side
+from equirl.agents.orbit_noise import OrbitNoiseDistribution, latent_representation
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.constructions import direct_sum, trivial_representation
 from equirl.orbit import Orbit
@@ -25,7 +26,8 @@ class ActorCriticOrbit(SymmetricPolicy, OrbitNetwork):
     What the actor gives (logits of ``Discrete`` and ``MultiDiscrete``, log-odds of the bits of ``MultiBinary``, the
     mean of ``Box``) and the value are symmetrized together, with the same weights:
     ``(parameters, V)_G(s) = sum_g w(gs) (rho(g)^-1 parameters(gs), V(gs))``. The standard deviation of ``Box`` is no
-    function of the state; numbers of an action that the group exchanges share its mean.
+    function of the state; numbers of an action that the group exchanges share its mean. For ``use_sde`` see
+    ``OrbitNoiseDistribution``.
     """
 
     takes: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (
@@ -38,7 +40,8 @@ class ActorCriticOrbit(SymmetricPolicy, OrbitNetwork):
 
     def action_parameters(self, obs: PyTorchObs) -> Tensor:
         """Return the equivariant logits, log-odds or means, ``[B, A]``."""
-        return self.symmetrized(obs)[:, :-1]
+        parameters = self.symmetrized(obs)[:, :-1]
+        return parameters[:, : self.symmetry.n_actions] if self._with_features else parameters
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
         """Return the invariant values, ``[B, 1]``."""
@@ -49,8 +52,13 @@ class ActorCriticOrbit(SymmetricPolicy, OrbitNetwork):
         return self._distribution(both[:, :-1]), both[:, -1:]
 
     def _distribution(self, parameters: Tensor) -> Any:
-        """Return SB3's distribution of actions for its parameters, ``[B, A]``."""
+        """Return SB3's distribution of actions for its parameters, ``[B, A]``; with gSDE followed by features."""
         policy: Any = self
+        if self._with_features:
+            n_actions = self.symmetry.n_actions
+            return policy.action_dist.proba_distribution(
+                parameters[:, :n_actions], policy.log_std, parameters[:, n_actions:]
+            )
         if isinstance(self.action_space, spaces.Box):
             return policy.action_dist.proba_distribution(parameters, self.symmetric_log_std())
         return policy.action_dist.proba_distribution(action_logits=parameters)
@@ -73,13 +81,19 @@ class ActorCriticOrbit(SymmetricPolicy, OrbitNetwork):
         super()._build_mlp_extractor()  # type: ignore[misc]
         # Here, so that λ is among the parameters when SB3 makes the optimizer.
         policy: Any = self
+        self._with_features = bool(getattr(policy, "use_sde", False))
         features_dim = policy.mlp_extractor.latent_dim_pi + policy.mlp_extractor.latent_dim_vf
         self._set_symmetry(**self._network_kwargs, features_dim=features_dim)
         index = self.symmetry.action.index
         self._exchanges = bool((index != torch.arange(index.shape[1], device=index.device)).any())
         self.aggregator.to(policy.device)
+        if self._with_features:
+            policy.action_dist = OrbitNoiseDistribution(policy.action_dist, self.symmetry.action)
 
     def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
+        policy: Any = self
+        if self._with_features:
+            action = direct_sum(action, latent_representation(action, policy.mlp_extractor.latent_dim_pi))
         return direct_sum(action, trivial_representation(action.group, (1,)))
 
     def _shown(self, orbit: Orbit) -> Orbit:
@@ -100,7 +114,11 @@ class ActorCriticOrbit(SymmetricPolicy, OrbitNetwork):
         extractor = policy.mlp_extractor
         actor, critic = torch.split(features, [extractor.latent_dim_pi, extractor.latent_dim_vf], dim=1)
         # A strided product would round otherwise than SB3's.
-        return side_by_side([policy.action_net(actor.contiguous()), policy.value_net(critic.contiguous())])
+        actor, critic = actor.contiguous(), critic.contiguous()
+        if self._with_features:
+            noise = actor.repeat(1, self.symmetry.n_actions)
+            return torch.cat([policy.action_net(actor), noise, policy.value_net(critic)], dim=1)
+        return side_by_side([policy.action_net(actor), policy.value_net(critic)])
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         # SB3 leaves out whether the features extractor is shared.

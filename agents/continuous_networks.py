@@ -17,6 +17,7 @@ from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 from torch import Tensor, nn
 
 from equirl.agents.orbit_network import OrbitNetwork, side_by_side
+from equirl.agents.orbit_noise import OrbitNoiseDistribution, latent_representation
 from equirl.agents.spaces import check_actions, resolve_symmetry
 from equirl.aggregators import Select, Weighted
 from equirl.constructions import direct_sum, trivial_representation
@@ -63,8 +64,8 @@ class ContinuousOrbitNetwork(OrbitNetwork):
         resolved = resolve_symmetry(symmetry, kwargs["observation_space"], kwargs["action_space"])
         super().__init__(**kwargs)
         network: Any = self
-        width = kwargs["net_arch"][-1] if kwargs["net_arch"] else self._inputs_size(kwargs["features_dim"])
-        self._set_symmetry(resolved, method, method_kwargs, width * getattr(network, "n_critics", 1))
+        self._width = kwargs["net_arch"][-1] if kwargs["net_arch"] else self._inputs_size(kwargs["features_dim"])
+        self._set_symmetry(resolved, method, method_kwargs, self._width * getattr(network, "n_critics", 1))
 
     def _inputs_size(self, features_dim: int) -> int:
         """Return how many numbers the first layer reads."""
@@ -105,8 +106,17 @@ class GaussianActor(ContinuousOrbitNetwork):
 
     The mean moves as an action does, the standard deviation as its size: ``mean_G(s) = sum_g w(gs) rho(g)^-1 mean(gs)``
     and ``log std_G(s) = sum_g w(gs) |rho(g)|^-1 log std(gs)``, with the same weights. As ``tanh`` is odd, the squashed
-    action has the symmetry, too: ``log pi(ga | gs) = log pi(a | s)``.
+    action has the symmetry, too: ``log pi(ga | gs) = log pi(a | s)``. With ``use_sde`` the features of the noise are
+    symmetrized instead of the standard deviation; see ``OrbitNoiseDistribution``.
     """
+
+    use_sde: bool
+    action_dist: Any
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.use_sde:
+            self.action_dist = OrbitNoiseDistribution(self.action_dist, self.symmetry.action)
 
     def get_action_dist_params(self, obs: PyTorchObs) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return mean and logarithm of the standard deviation, ``[B, A]`` each, and no further arguments.
@@ -114,14 +124,19 @@ class GaussianActor(ContinuousOrbitNetwork):
         Raises:
             ValueError: NaN or infinite observations, or a shape that does not fit.
         """
-        mean, log_std = self.symmetrized(obs).chunk(2, dim=1)
+        parameters = self.symmetrized(obs)
+        if self.use_sde:
+            network: Any = self
+            n_actions = self.symmetry.n_actions
+            return parameters[:, :n_actions], network.log_std, {"latent_sde": parameters[:, n_actions:]}
+        mean, log_std = parameters.chunk(2, dim=1)
         return mean, torch.clamp(log_std, LOG_STD_MIN, LOG_STD_MAX), {}
 
     def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
-        return direct_sum(action, unsigned(action))
+        return direct_sum(action, latent_representation(action, self._width) if self.use_sde else unsigned(action))
 
     def _shown(self, orbit: Orbit) -> Orbit:
-        mean, _ = orbit.outputs.chunk(2, dim=2)
+        mean = orbit.outputs[..., : self.symmetry.n_actions]
         return replace(orbit, outputs=mean.tanh(), combined=orbit.outputs)
 
     def _features(self, rows: Tree) -> Tensor:
@@ -131,6 +146,8 @@ class GaussianActor(ContinuousOrbitNetwork):
 
     def _head(self, features: Tensor) -> Tensor:
         network: Any = self
+        if self.use_sde:
+            return torch.cat([network.mu(features), features.repeat(1, self.symmetry.n_actions)], dim=1)
         return side_by_side([network.mu(features), network.log_std(features)])
 
 

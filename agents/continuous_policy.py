@@ -49,6 +49,7 @@ class ContinuousPolicy(SymmetricPolicy):
         if self._network_kwargs["method"] != "equizero":
             return self._network_kwargs
         gaussian = issubclass(self.actor_class, GaussianActor)
+        gaussian &= not self.actor_kwargs.get("use_sde", False)  # whose spread is no number of the view
         settings = {"proxy_loss": "entropy" if gaussian else "critic_value", **self._network_kwargs["method_kwargs"]}
         settings["proxy_loss"] = actor_proxy_loss(settings["proxy_loss"], gaussian)
         return {**self._network_kwargs, "method_kwargs": settings}

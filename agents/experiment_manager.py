@@ -144,7 +144,6 @@ class EquirlExperimentManager(ExperimentManager):
             if self.choice != PolicyChoice():
                 choose_policy(hyperparams, self.choice, self.algo, self.env_name.gym_id)
             check_observations(hyperparams)
-            self._without_sde(hyperparams)
             self._symmetry = symmetry_and_method(hyperparams["policy"], policy_kwargs_of(hyperparams))["symmetry"]
             print(describe_policy(hyperparams, self.choice, self.env_name.gym_id))
         else:
@@ -182,15 +181,6 @@ class EquirlExperimentManager(ExperimentManager):
                 "minigrid-d4 looks at them through a view (`equirl envs` lists them), or name a wrapper, such as "
                 "-params env_wrapper:minigrid.wrappers.FlatObsWrapper"
             )
-
-    def _without_sde(self, hyperparams: dict[str, Any]) -> None:
-        """Leave gSDE out where rl_zoo3's own file asks for it and the policy has a symmetry, which gSDE would break."""
-        found = symmetry_and_method(hyperparams["policy"], policy_kwargs_of(hyperparams))["symmetry"]
-        if found is None or not self._has_zoo_file() or "use_sde" in (self.custom_hyperparams or {}):
-            return
-        if hyperparams.pop("use_sde", False):
-            hyperparams.pop("sde_sample_freq", None)
-            print("Without gSDE, which rl_zoo3's file asks for here: it would break the symmetry")
 
     def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
         """Normalise as rl_zoo3 does; for an equivariant policy by statistics of orbits, which keep its symmetry."""

@@ -47,12 +47,11 @@ class EquivariantSACPolicy(ContinuousPolicy, SACPolicy):
         symmetry: As for ``EquivariantDQNPolicy``. Required.
         method: As for ``EquivariantDQNPolicy``; actor and critics share it, and have a λ each.
         method_kwargs: As for ``EquivariantDQNPolicy``; for equizero see ``ContinuousPolicy``.
-        **kwargs: Further arguments of SB3's ``SACPolicy``, but for ``use_sde``.
+        **kwargs: Further arguments of SB3's ``SACPolicy``.
 
     Raises:
         TypeError: The action space is not ``Box``.
-        ValueError: No or an unknown symmetry, an unknown method, a symmetry that does not fit the spaces, or
-            ``use_sde=True``.
+        ValueError: No or an unknown symmetry, an unknown method, or a symmetry that does not fit the spaces.
     """
 
     algorithm: ClassVar[str] = "SAC"

@@ -58,12 +58,6 @@ class SymmetricPolicy(nn.Module):
         method_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if kwargs.get("use_sde"):
-            raise ValueError(
-                f"{type(self).__name__} takes no use_sde=True: gSDE draws one random matrix on the features of the "
-                "plain view for many steps, and the group does not leave it as it is. Use the noise of each step, the "
-                "default"
-            )
         # Before super().__init__(), which builds the networks and has no room for modules yet.
         self._network_kwargs = self._symmetry_arguments(
             symmetry, method, method_kwargs, observation_space, action_space

@@ -12,6 +12,7 @@ from sb3_contrib.crossq.policies import CrossQPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from sb3_contrib.tqc.policies import TQCPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecFrameStack, unwrap_vec_wrapper
 from stable_baselines3.dqn.policies import DQNPolicy
@@ -173,6 +174,8 @@ def _with_policy(
     parameters = constructor_parameters(model.policy)
     if hasattr(model.policy, "share_features_extractor"):  # some of SB3's policies leave it out
         parameters["share_features_extractor"] = model.policy.share_features_extractor
+    if isinstance(model, OffPolicyAlgorithm) and model.use_sde:  # on-policy ones hand it over themselves
+        parameters["use_sde"] = True
     parameters |= {"symmetry": symmetry, "method": method, "method_kwargs": method_kwargs}
     symmetrized = copied_without_policy(model, policy_class, parameters)
     with torch.random.fork_rng(devices=[]):  # λ's first weights alone need random numbers

@@ -152,8 +152,8 @@ def test_the_critics_choose_the_view_that_they_value_most() -> None:
 
 
 def test_mistakes_are_refused_where_they_are_made() -> None:
-    with pytest.raises(ValueError, match="takes no use_sde=True: gSDE"):
-        make("sac", "equitune", use_sde=True)
+    with pytest.raises(ValueError, match="proxy loss of continuous actions 'entropy' is unknown"):
+        make("sac", "equizero", use_sde=True, policy_kwargs={"method_kwargs": {"proxy_loss": "entropy"}})
     with pytest.raises(ValueError, match="proxy loss of continuous actions 'max_value' is unknown"):
         make("sac", "equizero", policy_kwargs={"method_kwargs": {"proxy_loss": "max_value"}})
     with pytest.raises(ValueError, match="proxy loss of continuous actions 'entropy' is unknown"):
