@@ -14,6 +14,7 @@ from equirl.agents.policies import POLICY_CLASSES, policy_with
 from equirl.agents.spaces import resolve_symmetry
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.envs import DECLARED_SYMMETRIES
+from equirl.envs.catalog import MUJOCO_MIRRORS
 from equirl.envs.mujoco_symmetry import MIRROR
 from equirl.names import unknown_name_message
 from equirl.symmetry import check_symmetry_name, comes_with_equirl, registered_symmetries
@@ -155,6 +156,7 @@ def describe_policy(hyperparams: dict[str, Any], choice: PolicyChoice, environme
 def symmetry_hint(environment: str) -> str:
     """Return how a policy without a symmetry gets one: those declared for its environment, those of own modules."""
     declared = [known.symmetry for known in DECLARED_SYMMETRIES if known.environment_id == environment]
+    declared += [MIRROR] if environment in MUJOCO_MIRRORS else []
     if declared:
         return f"{environment} has the symmetry {' and '.join(declared)}: --symmetry {declared[0]}"
     own = [name for name in registered_symmetries() if not comes_with_equirl(name)]

@@ -10,7 +10,13 @@ import gymnasium as gym
 from equirl.envs.gridworld import GridWorldEnv
 from equirl.symmetry import load_symmetry, read_view
 
-__all__ = ["DECLARED_SYMMETRIES", "DeclaredSymmetry", "declared_view_settings", "register_environments"]
+__all__ = [
+    "DECLARED_SYMMETRIES",
+    "MUJOCO_MIRRORS",
+    "DeclaredSymmetry",
+    "declared_view_settings",
+    "register_environments",
+]
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,13 @@ DECLARED_SYMMETRIES: tuple[DeclaredSymmetry, ...] = (
     ),
 )
 """Every declared symmetry; ``check_symmetry`` passes on all of them."""
+
+
+MUJOCO_MIRRORS: tuple[str, ...] = (
+    *("Ant-v4", "Ant-v5", "Walker2d-v5", "Swimmer-v4", "Swimmer-v5"),
+    *("Reacher-v4", "Reacher-v5", "InvertedDoublePendulum-v4", "InvertedDoublePendulum-v5"),
+)
+"""MuJoCo robots whose mirror holds as far as ``equirl check`` sees; ``--symmetry mirror`` derives it."""
 
 
 def declared_view_settings(environment_id: str, symmetry: str) -> dict[str, Any]:

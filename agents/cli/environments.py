@@ -16,7 +16,8 @@ from equirl.agents.cli.zoo import DEFAULT_ENVIRONMENT, import_packages
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.spaces import resolve_symmetry
 from equirl.envs import DECLARED_SYMMETRIES, make_environment
-from equirl.envs.catalog import DeclaredSymmetry
+from equirl.envs.catalog import MUJOCO_MIRRORS, DeclaredSymmetry
+from equirl.envs.mujoco_symmetry import MIRROR
 from equirl.symmetry import comes_with_equirl, registered_symmetries
 
 __all__ = ["main"]
@@ -76,6 +77,9 @@ def main(arguments: Sequence[str]) -> int:
     if others:
         title = "others" if declared else "environments"
         _print_table([(f"{title}, without a declared symmetry", "module"), *others], above=bool(declared))
+    robots = [name for name in MUJOCO_MIRRORS if fits(name)]
+    if robots and not colon:
+        print(f"\nMuJoCo robots with --symmetry {MIRROR} (equirl[mujoco]): {', '.join(robots)}")
     if own:
         print(f"\nsymmetries of your modules: {', '.join(own)}")
     print("\nalgorithms (--algo), by the kind of their actions:")

@@ -16,6 +16,7 @@ from gymnasium.wrappers import RescaleAction, TransformReward
 
 from equirl import MDPSymmetry, dihedral_group, signed_permutation_representation
 from equirl.envs import SymmetricStarts, check_symmetry, mujoco_mirror, transform_state
+from equirl.envs.catalog import MUJOCO_MIRRORS
 from equirl.envs.discovery import discover_symmetry
 from equirl.envs.mujoco_pairs import find_mirrors
 from equirl.envs.mujoco_parameters import differences, equalized
@@ -143,7 +144,7 @@ def test_the_ant_swaps_left_and_right_legs(ant: Any) -> None:
     assert action.sign[1].tolist() == [-1, 1, -1, 1, -1, 1, -1, 1]
 
 
-@pytest.mark.parametrize("robot", ["Ant-v5", "Walker2d-v5", "Swimmer-v5", "Reacher-v5", "InvertedDoublePendulum-v5"])
+@pytest.mark.parametrize("robot", [name for name in MUJOCO_MIRRORS if name.endswith("-v5")])
 def test_mirrors_that_hold(robot: str) -> None:
     report = check_symmetry(gym.make(robot), "mirror", n_transitions=60, n_resets=60)
     assert report.verdict == "holds", report
