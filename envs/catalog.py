@@ -74,8 +74,11 @@ DECLARED_SYMMETRIES: tuple[DeclaredSymmetry, ...] = (
 
 
 MUJOCO_MIRRORS: tuple[str, ...] = (
-    *("Ant-v4", "Ant-v5", "Walker2d-v5", "Swimmer-v4", "Swimmer-v5"),
-    *("Reacher-v4", "Reacher-v5", "InvertedDoublePendulum-v4", "InvertedDoublePendulum-v5"),
+    "Ant-v5",
+    "InvertedDoublePendulum-v5",
+    "Reacher-v5",
+    "Swimmer-v5",
+    "Walker2d-v5",
 )
 """MuJoCo robots whose mirror holds as far as ``equirl check`` sees; ``--symmetry mirror`` derives it."""
 

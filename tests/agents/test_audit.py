@@ -109,7 +109,7 @@ def test_what_can_be_known_at_the_start_is_said_before_any_step() -> None:
     continuous = SAC("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu")
     for model, settings, error, message in (
         (equivariant, {}, ValueError, "this agent is equivariant already"),
-        (continuous, {}, TypeError, "Discrete"),
+        (continuous, {}, ValueError, "acts on observations"),
         (plain, {"n_episodes": 0}, ValueError, "n_episodes must be a whole number from 1; got 0"),
         (plain, {"n_episodes": -5}, ValueError, "n_episodes must be a whole number from 1; got -5"),
         (plain, {"n_episodes": math.nan}, TypeError, "n_episodes must be a whole number from 1; got nan"),

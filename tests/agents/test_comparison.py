@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from gymnasium import spaces
 from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
@@ -10,6 +11,9 @@ from equirl.agents import SymmetryReplayBuffer, SymmetryRolloutBuffer
 from equirl.agents.comparison import COMPARED, Comparison, make_agent, prepare_comparison
 from equirl.agents.learning_curve import EvaluationPlan, check_agents, learning_curve, level
 from equirl.agents.loading import ALGORITHMS
+from equirl.agents.methods import METHODS
+from equirl.agents.orbit_statistics import OrbitStatistics
+from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.symmetric_policy import SymmetricPolicy
 
 _SMALL = {"policy": "MlpPolicy", "n_timesteps": 100, "policy_kwargs": "dict(net_arch=[8])", "learning_rate": "lin_0.01"}
@@ -19,7 +23,10 @@ def _pole(algorithm: str = "dqn", **more: Any) -> Comparison:
     return prepare_comparison("CartPole-v1", "cartpole-z2", algorithm, {**_SMALL, **more})
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+DISCRETE = [name for name, policy in POLICY_CLASSES.items() if spaces.Discrete in policy.takes and name in ALGORITHMS]
+
+
+@pytest.mark.parametrize("algorithm", DISCRETE)
 def test_all_methods_have_the_same_hyperparameters(algorithm: str) -> None:
     comparison = _pole(algorithm, gamma=0.9, n_envs=2)
     for method in COMPARED:
@@ -27,7 +34,7 @@ def test_all_methods_have_the_same_hyperparameters(algorithm: str) -> None:
         assert (agent.gamma, agent.n_envs, agent.seed) == (0.9, 2, 3)
         assert agent.lr_schedule(0.5) == 0.005  # falls to 0
         assert agent.policy.net_arch == [8]
-        assert isinstance(agent.policy, SymmetricPolicy) is (method not in ("plain", "augmentation"))
+        assert isinstance(agent.policy, SymmetricPolicy) is (method in METHODS)
         buffer = getattr(agent, "replay_buffer", None) or agent.rollout_buffer
         assert isinstance(buffer, (SymmetryReplayBuffer, SymmetryRolloutBuffer)) is (method == "augmentation")
 
@@ -48,12 +55,19 @@ def test_what_would_differ_between_methods_is_left_to_them() -> None:
         make_agent("dqn", "CartPole-v1", {}, method="equitun", symmetry="cartpole-z2")
 
 
-def test_rewards_are_normalised_and_observations_never() -> None:
-    normalized = unwrap_vec_normalize(_pole(normalize=True, gamma=0.9).agent("plain", 0, "cpu").get_env())
-    assert normalized is not None
-    assert (normalized.norm_obs, normalized.norm_reward, normalized.gamma) == (False, True, 0.9)
-    for never in ({"norm_obs": True, "norm_reward": False}, "{'norm_obs': True, 'norm_reward': False}", False):
-        assert not _pole(normalize=never).normalize_reward
+def test_observations_are_normalised_by_orbits_wherever_the_symmetry_is_known() -> None:
+    comparison = _pole("ppo", normalize=True, gamma=0.9)
+    for method in COMPARED:
+        normalized = unwrap_vec_normalize(comparison.agent(method, 0, "cpu").get_env())
+        assert normalized is not None
+        assert (normalized.norm_obs, normalized.norm_reward, normalized.gamma) == (True, True, 0.9)
+        assert isinstance(normalized.obs_rms, OrbitStatistics) is (method != "plain")
+    rewards = {"norm_obs": False, "norm_reward": True}
+    for given, kept in ((str(rewards), rewards), (False, None)):
+        assert _pole(normalize=given).normalize == kept
+    plan = EvaluationPlan(steps=128, every=64, episodes=1)
+    curves = [learning_curve(_pole("ppo", normalize=True, n_steps=64), "canonical", 0, plan, "cpu") for _ in range(2)]
+    assert [point.mean_return for point in curves[0]] == [point.mean_return for point in curves[1]]
 
 
 def test_a_curve_ends_once_the_agent_has_learned() -> None:

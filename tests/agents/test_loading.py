@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from sb3_contrib import QRDQN
+from sb3_contrib import ARS, QRDQN
 from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from warm_process import run_python
 
 from equirl import (
@@ -33,6 +34,7 @@ from equirl.agents import (
     load_agent,
     symmetrize_agent,
 )
+from equirl.agents.loading import ALGORITHMS
 from equirl.symmetry import save_symmetry
 
 AGENTS = {"dqn": DQN, "qrdqn": QRDQN, "ppo": PPO, "a2c": A2C}
@@ -253,15 +255,17 @@ def test_what_is_no_agent_is_named(tmp_path: Path) -> None:
         load_agent(path)
 
 
-def test_files_of_other_algorithms_are_told_apart(tmp_path: Path) -> None:
-    from sb3_contrib import TRPO
-    from stable_baselines3 import SAC
-
-    TRPO("MlpPolicy", "CartPole-v1", device="cpu").save(tmp_path / "trpo.zip")
-    SAC("MlpPolicy", "Pendulum-v1", device="cpu", buffer_size=10).save(tmp_path / "sac.zip")
-    for name in ("trpo", "sac"):
-        with pytest.raises(ValueError, match="of none of the algorithms"):
-            load_agent(tmp_path / f"{name}.zip")
+def test_every_algorithm_is_told_from_its_file_and_others_are_refused(tmp_path: Path) -> None:
+    for name, algorithm in ALGORITHMS.items():
+        replay = {"buffer_size": 10} if issubclass(algorithm, OffPolicyAlgorithm) else {}
+        world = "CartPole-v1" if name in ("dqn", "qrdqn", "ppo", "a2c", "trpo") else "Pendulum-v1"
+        algorithm("MlpPolicy", world, device="cpu", **replay).save(tmp_path / f"{name}.zip")  # type: ignore[call-arg,arg-type]
+        assert type(load_agent(tmp_path / f"{name}.zip")) is algorithm
+    with pytest.raises(ValueError, match=r"saved by TQC, not by SAC"):
+        load_agent(tmp_path / "tqc.zip", algorithm="sac")
+    ARS("LinearPolicy", "CartPole-v1", device="cpu").save(tmp_path / "ars.zip")
+    with pytest.raises(ValueError, match="of none of the algorithms"):
+        load_agent(tmp_path / "ars.zip")
 
 
 def test_agents_carry_a_symmetry_of_the_users_own(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_every_declared_environment_is_made_as_its_check_makes_it(monkeypatch: p
 
 
 def test_every_algorithm_has_hyperparameters_for_every_declared_environment() -> None:
-    for algorithm in POLICY_CLASSES:
+    for algorithm in ("dqn", "qrdqn", "ppo", "a2c"):
         for environment in sorted({declared.environment_id for declared in _DECLARED}):
             file = hyperparameter_file(algorithm, environment)
             assert file is not None

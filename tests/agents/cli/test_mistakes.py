@@ -88,12 +88,11 @@ T --method equitone                       | method 'equitone' is unknown; .* Did
 T --method plain --symmetry cartpole-z2   | --method plain .* --symmetry cartpole-z2 says the contrary
 T --symmetry grid-d4                      | acts on images \[C, H, W\]
 T --symmetry cartpole                     | symmetry 'cartpole' is unknown; .* Did you mean 'cartpole-z2'\?
-T --algo trpo --symmetry cartpole-z2      | are for --algo dqn, qrdqn, ppo, a2c; got --algo trpo
+T --algo ars --symmetry cartpole-z2       | are for --algo dqn, qrdqn, ppo, a2c, trpo, sac
 G --env MountainCar-v0 --method equitune  | pass --symmetry NAME
 G --env equirl/GridWrld-v0                | 'equirl/GridWrld-v0' is not .* mean 'equirl/GridWorld-v0'\?
 G --env LunarLander-v2                    | 'LunarLander-v2' is not registered
 G --env Pendulum-v1 --algo dqn            | supports .*Discrete.* but Box
-T -params normalize:True                  | `normalize` rescales each coordinate
 T -params frame_stack:4                   | `frame_stack` makes the observation
 T -params gamma                           | 'gamma' is not KEY:VALUE
 T -params gama:0.9                        | hyperparameter of dqn 'gama' is unknown; .* Did you mean 'gamma'\?

@@ -5,16 +5,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import yaml
 from command_line import FAST, QUICK, SHORT, config, done, here, in_process, next_command
 from stable_baselines3 import A2C, DQN
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from warm_process import run_python
 
 from equirl.agents.cli.hyperparameters import check_hyperparameters
 from equirl.agents.experiment_manager import EquirlExperimentManager
+from equirl.agents.orbit_statistics import OrbitStatistics
 
 
 def _curves(folder: Path) -> set[str]:
@@ -242,7 +245,7 @@ def test_other_algorithms_train(
     assert ("Success rate:" in output) == (algorithm != "a2c")
 
 
-def test_rl_zoo3s_own_file_normalises_no_observations_of_an_equivariant_policy(
+def test_rl_zoo3s_own_file_normalises_observations_of_an_equivariant_policy_by_orbits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -252,8 +255,12 @@ def test_rl_zoo3s_own_file_normalises_no_observations_of_an_equivariant_policy(
     assert "Acrobot-v1 has the symmetry acrobot-z2: --symmetry acrobot-z2" in plain.out
     done(*next_command(plain), "--no-render", "-n", "10")
     symmetric = done("train", *base, "--symmetry", "acrobot-z2", *small)
-    assert "Normalization of rewards only" in symmetric.out
     done(*next_command(symmetric), "--no-render", "-n", "10")
+    (saved,) = tmp_path.glob("logs/ppo/Acrobot-v1_2/Acrobot-v1/vecnormalize.pkl")
+    normalize = VecNormalize.load(str(saved), DummyVecEnv([lambda: gym.make("Acrobot-v1")]))
+    assert isinstance(normalize.obs_rms, OrbitStatistics)
+    assert normalize.obs_rms.count > 40
+    assert normalize.obs_rms.mean[[1, 3, 4, 5]] == pytest.approx(0, abs=1e-12)  # they change their sign
 
 
 def test_the_summary_normalises_as_training_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
