@@ -1,6 +1,7 @@
 """Equivariant agents for Stable-Baselines3: policies, symmetrization of trained agents, and the command line."""
 
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.actor_critic_recurrent import EquivariantRecurrentPolicy
 from equirl.agents.callbacks import SymmetryCallback
 from equirl.agents.dqn import EquivariantDQNPolicy, EquivariantQNetwork
 from equirl.agents.features_extractors import GridCNN
@@ -27,6 +28,7 @@ __all__ = [
     "EquivariantQNetwork",
     "EquivariantQRDQNPolicy",
     "EquivariantQuantileNetwork",
+    "EquivariantRecurrentPolicy",
     "GridCNN",
     "GridWorldVecEnv",
     "LambdaFit",

@@ -12,6 +12,7 @@ from typing import Any
 
 import equirl.envs  # noqa: F401  (registers the symmetries of our environments)
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.actor_critic_recurrent import EquivariantRecurrentPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy
 from equirl.agents.methods import METHODS
 from equirl.agents.qrdqn import EquivariantQRDQNPolicy
@@ -26,6 +27,7 @@ POLICY_CLASSES: dict[str, type[SymmetricPolicy]] = {
     "qrdqn": EquivariantQRDQNPolicy,
     "ppo": EquivariantActorCriticPolicy,
     "a2c": EquivariantActorCriticPolicy,
+    "ppo_lstm": EquivariantRecurrentPolicy,
 }
 """Algorithm, by rl_zoo3's name, to its equivariant policy class."""
 
