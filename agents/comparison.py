@@ -117,7 +117,7 @@ def prepare_comparison(
     Args:
         environment: Id of a registered environment.
         symmetry: Name of the symmetry, or a symmetry file.
-        algorithm: ``"dqn"``, ``"qrdqn"``, ``"ppo"`` or ``"a2c"``.
+        algorithm: ``"dqn"``, ``"qrdqn"``, ``"ppo"``, ``"a2c"`` or ``"ppo_lstm"``.
         hyperparams: As a file of rl_zoo3 has them for the environment.
         env_kwargs: Settings of the environment; by default those of the hyperparameters.
         zoo_file: Whether they come from rl_zoo3's own file, whose wrappers MiniGrid's view replaces.
@@ -137,6 +137,7 @@ def prepare_comparison(
             )
         put_on_view(shared, environment, symmetry, replace=zoo_file)
     policy = str(shared.get("policy", "MlpPolicy"))
+    policy = policy.replace("Lstm", "") if algorithm == "ppo_lstm" else policy
     policy_kwargs = {key: value for key, value in policy_kwargs_of(shared).items() if key not in _SYMMETRY_KEYS}
     if policy == "CnnPolicy":
         policy_kwargs.setdefault("features_extractor_class", NatureCNN)
@@ -195,6 +196,13 @@ def make_agent(
     arguments = {key: value for key, value in settings.items() if key != "n_envs"}
     with_dict = isinstance(getattr(environment, "observation_space", None), spaces.Dict)
     policy: Any = "MultiInputPolicy" if with_dict else "MlpPolicy"
+    if algorithm == "ppo_lstm":
+        policy = policy.replace("Policy", "LstmPolicy")
+    if method == AUGMENTATION and algorithm == "ppo_lstm":
+        raise ValueError(
+            f"RecurrentPPO keeps the LSTM's states of an episode, which {AUGMENTATION} of its observations alone would "
+            f"not fit: compare other methods ({', '.join(each for each in COMPARED if each != AUGMENTATION)})"
+        )
     if method == AUGMENTATION:
         replay = algorithm in ("dqn", "qrdqn")
         kind, buffer = ("replay", SymmetryReplayBuffer) if replay else ("rollout", SymmetryRolloutBuffer)

@@ -176,8 +176,8 @@ class EquirlExperimentManager(ExperimentManager):
         elif not hyperparams.get("env_wrapper"):
             raise ValueError(
                 f"observations of {self.env_name.gym_id} hold a text, which {self.algo} does not read: --symmetry "
-                "minigrid-d4 looks at them through a view (--algo dqn, qrdqn, ppo, a2c), or name a wrapper, such as "
-                "-params env_wrapper:minigrid.wrappers.FlatObsWrapper"
+                "minigrid-d4 looks at them through a view (--algo dqn, qrdqn, ppo, a2c, ppo_lstm), or name a wrapper, "
+                "such as -params env_wrapper:minigrid.wrappers.FlatObsWrapper"
             )
 
     def _keep_observations(self, hyperparams: dict[str, Any]) -> None:

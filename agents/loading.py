@@ -15,7 +15,8 @@ from typing import Any
 
 import cloudpickle
 import torch
-from sb3_contrib import QRDQN
+from sb3_contrib import QRDQN, RecurrentPPO
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -29,7 +30,13 @@ from equirl.names import unknown_name_message
 
 __all__ = ["ALGORITHMS", "load_agent"]
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"a2c": A2C, "dqn": DQN, "ppo": PPO, "qrdqn": QRDQN}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
+    "a2c": A2C,
+    "dqn": DQN,
+    "ppo": PPO,
+    "qrdqn": QRDQN,
+    "ppo_lstm": RecurrentPPO,
+}
 """Algorithms that equirl symmetrizes, by the names of rl_zoo3."""
 
 # What zipfile raises for damaged archives: bad structure, unknown compression, encryption, broken streams and names.
@@ -62,7 +69,7 @@ def load_agent(
     Args:
         path: The zip file that ``save`` wrote; ``.zip`` may be left out.
         env: The environment as it is today; needed for files of the ``gym`` era.
-        algorithm: ``"dqn"``, ``"qrdqn"``, ``"ppo"`` or ``"a2c"``; by default told from the file.
+        algorithm: ``"dqn"``, ``"qrdqn"``, ``"ppo"``, ``"a2c"`` or ``"ppo_lstm"``; by default told from the file.
         device: Device for torch.
 
     Returns:
@@ -81,7 +88,8 @@ def load_agent(
     data = _read_data(path)
     parts, unreadable = _unpickled(data)
     agent_class = ALGORITHMS[_algorithm(path, algorithm, data, parts)]
-    defaults = vars(agent_class(policy="MlpPolicy", env=None, _init_setup_model=False))  # type: ignore[call-arg]
+    policy = next(iter(agent_class.policy_aliases))  # RecurrentPPO has another name for it than "MlpPolicy"
+    defaults = vars(agent_class(policy=policy, env=None, _init_setup_model=False))  # type: ignore[call-arg]
     _check_numbers(path, data, defaults)
     venv = None if env is None else as_vec_env(agent_class, env)
     replaced = _replacements(path, unreadable, defaults, venv)
@@ -168,12 +176,13 @@ def _algorithm(path: Path, given: str | None, data: dict[str, Any], parts: dict[
     policy = json.dumps(data.get("policy_class")).lower()
     others = ("cg_max_steps", "target_entropy", "policy_delay")  # TRPO, SAC, TD3
     told = None
-    if any(mark in data for mark in others) or "maskable" in policy or "recurrent" in policy:
+    if any(mark in data for mark in others) or "maskable" in policy:
         raise ValueError(f"{path} is of none of the algorithms {', '.join(ALGORITHMS)}")
+    policy_class = parts.get("policy_class")
+    remembers = isinstance(policy_class, type) and issubclass(policy_class, RecurrentActorCriticPolicy)
     if "clip_range" in data:
-        told = "ppo"
+        told = "ppo_lstm" if remembers or "recurrent" in policy else "ppo"
     elif "exploration_fraction" in data:
-        policy_class = parts.get("policy_class")
         if isinstance(policy_class, type) and issubclass(policy_class, (DQNPolicy, QRDQNPolicy)):
             told = "qrdqn" if issubclass(policy_class, QRDQNPolicy) else "dqn"
         else:

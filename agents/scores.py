@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
@@ -14,10 +17,11 @@ from torch import Tensor
 
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
 from equirl.agents.observations import as_tensors
+from equirl.agents.visited_states import n_rows, rows_of
 from equirl.representations import Tree, map_tensors
 from equirl.testing import evaluation_mode
 
-__all__ = ["Scores", "action_scores", "before_normalization"]
+__all__ = ["Scores", "action_scores", "before_normalization", "history_scores"]
 
 Scores = Callable[[Tree], Tensor]
 """A function from observations ``[B, *observation]`` to one score per action, ``[B, A]``."""
@@ -27,10 +31,11 @@ def action_scores(model: BaseAlgorithm) -> Scores:
     """Return the function from observations to one score per action, ``[B, A]``: Q-values or logits.
 
     It takes observations as the agent sees them, tensors or arrays on any device. The policy is in evaluation mode
-    while it runs, and in the mode of before afterwards.
+    while it runs, and in the mode of before afterwards. Recurrent agents act as at the first step of an episode; see
+    ``history_scores`` for later steps.
 
     Raises:
-        TypeError: An algorithm other than DQN, QRDQN, PPO and A2C, or actions that are not ``Discrete``.
+        TypeError: An algorithm other than DQN, QRDQN, PPO, A2C and RecurrentPPO, or actions that are not ``Discrete``.
     """
     policy: Any = model.policy
 
@@ -39,6 +44,9 @@ def action_scores(model: BaseAlgorithm) -> Scores:
             return cast(Tensor, policy.q_net(observations))
         if hasattr(policy, "quantile_net"):
             return cast(Tensor, policy.quantile_net(observations).mean(dim=1))
+        if isinstance(policy, RecurrentActorCriticPolicy):
+            n = n_rows(observations)
+            return _logits_of_sequences(policy, observations, torch.ones(n, 1, device=model.device))
         if isinstance(policy, EquivariantActorCriticPolicy):
             return policy.action_parameters(cast(Any, observations))
         return cast(Tensor, policy.get_distribution(observations).distribution.logits)
@@ -54,6 +62,47 @@ def action_scores(model: BaseAlgorithm) -> Scores:
             "Discrete actions do"
         )
     return scores
+
+
+def history_scores(model: BaseAlgorithm, starts: NDArray[np.bool_]) -> Scores:
+    """Return the function from the observations of whole rollouts to scores, ``[N, *observation] -> [N, A]``.
+
+    A recurrent agent remembers its episode; for other agents these are the scores of ``action_scores``.
+
+    Args:
+        model: The agent.
+        starts: Where episodes start, ``[T, n_envs]``, as ``rollout_histories`` returns it. Observations come in the
+            same order, and the last of them may be missing.
+
+    Raises:
+        TypeError: As for ``action_scores``.
+    """
+    single = action_scores(model)
+    policy: Any = model.policy
+    if not isinstance(policy, RecurrentActorCriticPolicy):
+        return single
+    length, n_envs = starts.shape
+    begins = torch.as_tensor(starts, dtype=torch.float32, device=model.device).T.contiguous()
+    place = torch.arange(length * n_envs, device=model.device)
+    by_environment = place.view(length, n_envs).T.flatten()
+    by_step = place.view(n_envs, length).T.flatten()
+
+    def scores(observations: Tree) -> Tensor:
+        observations = map_tensors(as_tensors(observations), lambda values: values.to(model.device))
+        n = n_rows(observations)
+        sequences = rows_of(observations, by_environment.clamp(max=n - 1))
+        with torch.no_grad(), evaluation_mode(policy):
+            return _logits_of_sequences(policy, sequences, begins)[by_step[:n]]
+
+    return scores
+
+
+def _logits_of_sequences(policy: RecurrentActorCriticPolicy, rows: Tree, starts: Tensor) -> Tensor:
+    """Return logits ``[B T, A]`` of ``B`` sequences, one after another, with starts ``[B, T]``."""
+    layers, _, size = policy.lstm_hidden_state_shape
+    zeros = torch.zeros(layers, len(starts), size, device=starts.device)
+    made: Any = policy.get_distribution(cast(Any, rows), (zeros, zeros), starts.flatten())[0]
+    return cast(Tensor, made.distribution.logits)
 
 
 def before_normalization(scores: Scores, observations: Tree, normalize: VecNormalize | None) -> tuple[Scores, Tree]:

@@ -35,7 +35,7 @@ class OwnOptions(StudyOptions):
     """Its symmetry: a name, or a symmetry file, FILE.toml."""
     methods: tuple[MethodName, ...] = COMPARED  # type: ignore[assignment]
     """What is compared; augmentation is the plain agent with transformed transitions."""
-    algo: Literal["dqn", "ppo", "a2c", "qrdqn"] = "dqn"
+    algo: Literal["dqn", "ppo", "a2c", "qrdqn", "ppo_lstm"] = "dqn"
     """Algorithm of Stable-Baselines3."""
     steps: int = 20_000
     """Environment steps of each run."""

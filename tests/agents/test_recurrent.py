@@ -15,8 +15,18 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from torch import Tensor
 
 import equirl.envs  # noqa: F401
-from equirl import MDPSymmetry, cyclic_group, signed_permutation_representation, trivial_representation
-from equirl.agents import METHODS, EquivariantRecurrentPolicy
+from equirl import (
+    MDPSymmetry,
+    build_symmetry,
+    cyclic_group,
+    signed_permutation_representation,
+    trivial_representation,
+)
+from equirl.agents import METHODS, EquivariantRecurrentPolicy, LambdaFit, load_agent, symmetrize_agent
+from equirl.agents.audit import audit_agent
+from equirl.agents.scores import history_scores
+from equirl.agents.visited_states import rollout_histories
+from equirl.testing import equivariance_error
 
 CRITICS = {
     "own": {"enable_critic_lstm": True},
@@ -312,3 +322,72 @@ def test_the_state_of_another_policy_and_unequal_sequences_are_refused() -> None
         policy.predict(np.zeros((2, 4), np.float32), (np.zeros((1, 2, 8)), np.zeros((1, 2, 8))))
     with pytest.raises(ValueError, match="3 observations are no 2 sequences of equal length"):
         policy.predict(np.zeros((3, 4), np.float32), (np.zeros((1, 2, 36)), np.zeros((1, 2, 36))))
+
+
+def _plain_agent(**kwargs: Any) -> RecurrentPPO:
+    settings = {"lstm_hidden_size": 8, "net_arch": [8], **kwargs}
+    agent = RecurrentPPO(
+        "MlpLstmPolicy", "CartPole-v1", n_steps=32, n_epochs=1, seed=0, device="cpu", policy_kwargs=settings
+    )
+    return agent.learn(32)
+
+
+@pytest.mark.parametrize("method", ["equitune", "equizero", "canonical"])
+@pytest.mark.parametrize("critic", CRITICS)
+def test_a_trained_agent_becomes_equivariant_with_its_own_weights(method: str, critic: str) -> None:
+    plain = _plain_agent(**CRITICS[critic])
+    agent = symmetrize_agent(plain, "cartpole-z2", method)
+
+    assert type(agent) is RecurrentPPO
+    assert all(torch.equal(agent.policy.state_dict()[key], value) for key, value in plain.policy.state_dict().items())
+    scores = history_scores(agent, np.eye(20, 2, dtype=bool))
+    symmetry = build_symmetry("cartpole-z2", (4,), 2)
+    states = torch.rand(40, 4) - 0.5
+    assert equivariance_error(scores, symmetry.observation, symmetry.action, states) < 1e-5
+    of_plain = history_scores(plain, np.eye(20, 2, dtype=bool))
+    assert equivariance_error(of_plain, symmetry.observation, symmetry.action, states) > 1e-5
+    agent.learn(32)
+
+
+def test_lambda_of_a_trained_agent_is_fitted_on_first_observations() -> None:
+    first = torch.rand(40, 4)  # one view of two is never met
+    agent = symmetrize_agent(
+        _plain_agent(), "cartpole-z2", "lambda_equitune", observations=first, fit=LambdaFit(steps=60)
+    )
+    policy: Any = agent.policy
+    assert float(policy.orbit_weights(first)[:, 0].detach().min()) > 0.55
+
+
+def test_scores_of_histories_are_those_of_acting_step_by_step() -> None:
+    agent = _plain_agent()
+    environments = agent.get_env()
+    assert environments is not None
+    visited, starts = rollout_histories(agent, environments, 50, seed=1)
+    assert starts.shape == (50, 1)
+    assert starts.sum() > 1
+    policy: Any = agent.policy
+    with torch.no_grad():
+        steps = _run(policy, visited.unsqueeze(1), torch.as_tensor(starts).float())  # type: ignore[union-attr]
+        expected = torch.cat([parameters for parameters, _, _ in steps])
+    torch.testing.assert_close(history_scores(agent, starts)(visited), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_audit_of_a_recurrent_agent_remembers_episodes() -> None:
+    agent = _plain_agent()
+    environments = agent.get_env()
+    assert environments is not None
+    rows = {row.agent: row for row in audit_agent(agent, environments, "cartpole-z2", n_episodes=2, n_states=30)}
+    assert list(rows) == ["plain", "equitune", "equizero", "canonical"]
+    assert rows["plain"].equivariance_error > 1e-3
+    assert max(rows[name].equivariance_error for name in rows if name != "plain") < 1e-5
+
+
+@pytest.mark.parametrize("equivariant", [True, False])
+def test_a_file_tells_that_it_is_of_a_recurrent_agent(equivariant: bool, tmp_path: Path) -> None:
+    agent = _agent("plane", "canonical") if equivariant else _plain_agent()
+    agent.save(tmp_path / "agent")
+    loaded = load_agent(tmp_path / "agent", device="cpu")
+    assert type(loaded) is RecurrentPPO
+    assert type(loaded.policy) is type(agent.policy)
+    with pytest.raises(ValueError, match="was saved by RecurrentPPO, not by PPO"):
+        load_agent(tmp_path / "agent", algorithm="ppo", device="cpu")

@@ -88,7 +88,7 @@ T --method equitone                       | method 'equitone' is unknown; .* Did
 T --method plain --symmetry cartpole-z2   | --method plain .* --symmetry cartpole-z2 says the contrary
 T --symmetry grid-d4                      | acts on images \[C, H, W\]
 T --symmetry cartpole                     | symmetry 'cartpole' is unknown; .* Did you mean 'cartpole-z2'\?
-T --algo trpo --symmetry cartpole-z2      | are for --algo dqn, qrdqn, ppo, a2c; got --algo trpo
+T --algo trpo --symmetry cartpole-z2      | are for --algo dqn, qrdqn, ppo, a2c, ppo_lstm; got --algo trpo
 G --env MountainCar-v0 --method equitune  | pass --symmetry NAME
 G --env equirl/GridWrld-v0                | 'equirl/GridWrld-v0' is not .* mean 'equirl/GridWorld-v0'\?
 G --env LunarLander-v2                    | 'LunarLander-v2' is not registered
