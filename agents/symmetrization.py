@@ -62,7 +62,7 @@ def symmetrize_agent(
 
     Args:
         model: DQN, QRDQN, PPO, A2C or RecurrentPPO with a policy of SB3's own and ``Discrete`` actions. Frame stacks
-            and normalisation are recognised by its environment (``VecFrameStack``, ``VecNormalize``): load it with them.
+            and normalisation are recognised by its environment (``VecFrameStack``, ``VecNormalize``): give it that one.
         symmetry: A registered name or an ``MDPSymmetry``.
         method: ``"equitune"``, ``"lambda_equitune"``, ``"equizero"`` or ``"canonical"``.
         method_kwargs: Settings of the method (``equirl.agents.make_aggregator``). For equizero ``proxy_loss`` may also

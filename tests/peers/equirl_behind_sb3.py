@@ -1,7 +1,8 @@
 """A pytest plugin that puts equirl's policies behind the policy names of Stable-Baselines3 and sb3-contrib.
 
-With it, ``DQN("MlpPolicy", ...)`` of a peer's test makes an equivariant policy, and so do QR-DQN, PPO and A2C with
-``"MlpPolicy"``, ``"CnnPolicy"`` and ``"MultiInputPolicy"``. Two environment variables choose which:
+With it, ``DQN("MlpPolicy", ...)`` of a peer's test makes an equivariant policy, and so do QR-DQN, PPO, A2C and
+RecurrentPPO with ``"MlpPolicy"``, ``"CnnPolicy"`` and ``"MultiInputPolicy"`` (``"MlpLstmPolicy"`` and its kind). Two
+environment variables choose which:
 
 * ``PEERS_METHOD``: ``equitune``, ``lambda_equitune``, ``equizero`` or ``canonical``; ``stock`` keeps the peers' own
   policies and only counts them.
@@ -24,7 +25,7 @@ from typing import Any
 import torch
 from gymnasium import spaces
 from recording import count_use
-from sb3_contrib import QRDQN
+from sb3_contrib import QRDQN, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.torch_layers import NatureCNN
 
@@ -40,7 +41,12 @@ from equirl import (
     permutation_representation,
     trivial_representation,
 )
-from equirl.agents import EquivariantActorCriticPolicy, EquivariantDQNPolicy, EquivariantQRDQNPolicy
+from equirl.agents import (
+    EquivariantActorCriticPolicy,
+    EquivariantDQNPolicy,
+    EquivariantQRDQNPolicy,
+    EquivariantRecurrentPolicy,
+)
 
 torch.set_num_threads(1)
 
@@ -52,6 +58,7 @@ _BASES = {
     QRDQN: EquivariantQRDQNPolicy,
     PPO: EquivariantActorCriticPolicy,
     A2C: EquivariantActorCriticPolicy,
+    RecurrentPPO: EquivariantRecurrentPolicy,
 }
 _NAMED = {((4,), 2): "cartpole-z2", ((6,), 3): "acrobot-z2"}
 """Observation shape and number of actions to the symmetry that fits them."""
@@ -110,7 +117,7 @@ def _equivariant(base: type[Any], name: str) -> type[Any]:
             if kwargs.get("symmetry") is None:
                 kwargs["symmetry"] = symmetry_for(observation_space, action_space)
             kwargs.setdefault("method", METHOD)
-            if name == "CnnPolicy":
+            if name in ("CnnPolicy", "CnnLstmPolicy"):
                 kwargs.setdefault("features_extractor_class", NatureCNN)
             super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
 

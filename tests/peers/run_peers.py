@@ -69,7 +69,7 @@ SUITES = (
         "contrib",
         "equirl_behind_sb3",
         ("tests",),
-        "not (TQC or TRPO or ARS or CrossQ or lstm or mask or invalid)",
+        "not (TQC or TRPO or ARS or CrossQ or mask or invalid)",
     ),
     Suite("zoo", "zoo", "equirl_behind_sb3", ("tests",), "not (sac or td3 or tqc or ppo_lstm or ddpg)"),
     Suite("zoo-commands", "zoo", "equirl_behind_rl_zoo3", ("tests",), "not (ddpg or ppo_lstm)", ("equirl",)),
