@@ -2,6 +2,7 @@
 
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
 from equirl.agents.actor_critic_masked import EquivariantMaskablePolicy
+from equirl.agents.actor_critic_recurrent import EquivariantRecurrentPolicy
 from equirl.agents.callbacks import SymmetryCallback
 from equirl.agents.crossq import EquivariantCrossQPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy, EquivariantQNetwork
@@ -36,6 +37,7 @@ __all__ = [
     "EquivariantQNetwork",
     "EquivariantQRDQNPolicy",
     "EquivariantQuantileNetwork",
+    "EquivariantRecurrentPolicy",
     "EquivariantSACPolicy",
     "EquivariantTD3Policy",
     "EquivariantTQCPolicy",

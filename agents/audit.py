@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from scipy.special import stdtrit
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
@@ -19,10 +20,10 @@ from equirl.agents.disagreement import disagreement_share
 from equirl.agents.evaluation import evaluate_episodes
 from equirl.agents.measuring import measurement
 from equirl.agents.methods import make_aggregator
-from equirl.agents.scores import action_scores, before_normalization
+from equirl.agents.scores import before_normalization, history_scores
 from equirl.agents.spaces import symmetry_on
 from equirl.agents.symmetrization import agent_symmetry, symmetrize_agent
-from equirl.agents.visited_states import rollout_observations
+from equirl.agents.visited_states import rollout_histories
 from equirl.arguments import whole_number
 from equirl.files import written_whole
 from equirl.names import unknown_name_message
@@ -128,7 +129,8 @@ def audit_agent(
         progress: Called with the name of each agent before its episodes.
 
     Returns:
-        Plain, equitune, equizero, λ-equitune and canonical.
+        Plain, equitune, equizero, λ-equitune and canonical; of a recurrent agent all but λ-equitune, whose λ acts at
+        the first step of an episode alone: most visited states say nothing about it.
 
     Raises:
         TypeError: As ``symmetrize_agent``; or a number that is none.
@@ -142,10 +144,12 @@ def audit_agent(
     settings = _settings_by_method(method_kwargs)
     resolved = symmetry_on(agent_symmetry(model, symmetry), model.device)
     _check_variants(model, resolved, settings)
-    visited = rollout_observations(model, environments, n_states, seed=seed)
+    visited, starts = rollout_histories(model, environments, n_states, seed=seed)
     normalize = unwrap_vec_normalize(environments)
     rows = []
     for name, method in _VARIANTS.items():
+        if method == "lambda_equitune" and isinstance(model.policy, RecurrentActorCriticPolicy):
+            continue
         if progress is not None:
             progress(name)
         agent = (
@@ -156,7 +160,7 @@ def audit_agent(
         with measurement(agent, environments, seed + 1):
             episodes = evaluate_episodes(agent, environments, n_episodes, deterministic)
         returns, successes = episodes.returns, episodes.successes if episodes.all_report else None
-        scores, states = before_normalization(action_scores(agent), visited, normalize)
+        scores, states = before_normalization(history_scores(agent, starts), visited, normalize)
         low, high = _interval(returns, successes)
         success_low, success_high = (None, None) if successes is None else wilson_interval(successes)
         rows.append(

@@ -173,6 +173,7 @@ def prepare_comparison(
     elif view_kwargs:
         raise ValueError(f"settings of a view are for MiniGrid environments; {environment} is not one")
     policy = str(shared.get("policy", "MlpPolicy"))
+    policy = policy.replace("Lstm", "") if algorithm == "ppo_lstm" else policy
     policy_kwargs = {key: value for key, value in policy_kwargs_of(shared).items() if key not in _SYMMETRY_KEYS}
     if policy == "CnnPolicy":
         policy_kwargs.setdefault("features_extractor_class", NatureCNN)
@@ -232,6 +233,13 @@ def make_agent(
     arguments = {key: value for key, value in settings.items() if key != "n_envs"}
     with_dict = isinstance(getattr(environment, "observation_space", None), spaces.Dict)
     policy: Any = "MultiInputPolicy" if with_dict else "MlpPolicy"
+    if algorithm == "ppo_lstm":
+        policy = policy.replace("Policy", "LstmPolicy")
+    if method == AUGMENTATION and algorithm == "ppo_lstm":
+        raise ValueError(
+            f"RecurrentPPO keeps the LSTM's states of an episode, which {AUGMENTATION} of its observations alone would "
+            f"not fit: compare other methods ({', '.join(each for each in COMPARED if each != AUGMENTATION)})"
+        )
     if method == AUGMENTATION:
         replay = issubclass(ALGORITHMS[algorithm], OffPolicyAlgorithm)
         kind, buffer = ("replay", SymmetryReplayBuffer) if replay else ("rollout", SymmetryRolloutBuffer)

@@ -68,7 +68,7 @@ def fit_lambda(
     Args:
         model: An agent with λ-equitune, from ``symmetrize_agent`` or loaded.
         observations: States the agent was trained on, ``[N, *observation]``, as tensors or arrays, or a dict of such;
-            on others λ learns nothing of use.
+            on others λ learns nothing of use. Of a recurrent agent: first observations of episodes, where λ acts.
         settings: How to fit.
 
     Returns:

@@ -15,7 +15,8 @@ from typing import Any
 
 import cloudpickle
 import torch
-from sb3_contrib import QRDQN, TQC, TRPO, CrossQ
+from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, RecurrentPPO
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -40,6 +41,7 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "tqc": TQC,
     "crossq": CrossQ,
     "trpo": TRPO,
+    "ppo_lstm": RecurrentPPO,
 }
 """Algorithms that equirl symmetrizes, by the names of rl_zoo3."""
 
@@ -95,7 +97,8 @@ def load_agent(
     data = _read_data(path)
     parts, unreadable = _unpickled(data)
     agent_class = ALGORITHMS[_algorithm(path, algorithm, data, parts)]
-    defaults = vars(agent_class(policy="MlpPolicy", env=None, _init_setup_model=False))  # type: ignore[call-arg]
+    policy = next(iter(agent_class.policy_aliases))  # RecurrentPPO has another name for it than "MlpPolicy"
+    defaults = vars(agent_class(policy=policy, env=None, _init_setup_model=False))  # type: ignore[call-arg]
     _check_numbers(path, data, defaults)
     venv = None if env is None else as_vec_env(agent_class, env)
     replaced = _replacements(path, unreadable, defaults, venv)
@@ -188,10 +191,13 @@ _MARKS = (
 def _algorithm(path: Path, given: str | None, data: dict[str, Any], parts: dict[str, Any]) -> str:
     """Return the algorithm that a file is of, told from the settings that only it has."""
     policy = json.dumps(data.get("policy_class")).lower()
-    if "maskable" in policy or "recurrent" in policy:
+    if "maskable" in policy:
         raise ValueError(f"{path} is of none of the algorithms {', '.join(ALGORITHMS)}")
     told = next((name for mark, name in _MARKS if mark in data), None)
     policy_class = parts.get("policy_class")
+    remembers = isinstance(policy_class, type) and issubclass(policy_class, RecurrentActorCriticPolicy)
+    if told == "ppo" and (remembers or "recurrent" in policy):
+        told = "ppo_lstm"
     if told is None and "exploration_fraction" in data:
         if isinstance(policy_class, type) and issubclass(policy_class, (DQNPolicy, QRDQNPolicy)):
             told = "qrdqn" if issubclass(policy_class, QRDQNPolicy) else "dqn"

@@ -13,6 +13,7 @@ from typing import Any
 
 import equirl.envs  # noqa: F401  (registers the symmetries of our environments)
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.actor_critic_recurrent import EquivariantRecurrentPolicy
 from equirl.agents.crossq import EquivariantCrossQPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy
 from equirl.agents.methods import METHODS
@@ -37,6 +38,7 @@ POLICY_CLASSES: dict[str, type[SymmetricPolicy]] = {
     "ddpg": EquivariantTD3Policy,
     "tqc": EquivariantTQCPolicy,
     "crossq": EquivariantCrossQPolicy,
+    "ppo_lstm": EquivariantRecurrentPolicy,
 }
 """Algorithm, by rl_zoo3's name, to its equivariant policy class."""
 

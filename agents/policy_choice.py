@@ -80,7 +80,7 @@ def choose_policy(hyperparams: dict[str, Any], choice: PolicyChoice, algorithm: 
     kept = {key: value for key, value in policy_kwargs.items() if key not in _SYMMETRY_KEYS}
     if method == PLAIN:
         if current["symmetry"] is not None:
-            hyperparams["policy"] = "MlpPolicy"
+            hyperparams["policy"] = "MlpLstmPolicy" if algorithm == "ppo_lstm" else "MlpPolicy"
     else:
         if algorithm not in POLICY_CLASSES:
             raise ValueError(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
@@ -16,6 +19,7 @@ from torch.distributions import Normal
 
 from equirl.agents.actor_critic_network import ActorCriticOrbit
 from equirl.agents.observations import as_tensors
+from equirl.agents.visited_states import n_rows, rows_of
 from equirl.representations import Tree, map_tensors
 from equirl.testing import evaluation_mode
 
@@ -32,7 +36,8 @@ def action_scores(model: BaseAlgorithm) -> Scores:
     bits of ``MultiBinary``, the mean of ``Box`` (scaled to [-1, 1] where the algorithm squashes its actions).
 
     It takes observations as the agent sees them, tensors or arrays on any device. The policy is in evaluation mode
-    while it runs, and in the mode of before afterwards.
+    while it runs, and in the mode of before afterwards. Recurrent agents act as at the first step of an episode; see
+    ``history_scores`` for later steps.
 
     Raises:
         TypeError: A policy that has none of these, or whose actions hang on more than the observation.
@@ -62,14 +67,15 @@ def action_function(model: BaseAlgorithm) -> Scores:
         return lambda observations: cast(Tensor, actor.get_action_dist_params(observations)[0].tanh())
     if isinstance(actor, nn.Module):
         return cast(Scores, actor)
-    recurrent = hasattr(policy, "lstm_actor")
-    if isinstance(policy, ActorCriticOrbit) and not isinstance(policy, MaskableActorCriticPolicy) and not recurrent:
+    if isinstance(policy, RecurrentActorCriticPolicy):
+        return lambda rows: _of_sequences(policy, rows, torch.ones(n_rows(rows), 1, device=model.device))
+    if isinstance(policy, ActorCriticOrbit) and not isinstance(policy, MaskableActorCriticPolicy):
         return cast(Scores, policy.action_parameters)
-    if isinstance(policy, (ActorCriticPolicy, MaskableActorCriticPolicy)) and not recurrent:
+    if isinstance(policy, (ActorCriticPolicy, MaskableActorCriticPolicy)):
         return lambda observations: _parameters(policy.get_distribution(observations), policy.action_space)
     raise TypeError(
-        f"{type(model).__name__} with {type(policy).__name__} gives no scores or numbers of actions for an observation "
-        "alone; the algorithms with an equivariant policy do, but for recurrent ones"
+        f"{type(model).__name__} with {type(policy).__name__} gives no scores or numbers of actions; SB3's and "
+        "sb3-contrib's own policies do"
     )
 
 
@@ -80,6 +86,47 @@ def _parameters(distribution: Any, space: spaces.Space[Any]) -> Tensor:
         logits = torch.cat([each.logits for each in parts], dim=1)
         return logits[:, 1::2] - logits[:, ::2] if isinstance(space, spaces.MultiBinary) else logits
     return cast(Tensor, parts.mean if isinstance(parts, Normal) else parts.logits)
+
+
+def history_scores(model: BaseAlgorithm, starts: NDArray[np.bool_]) -> Scores:
+    """Return the function from the observations of whole rollouts to scores, ``[N, *observation] -> [N, A]``.
+
+    A recurrent agent remembers its episode; for other agents these are the scores of ``action_scores``.
+
+    Args:
+        model: The agent.
+        starts: Where episodes start, ``[T, n_envs]``, as ``rollout_histories`` returns it. Observations come in the
+            same order, and the last of them may be missing.
+
+    Raises:
+        TypeError: As for ``action_scores``.
+    """
+    single = action_scores(model)
+    policy: Any = model.policy
+    if not isinstance(policy, RecurrentActorCriticPolicy):
+        return single
+    length, n_envs = starts.shape
+    begins = torch.as_tensor(starts, dtype=torch.float32, device=model.device).T.contiguous()
+    place = torch.arange(length * n_envs, device=model.device)
+    by_environment = place.view(length, n_envs).T.flatten()
+    by_step = place.view(n_envs, length).T.flatten()
+
+    def scores(observations: Tree) -> Tensor:
+        observations = map_tensors(as_tensors(observations), lambda values: values.to(model.device))
+        n = n_rows(observations)
+        sequences = rows_of(observations, by_environment.clamp(max=n - 1))
+        with torch.no_grad(), evaluation_mode(policy):
+            return _of_sequences(policy, sequences, begins)[by_step[:n]]
+
+    return scores
+
+
+def _of_sequences(policy: RecurrentActorCriticPolicy, rows: Tree, starts: Tensor) -> Tensor:
+    """Return logits, log-odds or means ``[B T, A]`` of ``B`` sequences, one after another, with starts ``[B, T]``."""
+    layers, _, size = policy.lstm_hidden_state_shape
+    zeros = torch.zeros(layers, len(starts), size, device=starts.device)
+    made: Any = policy.get_distribution(cast(Any, rows), (zeros, zeros), starts.flatten())[0]
+    return _parameters(made, policy.action_space)
 
 
 def before_normalization(scores: Scores, observations: Tree, normalize: VecNormalize | None) -> tuple[Scores, Tree]:

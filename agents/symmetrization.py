@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.crossq.policies import CrossQPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from sb3_contrib.tqc.policies import TQCPolicy
@@ -20,6 +21,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.actor_critic_recurrent import EquivariantRecurrentPolicy, lstm_settings
 from equirl.agents.crossq import EquivariantCrossQPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy
 from equirl.agents.lambda_fit import LambdaFit, fit_lambda
@@ -51,6 +53,7 @@ _EQUIVARIANT: dict[type[BasePolicy], type[BasePolicy]] = {
     TD3Policy: EquivariantTD3Policy,
     TQCPolicy: EquivariantTQCPolicy,
     CrossQPolicy: EquivariantCrossQPolicy,
+    RecurrentActorCriticPolicy: EquivariantRecurrentPolicy,
 }
 
 
@@ -73,7 +76,7 @@ def symmetrize_agent(
 
     Args:
         model: An agent of one of ``ALGORITHMS`` with a policy of SB3's own. Frame stacks and normalisation are
-            recognised by its environment (``VecFrameStack``, ``VecNormalize``): load it with that.
+            recognised by its environment (``VecFrameStack``, ``VecNormalize``): give it that one.
         symmetry: A registered name or an ``MDPSymmetry``.
         method: ``"equitune"``, ``"lambda_equitune"``, ``"equizero"`` or ``"canonical"``.
         method_kwargs: Settings of the method (``equirl.agents.make_aggregator``). For equizero ``proxy_loss`` may also
@@ -176,6 +179,8 @@ def _with_policy(
         parameters["share_features_extractor"] = model.policy.share_features_extractor
     if isinstance(model, OffPolicyAlgorithm) and model.use_sde:  # on-policy ones hand it over themselves
         parameters["use_sde"] = True
+    if isinstance(model.policy, RecurrentActorCriticPolicy):
+        parameters |= lstm_settings(model.policy)
     parameters |= {"symmetry": symmetry, "method": method, "method_kwargs": method_kwargs}
     symmetrized = copied_without_policy(model, policy_class, parameters)
     with torch.random.fork_rng(devices=[]):  # λ's first weights alone need random numbers

@@ -21,7 +21,15 @@ from equirl.agents.spaces import observation_shape
 from equirl.arguments import whole_number
 from equirl.representations import Tree, map_tensors
 
-__all__ = ["buffer_rows", "check_environments", "n_rows", "replay_observations", "rollout_observations", "rows_of"]
+__all__ = [
+    "buffer_rows",
+    "check_environments",
+    "n_rows",
+    "replay_observations",
+    "rollout_histories",
+    "rollout_observations",
+    "rows_of",
+]
 
 
 def n_rows(observations: Tree) -> int:
@@ -74,6 +82,8 @@ def rollout_observations(
 ) -> Tree:
     """Return observations from the agent's own rollouts in an environment it knows, ``[N, *observation]``.
 
+    A recurrent agent remembers the episode while it acts.
+
     Equal seeds give equal observations, as long as the environment draws from its own random numbers, its spaces' or
     the global ones. The agent, all random numbers and running normalisations stay as they were; the environment is left
     in the middle of an episode, so reset it before you use it further. Do not give the environment of a training that
@@ -92,18 +102,44 @@ def rollout_observations(
         ValueError: ``n_states`` is less than 1, the environment has other spaces than the agent, or it normalises
             observations in another way than the agent's own environment.
     """
+    return rollout_histories(model, env, n_states, deterministic, seed)[0]
+
+
+def rollout_histories(
+    model: BaseAlgorithm, env: GymEnv, n_states: int = 10_000, deterministic: bool = False, seed: int = 0
+) -> tuple[Tree, NDArray[np.bool_]]:
+    """Return the observations of ``rollout_observations``, and where episodes start in them.
+
+    Args:
+        model: As for ``rollout_observations``.
+        env: As for ``rollout_observations``.
+        n_states: As for ``rollout_observations``.
+        deterministic: As for ``rollout_observations``.
+        seed: As for ``rollout_observations``.
+
+    Returns:
+        Observations ``[N, *observation]``, those of all environments at one step after another, and a flag for each
+        environment and step, ``[T, n_envs]``, ``T`` times ``n_envs`` at least ``N``.
+
+    Raises:
+        TypeError: As for ``rollout_observations``.
+        ValueError: As for ``rollout_observations``.
+    """
     n_states, seed = whole_number(n_states, "n_states", 1), whole_number(seed, "seed", 0)
     venv: VecEnv = as_vec_env(type(model), env, monitored=False)
     check_environments(model, venv)
     seen: list[Tree] = []
+    starts = [np.ones(venv.num_envs, dtype=bool)]
     with measurement(model, venv, seed):
         observation: Any = venv.reset()
+        state: Any = None
         for _ in range(-(-n_states // venv.num_envs)):
             rows: Any = model.policy.obs_to_tensor(observation)[0]
             seen.append(map_tensors(rows, torch.clone))  # some environments use the same memory for all steps
-            actions, _ = model.predict(observation, deterministic=deterministic)
-            observation, *_ = venv.step(actions)
-    return rows_of(_concatenated(seen), torch.arange(n_states))
+            actions, state = model.predict(observation, state, starts[-1], deterministic)
+            observation, _, done, _ = venv.step(actions)
+            starts.append(np.array(done, dtype=bool))
+    return rows_of(_concatenated(seen), torch.arange(n_states)), np.stack(starts[:-1])
 
 
 def check_environments(model: BaseAlgorithm, environments: VecEnv) -> None:

@@ -11,7 +11,7 @@ from equirl.envs.mujoco_symmetry import mujoco_mirror
 from equirl.envs.placing import Placer, Transformable, register_placer, transform_state
 from equirl.envs.regions import REGION_NAMES, Region, region_cells
 from equirl.envs.symmetries import egocentric_symmetry, full_view_symmetry, grid_symmetry, mirror_symmetry
-from equirl.envs.wrappers import SymmetricStarts, TransformedFrame
+from equirl.envs.wrappers import ShownAtStart, SymmetricStarts, TransformedFrame
 
 __all__ = [
     "DECLARED_SYMMETRIES",
@@ -25,6 +25,7 @@ __all__ = [
     "GridWorldVectorEnv",
     "Placer",
     "Region",
+    "ShownAtStart",
     "SymmetricStarts",
     "SymmetryReport",
     "Transformable",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, SupportsFloat, cast
 
 import gymnasium as gym
+import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
@@ -13,7 +15,7 @@ from equirl.envs.observations import fit_symmetry
 from equirl.envs.placing import register_transparent, transform_state
 from equirl.symmetry import MDPSymmetry
 
-__all__ = ["SymmetricStarts", "TransformedFrame"]
+__all__ = ["ShownAtStart", "SymmetricStarts", "TransformedFrame"]
 
 Environment = gym.Env[Any, Any]
 
@@ -92,6 +94,38 @@ class TransformedFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def _turned(self, observation: Any) -> Any:
         shown = self._layout.turn_one(self.symmetry, self.element, self._layout.show(observation))
         return self._layout.hide(shown, observation)
+
+
+class ShownAtStart(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """Shows some channels of an image at the first step of an episode alone, so that they have to be remembered.
+
+    Symmetries that move the cells of an image stay symmetries: ``GridWorldEnv`` with ``channels=[1]`` hides its goal.
+
+    Args:
+        env: An environment whose observations are images ``[C, H, W]``.
+        channels: The channels that are zero from the second step on.
+
+    Raises:
+        ValueError: Other observations, or a channel that is not there.
+    """
+
+    def __init__(self, env: Environment, channels: Sequence[int]) -> None:
+        RecordConstructorArgs.__init__(self, channels=channels)
+        gym.Wrapper.__init__(self, env)
+        shape = env.observation_space.shape or ()
+        if len(shape) != 3 or not channels or not all(channel in range(shape[0]) for channel in channels):
+            raise ValueError(
+                f"channels are some of those of images [C, H, W], counted from 0; got {list(channels)} for "
+                f"observations {list(shape)}"
+            )
+        self.channels = list(channels)
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Act, and return the observation without the channels."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        hidden = np.array(observation)
+        hidden[self.channels] = 0
+        return hidden, reward, terminated, truncated, info
 
 
 register_transparent(SymmetricStarts)

@@ -74,9 +74,13 @@ class Aggregator(nn.Module):
         """
         return None
 
+    def combine(self, orbit: Orbit, weights: Tensor) -> Tensor:
+        """Return ``sum_g w_g g^-1 M(gx)``, shape ``[B, *output]``, for weights ``[B, |G|]`` chosen before."""
+        return orbit.weighted_sum(weights)
+
     def forward(self, orbit: Orbit) -> Tensor:
         """Return ``sum_g w(gx) g^-1 M(gx)``, shape ``[B, *output]``."""
-        return orbit.weighted_sum(self.weights(orbit))
+        return self.combine(orbit, self.weights(orbit))
 
 
 class Mean(Aggregator):
@@ -207,8 +211,8 @@ class Select(Aggregator):
 
         return pick_least(losses, self.tie_tolerance, equal_to, orbit.outputs.dtype)
 
-    def forward(self, orbit: Orbit) -> Tensor:  # noqa: D102
-        pick = orbit.weighted_sum(self.weights(orbit))
+    def combine(self, orbit: Orbit, weights: Tensor) -> Tensor:  # noqa: D102
+        pick = orbit.weighted_sum(weights)
         if self.gradient == "pick" or not torch.is_grad_enabled():
             return pick
         mean = orbit.mean()

@@ -20,7 +20,7 @@ from equirl.symmetry import check_symmetry_name
 __all__ = ["ComparisonOptions"]
 
 MethodName = Literal["plain", "augmentation", "mirror_loss", "equitune", "lambda_equitune", "equizero", "canonical"]
-AlgorithmName = Literal["dqn", "qrdqn", "ppo", "a2c", "trpo", "sac", "td3", "ddpg", "tqc", "crossq"]
+AlgorithmName = Literal["dqn", "qrdqn", "ppo", "a2c", "trpo", "sac", "td3", "ddpg", "tqc", "crossq", "ppo_lstm"]
 
 
 @dataclass(frozen=True, kw_only=True)

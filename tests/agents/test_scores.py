@@ -49,7 +49,9 @@ def test_normalisation_that_is_not_symmetric_shows_in_the_error() -> None:
 
 
 def test_mistakes_are_told() -> None:
-    with pytest.raises(TypeError, match="RecurrentPPO with RecurrentActorCriticPolicy gives no scores or numbers of actions"):
+    with pytest.raises(
+        TypeError, match="RecurrentPPO with RecurrentActorCriticPolicy gives no scores or numbers of actions"
+    ):
         action_scores(RecurrentPPO("MlpLstmPolicy", "CartPole-v1", device="cpu"))
     for wrong in ("GridCNN", ".GridCNN", "equirl.agents.NoCNN", ""):
         with pytest.raises(ValueError, match=r"cannot be imported .*give a class or a dotted path"):

@@ -10,7 +10,14 @@ from gymnasium.wrappers import TransformReward
 from minigrid.wrappers import OneHotPartialObsWrapper, StochasticActionWrapper, ViewSizeWrapper
 
 from equirl import MDPSymmetry, TokenRepresentation, cyclic_group, permutation_representation
-from equirl.envs import EgocentricView, FullGridView, SymmetricStarts, TransformedFrame, register_placer
+from equirl.envs import (
+    EgocentricView,
+    FullGridView,
+    ShownAtStart,
+    SymmetricStarts,
+    TransformedFrame,
+    register_placer,
+)
 
 GRID = "equirl/GridWorld-v0"
 ROOM = "MiniGrid-DoorKey-6x6-v0"
@@ -21,6 +28,7 @@ ROOM = "MiniGrid-DoorKey-6x6-v0"
     [
         lambda: SymmetricStarts(gym.make(GRID, size=4, goal="north-west"), "grid-d4"),
         lambda: TransformedFrame(gym.make(GRID, size=4), "grid-c4", "r"),
+        lambda: ShownAtStart(gym.make(GRID, size=4), [1]),
         lambda: FullGridView(gym.make(ROOM), planes=["wall", "goal"], n_actions=4),
         lambda: SymmetricStarts(EgocentricView(gym.make(ROOM), mission=True), "minigrid-egocentric-z2"),
     ],
@@ -32,6 +40,23 @@ def test_a_wrapped_world_is_made_again_copied_and_pickled(make: Any) -> None:
     assert all(type(world) is type(original) for world in worlds)
     for seen in others:
         assert all(np.array_equal(one, other) for one, other in zip(first, seen, strict=True))
+
+
+def test_a_channel_is_shown_at_the_start_of_each_episode_alone() -> None:
+    world, plain = ShownAtStart(gym.make(GRID), channels=[1]), gym.make(GRID)
+    for seed in range(2):
+        first, _ = world.reset(seed=seed)
+        assert np.array_equal(first, plain.reset(seed=seed)[0])
+        assert first[1].any()
+        for action in range(3):
+            seen, expected = world.step(action)[0], plain.step(action)[0]
+            assert not seen[1].any()
+            assert np.array_equal(seen[[0, 2]], expected[[0, 2]])
+    for channels in ([], [3], [-1]):
+        with pytest.raises(ValueError, match=r"channels are some of those of images \[C, H, W\], counted from 0; got"):
+            ShownAtStart(gym.make(GRID), channels)
+    with pytest.raises(ValueError, match=r"got \[0\] for observations \[4\]"):
+        ShownAtStart(gym.make("CartPole-v1"), [0])
 
 
 class _Dark(gym.Wrapper):

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from gymnasium import spaces
 from recording import count_use
-from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, MaskablePPO
+from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.torch_layers import NatureCNN
 
@@ -47,6 +47,7 @@ from equirl.agents import (
     EquivariantDQNPolicy,
     EquivariantMaskablePolicy,
     EquivariantQRDQNPolicy,
+    EquivariantRecurrentPolicy,
     EquivariantSACPolicy,
     EquivariantTD3Policy,
     EquivariantTQCPolicy,
@@ -70,6 +71,7 @@ _BASES = {
     TQC: EquivariantTQCPolicy,
     CrossQ: EquivariantCrossQPolicy,
     MaskablePPO: EquivariantMaskablePolicy,
+    RecurrentPPO: EquivariantRecurrentPolicy,
 }
 _NAMED = {((4,), 2): "cartpole-z2", ((6,), 3): "acrobot-z2"}
 """Observation shape and number of actions to the symmetry that fits them."""
@@ -133,7 +135,7 @@ def _equivariant(base: type[Any], name: str) -> type[Any]:
             if kwargs.get("symmetry") is None:
                 kwargs["symmetry"] = symmetry_for(observation_space, action_space)
             kwargs.setdefault("method", METHOD)
-            if name == "CnnPolicy":
+            if name in ("CnnPolicy", "CnnLstmPolicy"):
                 kwargs.setdefault("features_extractor_class", NatureCNN)
             super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
 

@@ -69,7 +69,7 @@ SUITES = (
         "contrib",
         "equirl_behind_sb3",
         ("tests",),
-        "not (ARS or lstm)",
+        "not ARS",
     ),
     Suite("zoo", "zoo", "equirl_behind_sb3", ("tests",), "not ppo_lstm"),
     Suite("zoo-commands", "zoo", "equirl_behind_rl_zoo3", ("tests",), "not ppo_lstm", ("equirl",)),
