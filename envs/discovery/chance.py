@@ -54,7 +54,6 @@ class _Verdict:
     error: float
     refuted: bool = False
     unclear: str = ""
-    unusual: float = 0.0  # difference in unusual steps that could go unseen, as a share of the largest that they make
 
 
 def search_with_chance(
@@ -97,7 +96,7 @@ def search_with_chance(
         )
         return found
     found.unclear = False
-    tried, unusual = 0, 0.0
+    tried = 0
     for state, action in candidates:
         orders = [action] if not data.n_actions else _orders(model, state)
         tried += len(orders)
@@ -114,7 +113,6 @@ def search_with_chance(
                 found.unclear = True
                 found.notes.append(f"a candidate is neither confirmed nor refuted: {verdict.unclear}")
             elif not verdict.refuted:
-                unusual = max(unusual, verdict.unusual)
                 held.append(Element("", state, chosen, verdict.error, int(model.usual.sum())))
         if len(held) > 1:
             found.unclear = True
@@ -131,7 +129,7 @@ def search_with_chance(
     if usual < 1:
         found.notes.append(
             f"{1 - usual:.1%} of the steps are unlike the others (jumps, ends): where they happen and what happens in "
-            f"them was compared, but differences of up to {unusual:.2g} of the largest such jump could go unseen"
+            "them was compared as far as so few steps tell"
         )
     return found
 
@@ -164,27 +162,25 @@ def _judged(model: ChanceModel, known: VectorModel, step: Step, action: Step) ->
     if near.mean() < _LEAST_KNOWN:
         return _Verdict(np.inf, unclear="it carries most states to where none were seen")
     events = known.compare(step, action).events
-    error, unusual, seen = 0.0, 0.0, False
+    error, seen = 0.0, False
     for differences, counts in _compared(model, step, action, near):
         events |= bool((differences.seen & (differences.least > _LEAST_DIFFERENCE)).any())
         seen |= bool(differences.seen.any())
         if counts:
             error = max(error, float(differences.most.max()))
-        elif counts is None:
-            unusual = max(unusual, float(differences.most[: model.told.sum()].max()))
     if events:
         return _Verdict(error, refuted=True)
     if seen:
         return _Verdict(error, unclear="a small difference, or one in a few states, is beyond chance")
     if error > LARGEST_ERROR:
         return _Verdict(error, unclear=f"a difference of {error:.0%} of the spread could go unseen")
-    return _Verdict(error, unusual=unusual)
+    return _Verdict(error)
 
 
 def _compared(
     model: ChanceModel, step: Step, action: Step, near: NDArray[np.bool_]
-) -> Iterator[tuple[Differences, bool | None]]:
-    """Yield the differences of a candidate, and whether they count for its error; ``None`` for unusual steps."""
+) -> Iterator[tuple[Differences, bool]]:
+    """Yield the differences of a candidate, and whether they count for its error."""
     data, states = model.data, moved(model.data.states, step)
     actions = np.array(action.to)[data.actions] if data.n_actions else moved(data.actions, action)
     inputs, there = model.inputs(data.states, data.actions), model.inputs(states, actions)
@@ -233,7 +229,7 @@ def _compared(
             continue
         both = _levels(left[rows], left_there[rows])
         for of in (functions(rows, 1), functions(rows, 1, each_action=False), parts(rows, 2)):
-            yield paired_differences(of, both[0], both[1], model.episode[rows], _NEGLIGIBLE), None
+            yield paired_differences(of, both[0], both[1], model.episode[rows], _NEGLIGIBLE), False
 
 
 def _levels(left: Floats, left_there: Floats) -> list[Floats]:
