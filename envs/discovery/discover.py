@@ -183,7 +183,7 @@ def _of_the_model(environment: gym.Env[Any, Any], seed: int, name: str) -> Disco
 def _search(environment: gym.Env[Any, Any], data: Transitions, seed: int) -> Findings:
     space = environment.observation_space
     if _is_vector(environment):
-        return search_vectors(data, seed, environment)
+        return search_vectors(data, seed)
     if not data.n_actions:
         raise TypeError(
             f"with Box actions symmetries are sought on vectors [n]; observations are {list(data.shape)}. Make the "

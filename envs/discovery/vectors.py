@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from equirl.envs.discovery.chance import search_with_chance
 from equirl.envs.discovery.report import Element, Findings
 from equirl.envs.recurring import action_orders
 from equirl.envs.transitions import Transitions
@@ -32,14 +29,12 @@ _LEAST_EACH = 200  # transitions with each action
 Floats = NDArray[np.float64]
 
 
-def search_vectors(data: Transitions, seed: int = 0, environment: gym.Env[Any, Any] | None = None) -> Findings:
+def search_vectors(data: Transitions, seed: int = 0) -> Findings:
     """Return the signed permutations that hold, each with a permutation (``Box``: a signed one) of the actions.
 
     Args:
         data: Transitions with observations ``[n]``.
         seed: Seed of the model and of its split.
-        environment: The one that gave the transitions; where the model cannot foretell single steps, some episodes are
-            taken again.
     """
     if len(data) < _LEAST_TRANSITIONS:
         return Findings(notes=[f"{len(data):,} transitions; take {_LEAST_TRANSITIONS:,} or more"], unclear=True)
@@ -58,11 +53,7 @@ def search_vectors(data: Transitions, seed: int = 0, environment: gym.Env[Any, A
     if steps and (blind := np.flatnonzero(model.resolution > _LARGEST_RESOLUTION)).size:
         names = ", ".join("the reward" if i == n else f"coordinate {i}" for i in blind[:8])
         note = f"the model explains too little of {names} to tell candidates apart ({model.resolution.max():.0%} left)"
-        if environment is None:
-            return Findings(notes=[note], unclear=True)
-        found = search_with_chance(data, environment, steps, seed)
-        found.notes.insert(0, note)
-        return found
+        return Findings(notes=[note], unclear=True)
     tried, best_refused = 0, float("inf")
     for state, action in steps:
         actions = [action]

@@ -63,32 +63,6 @@ class Line(gym.Env[Any, int]):
         return np.stack([self.x, self.v], 1).ravel(), -float((self.x**2).sum()), out, self.time >= 100, {}
 
 
-class NoisyWalk(gym.Env[Any, int]):
-    """A walk with chance in its velocity, which ends at both sides; actions push right, left, or not.
-
-    ``louder`` is the factor of the chance on the right, ``drift`` a push to the right, and ``ripple`` the height of
-    waves in the force, too short for a model; without ``chance`` they are all that varies.
-    """
-
-    def __init__(self, louder: float = 1.0, drift: float = 0.0, ripple: float = 0.0, chance: float = 0.03) -> None:
-        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
-        self.action_space = spaces.Discrete(3)
-        self.louder, self.drift, self.ripple, self.chance = louder, drift, ripple, chance
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.state, self.time = self.np_random.uniform(-0.4, 0.4, 2), 0
-        return self.state.copy(), {}
-
-    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        x, v = self.state
-        noise = self.chance * (self.louder if x > 0 else 1.0) * self.np_random.normal()
-        v = 0.9 * v + (0.1, -0.1, 0.0)[action] + self.drift + self.ripple * np.cos(200 * x) + noise
-        x = 0.97 * x + 0.1 * v
-        self.state, self.time = np.array([x, v]), self.time + 1
-        return self.state.copy(), -x * x, bool(abs(x) > 0.5), self.time >= 60, {}
-
-
 class WalledCartPole(CartPoleEnv):
     """A cart that stops at a wall on the right, where random actions hardly ever bring it."""
 
