@@ -235,10 +235,10 @@ def make_agent(
     policy: Any = "MultiInputPolicy" if with_dict else "MlpPolicy"
     if algorithm == "ppo_lstm":
         policy = policy.replace("Policy", "LstmPolicy")
-    if method == AUGMENTATION and algorithm == "ppo_lstm":
+    if method in (AUGMENTATION, MIRROR_LOSS) and algorithm == "ppo_lstm":
         raise ValueError(
-            f"RecurrentPPO keeps the LSTM's states of an episode, which {AUGMENTATION} of its observations alone would "
-            f"not fit: compare other methods ({', '.join(each for each in COMPARED if each != AUGMENTATION)})"
+            f"RecurrentPPO keeps the LSTM's states of an episode, and {method} looks at single observations: compare "
+            f"other methods ({', '.join((PLAIN, *METHODS))})"
         )
     if method == AUGMENTATION:
         replay = issubclass(ALGORITHMS[algorithm], OffPolicyAlgorithm)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
@@ -65,6 +66,11 @@ class MirrorLossCallback(BaseCallback):
             raise ValueError(
                 f"{type(policy).__name__} is equivariant: its mirror loss is 0. Leave MirrorLossCallback out, or "
                 "train a plain policy"
+            )
+        if isinstance(policy, RecurrentActorCriticPolicy):
+            raise TypeError(
+                "the mirror loss compares actions for single observations, and a recurrent agent acts on its history: "
+                "leave MirrorLossCallback out"
             )
         resolved = symmetry_on(agent_symmetry(self.model, self.symmetry), self.model.device)
         self._function = action_function(self.model)

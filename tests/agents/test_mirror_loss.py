@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from continuous import SWAPPED, TwoArms, make
+from sb3_contrib import RecurrentPPO
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -67,6 +68,8 @@ def test_discrete_values_and_normalised_observations_are_taken() -> None:
 def test_equivariant_agents_and_wrong_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="is equivariant: its mirror loss is 0"):
         make("sac", "equitune").learn(10, callback=MirrorLossCallback(SWAPPED))
+    with pytest.raises(TypeError, match="a recurrent agent acts on its history"):
+        RecurrentPPO("MlpLstmPolicy", "CartPole-v1", device="cpu").learn(1, callback=MirrorLossCallback("cartpole-z2"))
     with pytest.raises(ValueError, match="coefficient"):
         MirrorLossCallback(SWAPPED, -1)
     with pytest.raises(ValueError, match="'two-legs' is unknown"):

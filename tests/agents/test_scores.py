@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sb3_contrib import RecurrentPPO
+from sb3_contrib import ARS
 from small_worlds import World, mirror
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_util import make_vec_env
@@ -49,10 +49,8 @@ def test_normalisation_that_is_not_symmetric_shows_in_the_error() -> None:
 
 
 def test_mistakes_are_told() -> None:
-    with pytest.raises(
-        TypeError, match="RecurrentPPO with RecurrentActorCriticPolicy gives no scores or numbers of actions"
-    ):
-        action_scores(RecurrentPPO("MlpLstmPolicy", "CartPole-v1", device="cpu"))
+    with pytest.raises(TypeError, match="ARS with ARSPolicy gives no scores or numbers of actions"):
+        action_scores(ARS("MlpPolicy", "CartPole-v1", device="cpu"))
     for wrong in ("GridCNN", ".GridCNN", "equirl.agents.NoCNN", ""):
         with pytest.raises(ValueError, match=r"cannot be imported .*give a class or a dotted path"):
             resolve_features_extractor(wrong, World("box").observation_space)
