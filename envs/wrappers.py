@@ -122,10 +122,9 @@ class ShownAtStart(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Act, and return the observation without the channels."""
-        observation, *rest = self.env.step(action)
+        observation, reward, terminated, truncated, info = self.env.step(action)
         hidden = np.array(observation)
         hidden[self.channels] = 0
-        reward, terminated, truncated, info = rest
         return hidden, reward, terminated, truncated, info
 
 
