@@ -167,7 +167,7 @@ def check_environments(model: BaseAlgorithm, environments: VecEnv) -> None:
         warnings.warn(
             "this agent was trained in a VecNormalize environment, and the one given is none: if observations were "
             "normalised (norm_obs), what it does here means nothing. Load the statistics: VecNormalize.load(file, env)",
-            stacklevel=3,
+            stacklevel=4,
         )
     if model.get_env() is None or ours is theirs:
         return
