@@ -1,6 +1,7 @@
 """Equivariant agents for Stable-Baselines3: policies, symmetrization of trained agents, and the command line."""
 
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.actor_critic_masked import EquivariantMaskablePolicy
 from equirl.agents.callbacks import SymmetryCallback
 from equirl.agents.dqn import EquivariantDQNPolicy, EquivariantQNetwork
 from equirl.agents.features_extractors import GridCNN
@@ -12,7 +13,8 @@ from equirl.agents.policies import policy_with
 from equirl.agents.proxy_losses import BellmanResidual, Disagreement, Novelty, agent_proxy_loss
 from equirl.agents.qrdqn import EquivariantQRDQNPolicy, EquivariantQuantileNetwork
 from equirl.agents.replay import SymmetryReplayBuffer
-from equirl.agents.rollout import SymmetryRolloutBuffer
+from equirl.agents.rollout import SymmetryMaskableRolloutBuffer, SymmetryRolloutBuffer
+from equirl.agents.self_play import PolicyOpponent, SelfPlayCallback
 from equirl.agents.spaces import observation_shape, resolve_symmetry
 from equirl.agents.symmetrization import symmetrize_agent
 from equirl.agents.vector_env import GridWorldVecEnv, make_vectorized_env
@@ -24,6 +26,7 @@ __all__ = [
     "Disagreement",
     "EquivariantActorCriticPolicy",
     "EquivariantDQNPolicy",
+    "EquivariantMaskablePolicy",
     "EquivariantQNetwork",
     "EquivariantQRDQNPolicy",
     "EquivariantQuantileNetwork",
@@ -32,7 +35,10 @@ __all__ = [
     "LambdaFit",
     "LambdaFitReport",
     "Novelty",
+    "PolicyOpponent",
+    "SelfPlayCallback",
     "SymmetryCallback",
+    "SymmetryMaskableRolloutBuffer",
     "SymmetryReplayBuffer",
     "SymmetryRolloutBuffer",
     "agent_proxy_loss",

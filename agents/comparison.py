@@ -22,7 +22,7 @@ from equirl.agents.monitoring import monitored
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.policy_choice import PLAIN, policy_kwargs_of, symmetry_and_method
 from equirl.agents.replay import SymmetryReplayBuffer
-from equirl.agents.rollout import SymmetryRolloutBuffer
+from equirl.agents.rollout import SymmetryMaskableRolloutBuffer, SymmetryRolloutBuffer
 from equirl.agents.sb3_doors import with_schedules
 from equirl.envs.making import SYMMETRY_VIEWS, make_as_registered
 from equirl.names import unknown_name_message
@@ -34,6 +34,12 @@ AUGMENTATION = "augmentation"
 
 COMPARED = (PLAIN, AUGMENTATION, *METHODS)
 """What can be compared, by name."""
+
+_BUFFERS: dict[str, tuple[str, type[Any]]] = {
+    "ppo": ("rollout", SymmetryRolloutBuffer),
+    "a2c": ("rollout", SymmetryRolloutBuffer),
+    "ppo_mask": ("rollout", SymmetryMaskableRolloutBuffer),
+}
 
 _OF_ZOO = ("policy", "n_timesteps", "monitor_kwargs", "callback", "env_wrapper", "n_envs", "normalize", "env_kwargs")
 _OF_METHOD = ("replay_buffer_class", "replay_buffer_kwargs", "rollout_buffer_class", "rollout_buffer_kwargs")
@@ -53,6 +59,9 @@ class Comparison:
         wrappers: Wrappers in rl_zoo3's form, MiniGrid's view among them.
         normalize_reward: Whether rewards are normalised in training.
         env_kwargs: Settings of the environment.
+        evaluation_kwargs: Settings of the environment in evaluations, over those, such as another opponent.
+        self_play: In training the opponent is an earlier version of the agent, of which one more joins after so many
+            environment steps (``SelfPlayCallback``). 0: the environment's own opponent, if it has one.
     """
 
     environment: str
@@ -63,17 +72,20 @@ class Comparison:
     wrappers: Any = None
     normalize_reward: bool = False
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    evaluation_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    self_play: int = 0
 
-    def environments(self, n: int, seed: int) -> VecEnv:
-        """Return ``n`` environments, for evaluation.
+    def environments(self, n: int, seed: int, evaluation: bool = False) -> VecEnv:
+        """Return ``n`` environments, for training or for evaluation.
 
         Raises:
             ValueError: The environment cannot be made.
         """
+        settings = {**self.env_kwargs, **(self.evaluation_kwargs if evaluation else {})}
         wrap = monitored(get_wrapper_class({"env_wrapper": self.wrappers}) if self.wrappers else None)
 
         def make() -> gym.Env[Any, Any]:
-            return make_as_registered(self.environment, **self.env_kwargs)
+            return make_as_registered(self.environment, **settings)
 
         return make_vec_env(make, n, seed=seed, wrapper_class=wrap)
 
@@ -117,7 +129,7 @@ def prepare_comparison(
     Args:
         environment: Id of a registered environment.
         symmetry: Name of the symmetry, or a symmetry file.
-        algorithm: ``"dqn"``, ``"qrdqn"``, ``"ppo"`` or ``"a2c"``.
+        algorithm: ``"dqn"``, ``"qrdqn"``, ``"ppo"``, ``"a2c"`` or ``"ppo_mask"``.
         hyperparams: As a file of rl_zoo3 has them for the environment.
         env_kwargs: Settings of the environment; by default those of the hyperparameters.
         zoo_file: Whether they come from rl_zoo3's own file, whose wrappers MiniGrid's view replaces.
@@ -196,8 +208,7 @@ def make_agent(
     with_dict = isinstance(getattr(environment, "observation_space", None), spaces.Dict)
     policy: Any = "MultiInputPolicy" if with_dict else "MlpPolicy"
     if method == AUGMENTATION:
-        replay = algorithm in ("dqn", "qrdqn")
-        kind, buffer = ("replay", SymmetryReplayBuffer) if replay else ("rollout", SymmetryRolloutBuffer)
+        kind, buffer = _BUFFERS.get(algorithm, ("replay", SymmetryReplayBuffer))
         arguments |= {f"{kind}_buffer_class": buffer, f"{kind}_buffer_kwargs": {"symmetry": symmetry}}
     elif method != PLAIN:
         policy = POLICY_CLASSES[algorithm]

@@ -13,6 +13,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from equirl.agents.comparison import Comparison
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
 from equirl.agents.evaluation import evaluate_episodes
+from equirl.agents.self_play import SelfPlayCallback
 
 __all__ = ["CurvePoint", "EvaluationPlan", "check_agents", "learning_curve", "level"]
 
@@ -27,7 +28,7 @@ class EvaluationPlan:
     Attributes:
         steps: Environment steps of a run.
         every: Environment steps between two evaluations; rounded up to whole steps of all environments.
-        episodes: Episodes of each evaluation. DQN and QR-DQN act greedily, PPO and A2C sample.
+        episodes: Episodes of each evaluation. DQN, QR-DQN and MaskablePPO act greedily, PPO and A2C sample.
         threshold: Success rate, or mean return where there is none, that counts as learned; by default that of
             ``level``.
         stop_after: A run ends after so many evaluations in a row at the threshold or above; 0: never.
@@ -45,9 +46,10 @@ class EvaluationPlan:
 
 
 class CurvePoint(NamedTuple):
-    """One evaluation: steps so far, success rate (``None`` where not reported), mean return, seconds of training."""
+    """One evaluation: steps and episodes so far, success rate (``None`` where not reported), mean return, seconds."""
 
     timesteps: int
+    episodes: int
     success_rate: float | None
     mean_return: float
     seconds: float
@@ -108,8 +110,8 @@ def learning_curve(
         plan: Steps and evaluations.
         device: Torch device.
     """
-    evaluation = comparison.environments(min(10, plan.episodes), seed + 1000)
-    greedy = comparison.algorithm in ("dqn", "qrdqn")
+    evaluation = comparison.environments(min(10, plan.episodes), seed + 1000, evaluation=True)
+    greedy = comparison.algorithm in ("dqn", "qrdqn", "ppo_mask")
     measured: list[tuple[float | None, float]] = []
 
     def measure(agent: Any) -> tuple[float]:
@@ -123,11 +125,12 @@ def learning_curve(
     # The score is the distance to what counts as learned, which depends on what the episodes report.
     agent: Any = comparison.agent(method, seed, device)
     callback = EvaluateAndStop(measure, plan.distance(agent.n_envs), 0.0, plan.stop_after or 10**9)
-    agent.learn(plan.steps, callback=callback)
+    opponents = [SelfPlayCallback(comparison.self_play)] if comparison.self_play else []
+    agent.learn(plan.steps, callback=[*opponents, callback])
     evaluation.close()
     agent.get_env().close()
     return [
-        CurvePoint(e.timesteps, success, mean, e.seconds)
+        CurvePoint(e.timesteps, e.episodes, success, mean, e.seconds)
         for e, (success, mean) in zip(callback.evaluations, measured, strict=True)
         if e.timesteps <= plan.steps
     ]

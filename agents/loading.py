@@ -15,7 +15,7 @@ from typing import Any
 
 import cloudpickle
 import torch
-from sb3_contrib import QRDQN
+from sb3_contrib import QRDQN, MaskablePPO
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -29,7 +29,13 @@ from equirl.names import unknown_name_message
 
 __all__ = ["ALGORITHMS", "load_agent"]
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"a2c": A2C, "dqn": DQN, "ppo": PPO, "qrdqn": QRDQN}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
+    "a2c": A2C,
+    "dqn": DQN,
+    "ppo": PPO,
+    "qrdqn": QRDQN,
+    "ppo_mask": MaskablePPO,
+}
 """Algorithms that equirl symmetrizes, by the names of rl_zoo3."""
 
 # What zipfile raises for damaged archives: bad structure, unknown compression, encryption, broken streams and names.
@@ -62,7 +68,7 @@ def load_agent(
     Args:
         path: The zip file that ``save`` wrote; ``.zip`` may be left out.
         env: The environment as it is today; needed for files of the ``gym`` era.
-        algorithm: ``"dqn"``, ``"qrdqn"``, ``"ppo"`` or ``"a2c"``; by default told from the file.
+        algorithm: ``"dqn"``, ``"qrdqn"``, ``"ppo"``, ``"a2c"`` or ``"ppo_mask"``; by default told from the file.
         device: Device for torch.
 
     Returns:
@@ -168,10 +174,10 @@ def _algorithm(path: Path, given: str | None, data: dict[str, Any], parts: dict[
     policy = json.dumps(data.get("policy_class")).lower()
     others = ("cg_max_steps", "target_entropy", "policy_delay")  # TRPO, SAC, TD3
     told = None
-    if any(mark in data for mark in others) or "maskable" in policy or "recurrent" in policy:
+    if any(mark in data for mark in others) or "recurrent" in policy:
         raise ValueError(f"{path} is of none of the algorithms {', '.join(ALGORITHMS)}")
     if "clip_range" in data:
-        told = "ppo"
+        told = "ppo_mask" if "maskable" in policy else "ppo"
     elif "exploration_fraction" in data:
         policy_class = parts.get("policy_class")
         if isinstance(policy_class, type) and issubclass(policy_class, (DQNPolicy, QRDQNPolicy)):

@@ -2,8 +2,8 @@
 
 The hyperparameter search of rl_zoo3 replaces ``policy_kwargs`` as a whole; what is built into the class survives it.
 The name is ``<symmetry><method>Policy`` in camel case, for every registered symmetry and every method; before
-``Policy`` stands ``QRDQN`` for QR-DQN and ``ActorCritic`` for PPO and A2C. In a YAML file:
-``policy: equirl.agents.policies.GridC4EquizeroPolicy``.
+``Policy`` stands ``QRDQN`` for QR-DQN, ``ActorCritic`` for PPO and A2C, and ``Maskable`` for MaskablePPO. In a YAML
+file: ``policy: equirl.agents.policies.GridC4EquizeroPolicy``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import equirl.envs  # noqa: F401  (registers the symmetries of our environments)
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.actor_critic_masked import EquivariantMaskablePolicy
 from equirl.agents.dqn import EquivariantDQNPolicy
 from equirl.agents.methods import METHODS
 from equirl.agents.qrdqn import EquivariantQRDQNPolicy
@@ -26,6 +27,7 @@ POLICY_CLASSES: dict[str, type[SymmetricPolicy]] = {
     "qrdqn": EquivariantQRDQNPolicy,
     "ppo": EquivariantActorCriticPolicy,
     "a2c": EquivariantActorCriticPolicy,
+    "ppo_mask": EquivariantMaskablePolicy,
 }
 """Algorithm, by rl_zoo3's name, to its equivariant policy class."""
 

@@ -7,12 +7,13 @@ from typing import Any, cast
 
 import torch
 from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.actor_critic_network import ActorCriticOrbit
 from equirl.agents.observations import as_tensors
 from equirl.representations import Tree, map_tensors
 from equirl.testing import evaluation_mode
@@ -30,7 +31,7 @@ def action_scores(model: BaseAlgorithm) -> Scores:
     while it runs, and in the mode of before afterwards.
 
     Raises:
-        TypeError: An algorithm other than DQN, QRDQN, PPO and A2C, or actions that are not ``Discrete``.
+        TypeError: An algorithm other than DQN, QRDQN, PPO, A2C and MaskablePPO, or actions that are not ``Discrete``.
     """
     policy: Any = model.policy
 
@@ -39,7 +40,7 @@ def action_scores(model: BaseAlgorithm) -> Scores:
             return cast(Tensor, policy.q_net(observations))
         if hasattr(policy, "quantile_net"):
             return cast(Tensor, policy.quantile_net(observations).mean(dim=1))
-        if isinstance(policy, EquivariantActorCriticPolicy):
+        if isinstance(policy, ActorCriticOrbit):
             return policy.action_parameters(cast(Any, observations))
         return cast(Tensor, policy.get_distribution(observations).distribution.logits)
 
@@ -47,11 +48,12 @@ def action_scores(model: BaseAlgorithm) -> Scores:
         with torch.no_grad(), evaluation_mode(policy):
             return of_tensors(map_tensors(as_tensors(observations), lambda values: values.to(model.device)))
 
-    known = hasattr(policy, "q_net") or hasattr(policy, "quantile_net") or isinstance(policy, ActorCriticPolicy)
+    actor_critic = isinstance(policy, (ActorCriticPolicy, MaskableActorCriticPolicy))
+    known = hasattr(policy, "q_net") or hasattr(policy, "quantile_net") or actor_critic
     if not known or not isinstance(model.action_space, spaces.Discrete):
         raise TypeError(
-            f"{type(model).__name__} in {model.action_space} gives no scores for actions; DQN, QRDQN, PPO and A2C with "
-            "Discrete actions do"
+            f"{type(model).__name__} in {model.action_space} gives no scores for actions; DQN, QRDQN, PPO, A2C and "
+            "MaskablePPO with Discrete actions do"
         )
     return scores
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
@@ -15,6 +16,7 @@ from stable_baselines3.common.vec_env import VecFrameStack, unwrap_vec_wrapper
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.actor_critic_masked import EquivariantMaskablePolicy
 from equirl.agents.dqn import EquivariantDQNPolicy
 from equirl.agents.lambda_fit import LambdaFit, fit_lambda
 from equirl.agents.methods import check_method
@@ -37,6 +39,7 @@ _EQUIVARIANT: dict[type[BasePolicy], type[BasePolicy]] = {
     DQNPolicy: EquivariantDQNPolicy,
     QRDQNPolicy: EquivariantQRDQNPolicy,
     ActorCriticPolicy: EquivariantActorCriticPolicy,
+    MaskableActorCriticPolicy: EquivariantMaskablePolicy,
 }
 
 
@@ -58,7 +61,7 @@ def symmetrize_agent(
     states that the agent knows what the agent did there (:func:`~equirl.agents.fit_lambda`).
 
     Args:
-        model: DQN, QRDQN, PPO or A2C with a policy of SB3's own and ``Discrete`` actions. Frame stacks and
+        model: DQN, QRDQN, PPO, A2C or MaskablePPO with a policy of SB3's own and ``Discrete`` actions. Frame stacks and
             normalisation are recognised by its environment (``VecFrameStack``, ``VecNormalize``): load it with that.
         symmetry: A registered name or an ``MDPSymmetry``.
         method: ``"equitune"``, ``"lambda_equitune"``, ``"equizero"`` or ``"canonical"``.
@@ -147,8 +150,8 @@ def _equivariant_policy_class(model: BaseAlgorithm) -> type[BasePolicy]:
         if type(policy) in (plain, *plain.__subclasses__()) and type(policy).__module__ == plain.__module__:
             return equivariant
     raise TypeError(
-        f"{type(model).__name__} with {type(policy).__name__} cannot be symmetrized; DQN, QRDQN, PPO and A2C with "
-        "MlpPolicy, CnnPolicy or MultiInputPolicy can. For a network of your own use equirl.Symmetrized"
+        f"{type(model).__name__} with {type(policy).__name__} cannot be symmetrized; DQN, QRDQN, PPO, A2C and "
+        "MaskablePPO with MlpPolicy, CnnPolicy or MultiInputPolicy can. For your own network use equirl.Symmetrized"
     )
 
 
@@ -157,7 +160,7 @@ def _with_policy(
 ) -> Agent:
     """Return a copy of the model, weights included, whose policy is of another class."""
     parameters = constructor_parameters(model.policy)
-    if isinstance(model.policy, ActorCriticPolicy):
+    if isinstance(model.policy, (ActorCriticPolicy, MaskableActorCriticPolicy)):
         parameters["share_features_extractor"] = model.policy.share_features_extractor
     parameters |= {"symmetry": symmetry, "method": method, "method_kwargs": method_kwargs}
     symmetrized = copied_without_policy(model, policy_class, parameters)

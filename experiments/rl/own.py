@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from equirl.names import check_names
 
 __all__ = ["COLUMNS", "OWN", "OwnOptions"]
 
-COLUMNS = ("agent", "seed", "timesteps", "success_rate", "mean_return", "train_seconds")
+COLUMNS = ("agent", "seed", "timesteps", "episodes", "success_rate", "mean_return", "train_seconds")
 
 MethodName = Literal["plain", "augmentation", "equitune", "lambda_equitune", "equizero", "canonical"]
 _OUT = Path("logs/study/own")
@@ -35,14 +35,14 @@ class OwnOptions(StudyOptions):
     """Its symmetry: a name, or a symmetry file, FILE.toml."""
     methods: tuple[MethodName, ...] = COMPARED  # type: ignore[assignment]
     """What is compared; augmentation is the plain agent with transformed transitions."""
-    algo: Literal["dqn", "ppo", "a2c", "qrdqn"] = "dqn"
-    """Algorithm of Stable-Baselines3."""
+    algo: Literal["dqn", "ppo", "a2c", "qrdqn", "ppo_mask"] = "dqn"
+    """Algorithm of Stable-Baselines3 or sb3-contrib."""
     steps: int = 20_000
     """Environment steps of each run."""
     eval_freq: int | None = None
     """Environment steps between two evaluations; by default a twentieth of the run."""
     n_eval_episodes: int = 20
-    """Episodes of each evaluation; DQN and QR-DQN act greedily, PPO and A2C sample."""
+    """Episodes of each evaluation; PPO and A2C sample their actions, the others act greedily."""
     threshold: float | None = None
     """What counts as learned: a success rate (0.95), or a mean return where there is none (the environment's own)."""
     stop_after: int = 3
@@ -54,6 +54,10 @@ class OwnOptions(StudyOptions):
     """Your file of hyperparameters, in rl_zoo3's format."""
     env_kwargs: tuple[str, ...] = ()
     """KEY:VALUE ..., settings of the environment."""
+    eval_kwargs: tuple[str, ...] = ()
+    """KEY:VALUE ..., settings of the environment in evaluations, over those."""
+    self_play: int = 0
+    """Games: the opponent is an earlier agent, one more every so many steps. 0: the environment's own."""
     gym_packages: tuple[str, ...] = ()
     """Modules that register environments or symmetries."""
     out: Path = _OUT
@@ -63,7 +67,7 @@ class OwnOptions(StudyOptions):
         super().__post_init__()
         check_names("method", self.methods, COMPARED)
         check_counts(self, "steps", "eval_freq", "n_eval_episodes")
-        check_counts(self, "stop_after", least=0)
+        check_counts(self, "stop_after", "self_play", least=0)
         if (self.eval_freq or 0) > self.steps:
             raise ValueError(f"eval_freq {self.eval_freq} is above steps {self.steps}: nothing would be evaluated")
         if self.out == _OUT:
@@ -81,9 +85,9 @@ _Job = tuple[OwnOptions, str, int]
 
 def _comparison(options: OwnOptions) -> Comparison:
     given, world = read_settings(options.hyperparams), read_settings(options.env_kwargs)
-    return read_comparison(
-        options.env, options.symmetry, options.algo, given, world, options.conf_file, options.gym_packages
-    )
+    found = (options.env, options.symmetry, options.algo, given, world, options.conf_file, options.gym_packages)
+    evaluated = read_settings(options.eval_kwargs)
+    return replace(read_comparison(*found), evaluation_kwargs=evaluated, self_play=options.self_play)
 
 
 def _stages(options: OwnOptions) -> list[Stage[_Job]]:
@@ -95,18 +99,18 @@ def _file_of(job: _Job) -> Path:
     options, method, seed = job
     symmetry = Path(options.symmetry).read_text() if options.symmetry.endswith(".toml") else options.symmetry
     conf = Path(options.conf_file).read_text() if options.conf_file and Path(options.conf_file).is_file() else ""
-    world = (options.env.rpartition(":")[2], symmetry, options.env_kwargs)
+    world = (options.env.rpartition(":")[2], symmetry, options.env_kwargs, options.eval_kwargs, options.self_play)
     return options.run_file(f"{method}-seed{seed}", world, options.algo, options.hyperparams, conf, str(options.plan))
 
 
 def _run(job: _Job) -> Rows:
     options, method, seed = job
     points = learning_curve(_comparison(options), method, seed, options.plan, options.device)
-    *_, (steps, success, mean, seconds) = points
+    *_, (steps, _, success, mean, seconds) = points
     score = f"mean return {mean:.3f}" if success is None else f"success {success:.3f}"
     print(f"{method} seed {seed}: {score} after {steps} steps, {seconds} s", flush=True)
     shown = [("" if p.success_rate is None else round(p.success_rate, 4), round(p.mean_return, 4)) for p in points]
-    return [(method, seed, p.timesteps, *scores, p.seconds) for p, scores in zip(points, shown, strict=True)]
+    return [(method, seed, *p[:2], *scores, p.seconds) for p, scores in zip(points, shown, strict=True)]
 
 
 def _report(options: OwnOptions) -> Report:
@@ -118,6 +122,9 @@ def _report(options: OwnOptions) -> Report:
         study["success_rate"] = study.mean_return
     threshold = level(environment, has_success, options.threshold)
     tables = [] if threshold is None else [summary_table(study, threshold, f"{measure} {threshold:g}")]
+    if options.self_play and threshold is not None:
+        games = summary_table(study.assign(timesteps=study.episodes), threshold, f"{measure} {threshold:g}")
+        tables.append(games.replace("steps, median", "games, median"))
     tables.append(score_table(study, options.steps, measure))
     title = f"{environment}, {options.algo.upper()}, {options.symmetry}"
     what = f"{measure} of {options.n_eval_episodes} episodes"
