@@ -65,7 +65,8 @@ class EquivariantMaskablePolicy(ActorCriticOrbit, MaskableActorCriticPolicy):
     def _masked_and_values(self, obs: PyTorchObs, action_masks: Any) -> tuple[MaskableDistribution, Tensor]:
         distribution, values = self._distribution_and_values(obs)
         if action_masks is not None:
-            expected = (len(values), self.action_net.out_features)
+            policy: Any = self
+            expected = (len(values), int(policy.action_net.out_features))
             if math.prod(shape := tuple(np.shape(action_masks))) != math.prod(expected):
                 raise ValueError(
                     f"masks of shape {shape} do not fit {self.action_space}: give one row for "

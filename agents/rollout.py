@@ -95,7 +95,9 @@ class SymmetryMaskableRolloutBuffer(SymmetryRolloutBuffer, MaskableRolloutBuffer
         return super()._replaced(samples, elements, **moved, action_masks=masks)
 
 
-class SymmetryMaskableDictRolloutBuffer(SymmetryMaskableRolloutBuffer, MaskableDictRolloutBuffer):
+class SymmetryMaskableDictRolloutBuffer(  # type: ignore[misc]
+    SymmetryMaskableRolloutBuffer, MaskableDictRolloutBuffer
+):
     """``SymmetryMaskableRolloutBuffer`` for ``Dict`` observations; arguments and errors are the same."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sb3_contrib.common.maskable.distributions import make_masked_proba_distribution
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -46,7 +47,7 @@ class PolicyOpponent:
                 "not take masks of legal moves"
             )
         self.deterministic = deterministic
-        self._policy = copy.deepcopy(policy).to("cpu")
+        self._policy = _copied(policy).to("cpu")
         self._known: dict[bytes, NDArray[np.float64]] = {}
 
     def __call__(self, observation: NDArray[Any], mask: NDArray[np.bool_], random: np.random.Generator) -> int:
@@ -88,6 +89,12 @@ class PolicyOpponent:
         return opponent
 
 
+def _copied(policy: MaskableActorCriticPolicy) -> MaskableActorCriticPolicy:
+    """Return a copy without optimizer, and without the distribution of the last call, which may hold a graph."""
+    fresh = make_masked_proba_distribution(policy.action_space)
+    return copy.deepcopy(policy, {id(policy.action_dist): fresh, id(policy.optimizer): None})
+
+
 class SelfPlayCallback(BaseCallback):
     """Let an agent play against earlier versions of itself: every ``every`` steps a copy of it joins the pool.
 
@@ -100,7 +107,8 @@ class SelfPlayCallback(BaseCallback):
 
     Args:
         every: Environment steps between two copies.
-        pool_size: How many of the newest copies are kept.
+        pool_size: How many of the newest copies are kept. Early ones, which play almost at random, keep showing the
+            agent positions that good players avoid.
         verbose: As for every SB3 callback.
 
     Raises:
@@ -108,7 +116,7 @@ class SelfPlayCallback(BaseCallback):
         ValueError: ``every`` or ``pool_size`` is less than 1.
     """
 
-    def __init__(self, every: int, pool_size: int = 20, verbose: int = 0) -> None:
+    def __init__(self, every: int, pool_size: int = 100, verbose: int = 0) -> None:
         super().__init__(verbose)
         self.every = whole_number(every, "every", 1)
         self.pool_size = whole_number(pool_size, "pool_size", 1)

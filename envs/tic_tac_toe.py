@@ -85,7 +85,7 @@ class TicTacToeEnv(gym.Env[NDArray[np.uint8], int]):
         self._board = (0,) * 9 if not options else _read_board(options["board"])
         if not options and self.np_random.random() < 0.5:
             self._reply()
-        return _view(self._board), {}
+        return _view(self._board).copy(), {}
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take a cell, and let the opponent reply.
@@ -104,11 +104,11 @@ class TicTacToeEnv(gym.Env[NDArray[np.uint8], int]):
                 self._reply()
                 reward, ended = _result(self._board)
         info = {"is_success": reward >= 0} if ended else {}
-        return _view(self._board), float(reward), ended, False, info
+        return _view(self._board).copy(), float(reward), ended, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Return which cells are free, ``[9]``; read-only."""
-        return _free(self._board)
+        """Return which cells are free, ``[9]``."""
+        return _free(self._board).copy()
 
     def drawn_board(self) -> str:
         """Return the board in three lines: ``x`` for the learner, ``o`` for the opponent."""
@@ -174,7 +174,7 @@ def _view(board: _Board) -> NDArray[np.uint8]:
 @cache
 def _free(board: _Board) -> NDArray[np.bool_]:
     """Return the free cells, read-only."""
-    cells = np.asarray(board) == 0
+    cells: NDArray[np.bool_] = np.asarray(board) == 0
     cells.flags.writeable = False
     return cells
 
@@ -214,11 +214,16 @@ def _positions() -> tuple[_Board, ...]:
     return tuple(found)
 
 
+@cache
+def _known() -> frozenset[_Board]:
+    return frozenset(_positions())
+
+
 def _read_board(given: Any) -> _Board:
     planes = np.asarray(given)
     if planes.shape == (2, 3, 3):
         board = tuple((planes[0].astype(int) - planes[1].astype(int)).ravel().tolist())
-        if board in set(_positions()) and bool((planes == _view(board)).all()):
+        if board in _known() and bool((planes == _view(board)).all()):
             return board
     raise ValueError(
         "a board is two planes [2, 3, 3] of 0 and 1, the learner's marks and the opponent's, of an unfinished game in "
