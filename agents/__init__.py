@@ -17,8 +17,9 @@ from equirl.agents.policies import policy_with
 from equirl.agents.proxy_losses import BellmanResidual, Disagreement, Novelty, agent_proxy_loss
 from equirl.agents.qrdqn import EquivariantQRDQNPolicy, EquivariantQuantileNetwork
 from equirl.agents.replay import SymmetryHerReplayBuffer, SymmetryReplayBuffer
-from equirl.agents.rollout import SymmetryRolloutBuffer
+from equirl.agents.rollout import SymmetryMaskableRolloutBuffer, SymmetryRolloutBuffer
 from equirl.agents.sac import EquivariantSACPolicy
+from equirl.agents.self_play import PolicyOpponent, SelfPlayCallback
 from equirl.agents.spaces import observation_shape, resolve_symmetry
 from equirl.agents.symmetrization import symmetrize_agent
 from equirl.agents.td3 import EquivariantTD3Policy
@@ -47,9 +48,12 @@ __all__ = [
     "LambdaFitReport",
     "MirrorLossCallback",
     "Novelty",
+    "PolicyOpponent",
+    "SelfPlayCallback",
     "SymmetricVecNormalize",
     "SymmetryCallback",
     "SymmetryHerReplayBuffer",
+    "SymmetryMaskableRolloutBuffer",
     "SymmetryReplayBuffer",
     "SymmetryRolloutBuffer",
     "agent_proxy_loss",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from sb3_contrib.common.maskable.distributions import MaskableDistribution
@@ -33,7 +35,7 @@ class EquivariantMaskablePolicy(ActorCriticOrbit, MaskableActorCriticPolicy):
 
     Raises:
         TypeError: Actions of another space.
-        ValueError: As for ``EquivariantActorCriticPolicy``.
+        ValueError: As for ``EquivariantActorCriticPolicy``; later on, masks of another size than the actions.
     """
 
     algorithm: ClassVar[str] = "Maskable"
@@ -63,6 +65,13 @@ class EquivariantMaskablePolicy(ActorCriticOrbit, MaskableActorCriticPolicy):
     def _masked_and_values(self, obs: PyTorchObs, action_masks: Any) -> tuple[MaskableDistribution, Tensor]:
         distribution, values = self._distribution_and_values(obs)
         if action_masks is not None:
+            policy: Any = self
+            expected = (len(values), int(policy.action_net.out_features))
+            if math.prod(shape := tuple(np.shape(action_masks))) != math.prod(expected):
+                raise ValueError(
+                    f"masks of shape {shape} do not fit {self.action_space}: give one row for "
+                    f"each observation and one column for each value of an action, {expected}"
+                )
             distribution.apply_masking(action_masks)
         return distribution, values
 

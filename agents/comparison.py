@@ -26,8 +26,9 @@ from equirl.agents.orbit_statistics import SymmetricVecNormalize
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.policy_choice import PLAIN, policy_kwargs_of, symmetry_and_method
 from equirl.agents.replay import SymmetryReplayBuffer
-from equirl.agents.rollout import SymmetryRolloutBuffer
+from equirl.agents.rollout import SymmetryMaskableRolloutBuffer, SymmetryRolloutBuffer
 from equirl.agents.sb3_doors import with_schedules
+from equirl.agents.self_play import SelfPlayCallback
 from equirl.envs.making import make_as_registered
 from equirl.names import unknown_name_message
 
@@ -61,6 +62,9 @@ class Comparison:
         normalize: Settings of ``VecNormalize``; ``None``: nothing is normalised.
         env_kwargs: Settings of the environment.
         method_kwargs: Settings of methods; each goes to the methods that take it.
+        evaluation_kwargs: Settings of the environment in evaluations, over those, such as another opponent.
+        self_play: In training the opponent is an earlier version of the agent, of which one more joins after so many
+            environment steps (``SelfPlayCallback``). 0: the environment's own opponent, if it has one.
     """
 
     environment: str
@@ -72,17 +76,20 @@ class Comparison:
     normalize: Mapping[str, Any] | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     method_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    evaluation_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    self_play: int = 0
 
-    def environments(self, n: int, seed: int) -> VecEnv:
-        """Return ``n`` environments, for evaluation.
+    def environments(self, n: int, seed: int, evaluation: bool = False) -> VecEnv:
+        """Return ``n`` environments, for training or for evaluation.
 
         Raises:
             ValueError: The environment cannot be made.
         """
+        settings = {**self.env_kwargs, **(self.evaluation_kwargs if evaluation else {})}
         wrap = monitored(get_wrapper_class({"env_wrapper": self.wrappers}) if self.wrappers else None)
 
         def make() -> gym.Env[Any, Any]:
-            return make_as_registered(self.environment, **self.env_kwargs)
+            return make_as_registered(self.environment, **settings)
 
         return make_vec_env(make, n, seed=seed, wrapper_class=wrap)
 
@@ -105,8 +112,9 @@ class Comparison:
         return SymmetricVecNormalize(environments, self.symmetry, **settings)
 
     def callbacks(self, method: str) -> list[BaseCallback]:
-        """Return what the method does besides policy and buffer while an agent learns."""
-        return [MirrorLossCallback(self.symmetry)] if method == MIRROR_LOSS else []
+        """Return what happens besides policy and buffer while an agent of a method learns."""
+        asked: list[BaseCallback] = [MirrorLossCallback(self.symmetry)] if method == MIRROR_LOSS else []
+        return asked + ([SelfPlayCallback(self.self_play)] if self.self_play else [])
 
     def agent(self, method: str, seed: int, device: str = "auto") -> BaseAlgorithm:
         """Return an agent that has learned nothing yet.
@@ -242,7 +250,8 @@ def make_agent(
         )
     if method == AUGMENTATION:
         replay = issubclass(ALGORITHMS[algorithm], OffPolicyAlgorithm)
-        kind, buffer = ("replay", SymmetryReplayBuffer) if replay else ("rollout", SymmetryRolloutBuffer)
+        rollout = SymmetryMaskableRolloutBuffer if algorithm == "ppo_mask" else SymmetryRolloutBuffer
+        kind, buffer = ("replay", SymmetryReplayBuffer) if replay else ("rollout", rollout)
         arguments |= {f"{kind}_buffer_class": buffer, f"{kind}_buffer_kwargs": {"symmetry": symmetry}}
     elif method in METHODS:
         policy = POLICY_CLASSES[algorithm]

@@ -18,11 +18,13 @@ class Evaluation:
 
     Attributes:
         timesteps: Environment steps so far.
+        episodes: Episodes that training has finished so far.
         scores: What was measured.
         seconds: Seconds of training so far, without those of evaluations.
     """
 
     timesteps: int
+    episodes: int
     scores: tuple[float, ...]
     seconds: float
 
@@ -50,6 +52,7 @@ class EvaluateAndStop(BaseCallback):
         self._stop_after = stop_after
         self._due = eval_freq
         self._in_a_row = 0
+        self._episodes = 0
         self._paused = 0.0
         self._started = 0.0
         self.evaluations: list[Evaluation] = []
@@ -58,13 +61,14 @@ class EvaluateAndStop(BaseCallback):
         self._started = time.perf_counter()
 
     def _on_step(self) -> bool:
+        self._episodes += int(self.locals["dones"].sum())
         if self.num_timesteps < self._due:
             return True
         self._due += self._eval_freq
         pause = time.perf_counter()
         scores = self._measure(self.model)
         seconds = round(pause - self._started - self._paused, 2)
-        self.evaluations.append(Evaluation(self.num_timesteps, scores, seconds))
+        self.evaluations.append(Evaluation(self.num_timesteps, self._episodes, scores, seconds))
         self._in_a_row = self._in_a_row + 1 if scores[0] >= self._threshold else 0
         self._paused += time.perf_counter() - pause
         return self._in_a_row < self._stop_after

@@ -6,9 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_masked_policy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
+
+from equirl.agents.masks import takes_masks
 
 __all__ = ["Episodes", "evaluate_episodes"]
 
@@ -33,7 +36,7 @@ class Episodes(NamedTuple):
 
 
 def evaluate_episodes(model: BaseAlgorithm, environments: VecEnv, n_episodes: int, deterministic: bool) -> Episodes:
-    """Return evaluation episodes, by SB3's ``evaluate_policy``.
+    """Return evaluation episodes, by SB3's ``evaluate_policy``, or sb3-contrib's where actions are masked.
 
     Args:
         model: The agent.
@@ -49,7 +52,8 @@ def evaluate_episodes(model: BaseAlgorithm, environments: VecEnv, n_episodes: in
         if ended and local["info"].get("is_success") is not None:
             successes.append(bool(local["info"]["is_success"]))
 
-    returns, lengths = evaluate_policy(
+    evaluate: Any = evaluate_masked_policy if takes_masks(model, environments) else evaluate_policy
+    returns, lengths = evaluate(
         model,
         environments,
         n_eval_episodes=n_episodes,

@@ -30,8 +30,8 @@ class EvaluationPlan:
     Attributes:
         steps: Environment steps of a run.
         every: Environment steps between two evaluations; rounded up to whole steps of all environments.
-        episodes: Episodes of each evaluation. Agents act greedily, but for on-policy ones whose actions are no numbers,
-            which sample.
+        episodes: Episodes of each evaluation. Agents act greedily, but for PPO, A2C, TRPO and RecurrentPPO with actions
+            that are no numbers, which sample.
         threshold: Success rate, or mean return where there is none, that counts as learned; by default that of
             ``level``.
         stop_after: A run ends after so many evaluations in a row at the threshold or above; 0: never.
@@ -49,9 +49,10 @@ class EvaluationPlan:
 
 
 class CurvePoint(NamedTuple):
-    """One evaluation: steps so far, success rate (``None`` where not reported), mean return, seconds of training."""
+    """One evaluation: steps and episodes so far, success rate (``None`` where not reported), mean return, seconds."""
 
     timesteps: int
+    episodes: int
     success_rate: float | None
     mean_return: float
     seconds: float
@@ -112,10 +113,10 @@ def learning_curve(
         plan: Steps and evaluations.
         device: Torch device.
     """
-    evaluation = comparison.environments(min(10, plan.episodes), seed + 1000)
+    evaluation = comparison.environments(min(10, plan.episodes), seed + 1000, evaluation=True)
     evaluation = comparison.normalized(evaluation, method, training=False)
     values = issubclass(ALGORITHMS[comparison.algorithm], OffPolicyAlgorithm)
-    greedy = values or isinstance(evaluation.action_space, spaces.Box)
+    greedy = values or comparison.algorithm == "ppo_mask" or isinstance(evaluation.action_space, spaces.Box)
     measured: list[tuple[float | None, float]] = []
 
     def measure(agent: Any) -> tuple[float]:
@@ -134,7 +135,7 @@ def learning_curve(
     evaluation.close()
     agent.get_env().close()
     return [
-        CurvePoint(e.timesteps, success, mean, e.seconds)
+        CurvePoint(e.timesteps, e.episodes, success, mean, e.seconds)
         for e, (success, mean) in zip(callback.evaluations, measured, strict=True)
         if e.timesteps <= plan.steps
     ]

@@ -15,7 +15,8 @@ from typing import Any
 
 import cloudpickle
 import torch
-from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, RecurrentPPO
+from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
@@ -42,6 +43,7 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "crossq": CrossQ,
     "trpo": TRPO,
     "ppo_lstm": RecurrentPPO,
+    "ppo_mask": MaskablePPO,
 }
 """Algorithms that equirl symmetrizes, by the names of rl_zoo3."""
 
@@ -188,16 +190,20 @@ _MARKS = (
 )
 
 
+_KINDS_OF_PPO: tuple[tuple[str, type[Any], str], ...] = (
+    ("ppo_lstm", RecurrentActorCriticPolicy, "recurrent"),
+    ("ppo_mask", MaskableActorCriticPolicy, "maskable"),
+)
+
+
 def _algorithm(path: Path, given: str | None, data: dict[str, Any], parts: dict[str, Any]) -> str:
     """Return the algorithm that a file is of, told from the settings that only it has."""
     policy = json.dumps(data.get("policy_class")).lower()
-    if "maskable" in policy:
-        raise ValueError(f"{path} is of none of the algorithms {', '.join(ALGORITHMS)}")
     told = next((name for mark, name in _MARKS if mark in data), None)
     policy_class = parts.get("policy_class")
-    remembers = isinstance(policy_class, type) and issubclass(policy_class, RecurrentActorCriticPolicy)
-    if told == "ppo" and (remembers or "recurrent" in policy):
-        told = "ppo_lstm"
+    for name, kind, word in _KINDS_OF_PPO:
+        if told == "ppo" and (word in policy or (isinstance(policy_class, type) and issubclass(policy_class, kind))):
+            told = name
     if told is None and "exploration_fraction" in data:
         if isinstance(policy_class, type) and issubclass(policy_class, (DQNPolicy, QRDQNPolicy)):
             told = "qrdqn" if issubclass(policy_class, QRDQNPolicy) else "dqn"

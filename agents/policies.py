@@ -3,7 +3,7 @@
 The hyperparameter search of rl_zoo3 replaces ``policy_kwargs`` as a whole; what is built into the class survives it.
 The name is ``<symmetry><method>Policy`` in camel case, for every registered symmetry and every method; before
 ``Policy`` stands ``QRDQN`` for QR-DQN, ``ActorCritic`` for PPO, A2C and TRPO, ``TD3`` for TD3 and DDPG, and ``SAC``,
-``TQC`` or ``CrossQ``. In a YAML file:
+``TQC``, ``CrossQ``, ``Recurrent`` or ``Maskable``. In a YAML file:
 ``policy: equirl.agents.policies.GridC4EquizeroPolicy``.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import equirl.envs  # noqa: F401  (registers the symmetries of our environments)
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.actor_critic_masked import EquivariantMaskablePolicy
 from equirl.agents.actor_critic_recurrent import EquivariantRecurrentPolicy
 from equirl.agents.crossq import EquivariantCrossQPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy
@@ -39,6 +40,7 @@ POLICY_CLASSES: dict[str, type[SymmetricPolicy]] = {
     "tqc": EquivariantTQCPolicy,
     "crossq": EquivariantCrossQPolicy,
     "ppo_lstm": EquivariantRecurrentPolicy,
+    "ppo_mask": EquivariantMaskablePolicy,
 }
 """Algorithm, by rl_zoo3's name, to its equivariant policy class."""
 

@@ -9,12 +9,16 @@ from typing import Any, cast
 import numpy as np
 import torch
 from gymnasium import spaces
+from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from equirl.agents.symmetry_buffer import SymmetryBuffer
 
-__all__ = ["SymmetryDictRolloutBuffer", "SymmetryRolloutBuffer"]
+__all__ = [
+    *("SymmetryDictRolloutBuffer", "SymmetryMaskableDictRolloutBuffer", "SymmetryMaskableRolloutBuffer"),
+    "SymmetryRolloutBuffer",
+]
 
 
 class SymmetryRolloutBuffer(SymmetryBuffer, RolloutBuffer):
@@ -66,11 +70,35 @@ class SymmetryRolloutBuffer(SymmetryBuffer, RolloutBuffer):
         for samples in super().get(batch_size):
             elements = torch.randint(order, (len(samples.actions),), device=self.device)
             moved = self._moved(elements, cast(Any, samples.observations))
-            yield samples._replace(observations=moved, actions=self._moved_actions(elements, samples.actions))
+            moved_actions = self._moved_actions(elements, samples.actions)
+            yield self._replaced(samples, elements, observations=moved, actions=moved_actions)
+
+    def _replaced(self, samples: Any, elements: torch.Tensor, **moved: Any) -> Any:
+        """Return samples with what was moved by the elements, ``[B]``."""
+        return samples._replace(**moved)
 
 
 class SymmetryDictRolloutBuffer(SymmetryRolloutBuffer, DictRolloutBuffer):  # type: ignore[misc]  # as SB3's is
     """``SymmetryRolloutBuffer`` for ``Dict`` observations; arguments and errors are the same."""
+
+
+class SymmetryMaskableRolloutBuffer(SymmetryRolloutBuffer, MaskableRolloutBuffer):  # type: ignore[misc]
+    """``SymmetryRolloutBuffer`` for MaskablePPO: masks move with the actions, ``(gs, ga, gm)``. Errors are the same."""
+
+    @classmethod
+    def _class_for(cls, dict_observations: bool, settings: dict[str, Any]) -> type[Any]:
+        own = cls is SymmetryMaskableRolloutBuffer
+        return SymmetryMaskableDictRolloutBuffer if own and dict_observations else cls
+
+    def _replaced(self, samples: Any, elements: torch.Tensor, **moved: Any) -> Any:
+        masks = samples.action_masks.gather(1, self.symmetry.action.index[elements])
+        return super()._replaced(samples, elements, **moved, action_masks=masks)
+
+
+class SymmetryMaskableDictRolloutBuffer(  # type: ignore[misc]
+    SymmetryMaskableRolloutBuffer, MaskableDictRolloutBuffer
+):
+    """``SymmetryMaskableRolloutBuffer`` for ``Dict`` observations; arguments and errors are the same."""
 
 
 def _inside(observations: Any, space: spaces.Space[Any]) -> bool:

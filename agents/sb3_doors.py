@@ -24,6 +24,7 @@ __all__ = [
     "constructor_parameters",
     "copied_without_policy",
     "forget_last_observation",
+    "know_maskable_ppo",
     "made_managers",
     "may_have_seen_normalization",
     "with_schedules",
@@ -85,6 +86,15 @@ def as_vec_env(agent_class: type[BaseAlgorithm], env: GymEnv, monitored: bool = 
 def forget_last_observation(model: BaseAlgorithm) -> None:
     """Let an agent reset its environment before it trains on, because somebody else has stepped it."""
     model._last_obs = None
+
+
+def know_maskable_ppo() -> None:
+    """Let rl_zoo3 know MaskablePPO by the name ``ppo_mask``: its list of algorithms lacks it."""
+    from rl_zoo3.utils import ALGOS  # slow, so only when it is needed
+    from sb3_contrib import MaskablePPO
+
+    algorithms: dict[str, Any] = ALGOS
+    algorithms.setdefault("ppo_mask", MaskablePPO)
 
 
 def may_have_seen_normalization(model: BaseAlgorithm) -> bool:

@@ -23,7 +23,7 @@ from equirl.agents.visited_states import n_rows, rows_of
 from equirl.representations import Tree, map_tensors
 from equirl.testing import evaluation_mode
 
-__all__ = ["Scores", "action_function", "action_scores", "before_normalization"]
+__all__ = ["Scores", "action_function", "action_scores", "before_normalization", "history_scores"]
 
 Scores = Callable[[Tree], Tensor]
 """A function from observations ``[B, *observation]`` to what moves as actions do, ``[B, A]``."""

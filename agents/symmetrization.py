@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.crossq.policies import CrossQPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
@@ -21,6 +22,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
+from equirl.agents.actor_critic_masked import EquivariantMaskablePolicy
 from equirl.agents.actor_critic_recurrent import EquivariantRecurrentPolicy, lstm_settings
 from equirl.agents.crossq import EquivariantCrossQPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy
@@ -54,6 +56,7 @@ _EQUIVARIANT: dict[type[BasePolicy], type[BasePolicy]] = {
     TQCPolicy: EquivariantTQCPolicy,
     CrossQPolicy: EquivariantCrossQPolicy,
     RecurrentActorCriticPolicy: EquivariantRecurrentPolicy,
+    MaskableActorCriticPolicy: EquivariantMaskablePolicy,
 }
 
 

@@ -14,6 +14,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
+from equirl.agents.masks import predict_legal
 from equirl.agents.measuring import measurement
 from equirl.agents.observations import as_observations
 from equirl.agents.sb3_doors import as_vec_env, may_have_seen_normalization
@@ -136,7 +137,7 @@ def rollout_histories(
         for _ in range(-(-n_states // venv.num_envs)):
             rows: Any = model.policy.obs_to_tensor(observation)[0]
             seen.append(map_tensors(rows, torch.clone))  # some environments use the same memory for all steps
-            actions, state = model.predict(observation, state, starts[-1], deterministic)
+            actions, state = predict_legal(model, observation, venv, deterministic, state, starts[-1])
             observation, _, done, _ = venv.step(actions)
             starts.append(np.array(done, dtype=bool))
     return rows_of(_concatenated(seen), torch.arange(n_states)), np.stack(starts[:-1])

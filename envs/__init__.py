@@ -10,7 +10,14 @@ from equirl.envs.making import make_environment
 from equirl.envs.mujoco_symmetry import mujoco_mirror
 from equirl.envs.placing import Placer, Transformable, register_placer, transform_state
 from equirl.envs.regions import REGION_NAMES, Region, region_cells
-from equirl.envs.symmetries import egocentric_symmetry, full_view_symmetry, grid_symmetry, mirror_symmetry
+from equirl.envs.symmetries import (
+    board_symmetry,
+    egocentric_symmetry,
+    full_view_symmetry,
+    grid_symmetry,
+    mirror_symmetry,
+)
+from equirl.envs.tic_tac_toe import Opponent, TicTacToeEnv
 from equirl.envs.wrappers import ShownAtStart, SymmetricStarts, TransformedFrame
 
 __all__ = [
@@ -23,14 +30,17 @@ __all__ = [
     "FullGridView",
     "GridWorldEnv",
     "GridWorldVectorEnv",
+    "Opponent",
     "Placer",
     "Region",
     "ShownAtStart",
     "SymmetricStarts",
     "SymmetryReport",
+    "TicTacToeEnv",
     "Transformable",
     "TransformedFrame",
     "Violation",
+    "board_symmetry",
     "check_symmetry",
     "egocentric_symmetry",
     "full_view_symmetry",

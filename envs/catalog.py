@@ -40,6 +40,7 @@ _MISSION = {"mission": True}
 
 DECLARED_SYMMETRIES: tuple[DeclaredSymmetry, ...] = (
     *(DeclaredSymmetry("equirl/GridWorld-v0", name) for name in GridWorldEnv.symmetry_names),
+    DeclaredSymmetry("equirl/TicTacToe-v0", "board-d4"),
     DeclaredSymmetry("CartPole-v1", "cartpole-z2"),
     DeclaredSymmetry("Acrobot-v1", "acrobot-z2"),
     DeclaredSymmetry("Pendulum-v1", "pendulum-z2"),
@@ -113,6 +114,7 @@ def register_environments() -> None:
     for name, entry_point, vector_entry_point in (
         ("GridWorld", "equirl.envs.gridworld:GridWorldEnv", "equirl.envs.gridworld_vector:GridWorldVectorEnv"),
         ("EmptyRoom", "equirl.envs.empty_room:EmptyRoomEnv", None),
+        ("TicTacToe", "equirl.envs.tic_tac_toe:TicTacToeEnv", None),
     ):
         if f"equirl/{name}-v0" not in gym.registry:
             gym.register(f"equirl/{name}-v0", entry_point=entry_point, vector_entry_point=vector_entry_point)

@@ -18,7 +18,14 @@ from equirl.groups import FiniteGroup, cyclic_group, dihedral_group
 from equirl.representations import MonomialRepresentation
 from equirl.symmetry import MDPSymmetry, ObservationShape, register_symmetry
 
-__all__ = ["egocentric_symmetry", "full_view_symmetry", "grid_symmetry", "mirror_symmetry", "signed_symmetry"]
+__all__ = [
+    "board_symmetry",
+    "egocentric_symmetry",
+    "full_view_symmetry",
+    "grid_symmetry",
+    "mirror_symmetry",
+    "signed_symmetry",
+]
 
 
 def grid_symmetry(name: str, group: FiniteGroup, observation_shape: ObservationShape, n_actions: int) -> MDPSymmetry:
@@ -44,6 +51,32 @@ def grid_symmetry(name: str, group: FiniteGroup, observation_shape: ObservationS
     if n_actions != 4:
         raise ValueError(f"symmetry {name!r} permutes the 4 moves up, left, down, right; there are {n_actions} actions")
     return MDPSymmetry(name, image_representation(group, observation_shape), permutation_representation(group))
+
+
+def board_symmetry(name: str, group: FiniteGroup, observation_shape: ObservationShape, n_actions: int) -> MDPSymmetry:
+    """Return the symmetry of a square board ``[C, n, n]`` whose actions are its cells, row by row.
+
+    The planes turn and flip, and the actions move with the cells: an action is one more plane of the image.
+
+    Args:
+        name: Its name.
+        group: ``cyclic_group(4)`` or ``dihedral_group(4)``.
+        observation_shape: ``(C, n, n)``.
+        n_actions: ``n * n``.
+
+    Raises:
+        ValueError: The observation is no square image, or there is not one action for each cell.
+    """
+    shape = observation_shape
+    if not isinstance(shape, tuple) or len(shape) != 3 or shape[1] != shape[2] or n_actions != shape[1] * shape[2]:
+        raise ValueError(
+            f"symmetry {name!r} acts on square boards [C, n, n] with one action for each of the n * n cells; got "
+            f"observations {shape!r} and {n_actions} actions"
+        )
+    cells = image_representation(group, (1, *shape[1:])).index
+    return MDPSymmetry(
+        name, image_representation(group, shape), MonomialRepresentation(group, (n_actions,), cells.flatten(1))
+    )
 
 
 def full_view_symmetry(
@@ -171,6 +204,8 @@ def _turning_actions(facing: torch.Tensor, n_actions: int) -> torch.Tensor:
 
 register_symmetry("grid-c4", partial(grid_symmetry, "grid-c4", cyclic_group(4)))
 register_symmetry("grid-d4", partial(grid_symmetry, "grid-d4", dihedral_group(4)))
+register_symmetry("board-c4", partial(board_symmetry, "board-c4", cyclic_group(4)))
+register_symmetry("board-d4", partial(board_symmetry, "board-d4", dihedral_group(4)))
 register_symmetry("minigrid-c4", partial(full_view_symmetry, "minigrid-c4", cyclic_group(4)))
 register_symmetry("minigrid-d4", partial(full_view_symmetry, "minigrid-d4", dihedral_group(4)))
 register_symmetry("minigrid-egocentric-z2", partial(egocentric_symmetry, "minigrid-egocentric-z2"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,9 @@ from equirl.symmetry import check_symmetry_name
 __all__ = ["ComparisonOptions"]
 
 MethodName = Literal["plain", "augmentation", "mirror_loss", "equitune", "lambda_equitune", "equizero", "canonical"]
-AlgorithmName = Literal["dqn", "qrdqn", "ppo", "a2c", "trpo", "sac", "td3", "ddpg", "tqc", "crossq", "ppo_lstm"]
+AlgorithmName = Literal[
+    "dqn", "qrdqn", "ppo", "a2c", "trpo", "sac", "td3", "ddpg", "tqc", "crossq", "ppo_lstm", "ppo_mask"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,10 @@ class ComparisonOptions:
     """KEY:VALUE ..., settings of methods (reads, hidden, proxy_loss, ...); each goes to the methods that take it."""
     env_kwargs: tuple[str, ...] = ()
     """KEY:VALUE ..., settings of the environment."""
+    eval_kwargs: tuple[str, ...] = ()
+    """KEY:VALUE ..., settings of the environment in evaluations, over those."""
+    self_play: int = 0
+    """Games: the opponent is an earlier agent, one more every so many steps. 0: the environment's own."""
     view_kwargs: tuple[str, ...] = ()
     """KEY:VALUE ..., settings of MiniGrid's view: planes, mission, n_actions."""
     gym_packages: tuple[str, ...] = ()
@@ -78,7 +84,7 @@ class ComparisonOptions:
         found, given = read_hyperparameters(file, self.algo, name), read_settings(self.hyperparams)
         check_hyperparameters(self.algo, found, file)
         check_hyperparameters(self.algo, given, "--hyperparams")
-        return prepare_comparison(
+        prepared = prepare_comparison(
             name,
             symmetry,
             self.algo,
@@ -88,6 +94,7 @@ class ComparisonOptions:
             method_kwargs=read_settings(self.method_kwargs),
             zoo_file=file == zoo,
         )
+        return replace(prepared, evaluation_kwargs=read_settings(self.eval_kwargs), self_play=self.self_play)
 
     def find_symmetry(self, folder: Path) -> None:
         """With ``auto`` or ``mirror``, find the symmetry and write its file into the folder, unless it is there.
@@ -120,7 +127,8 @@ class ComparisonOptions:
         is_file = self.conf_file is not None and Path(self.conf_file).is_file()
         conf = Path(str(self.conf_file)).read_text(encoding="utf-8") if is_file else ""
         world = (self.env.rpartition(":")[2], symmetry, self.env_kwargs)
-        settings = [given for given in (self.view_kwargs, self.method_kwargs) if given]
+        further = (self.view_kwargs, self.method_kwargs, self.eval_kwargs, self.self_play)
+        settings = [given for given in further if given]
         return [world, self.algo, self.hyperparams, conf, *settings]
 
     def _symmetry(self, folder: Path) -> str:

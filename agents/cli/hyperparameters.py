@@ -14,11 +14,14 @@ import yaml
 from rl_zoo3.utils import ALGOS
 
 from equirl.agents.minigrid_views import is_minigrid
+from equirl.agents.sb3_doors import know_maskable_ppo
 from equirl.envs import DECLARED_SYMMETRIES
 from equirl.envs.making import has_view
 from equirl.names import unknown_name_message
 
 __all__ = ["check_hyperparameters", "hyperparameter_file", "read_hyperparameters", "zoo_file"]
+
+know_maskable_ppo()
 
 _OURS = Path(__file__).parents[1] / "hyperparams"
 
@@ -64,6 +67,7 @@ def hyperparameter_file(algorithm: str, environment: str, symmetry: str | None =
 
 def zoo_file(algorithm: str) -> Path:
     """Return rl_zoo3's own file for an algorithm."""
+    algorithm = {"ppo_mask": "ppo"}.get(algorithm, algorithm)  # rl_zoo3 has no file for it
     package = Path(inspect.getfile(importlib.import_module("rl_zoo3"))).parent
     inside = package / "hyperparams" / f"{algorithm}.yml"
     return inside if inside.exists() else package.parent / "hyperparams" / f"{algorithm}.yml"

@@ -16,7 +16,7 @@ from equirl.experiments.tables import Rows, read_study
 
 __all__ = ["COLUMNS", "OWN", "OwnOptions"]
 
-COLUMNS = ("agent", "seed", "timesteps", "success_rate", "mean_return", "train_seconds")
+COLUMNS = ("agent", "seed", "timesteps", "episodes", "success_rate", "mean_return", "train_seconds")
 
 _OUT = Path("logs/study/own")
 
@@ -30,7 +30,7 @@ class OwnOptions(ComparisonOptions, StudyOptions):
     eval_freq: int | None = None
     """Environment steps between two evaluations; by default a twentieth of the run."""
     n_eval_episodes: int = 20
-    """Episodes of each evaluation; agents act greedily, but for on-policy ones with discrete actions, which sample."""
+    """Episodes of each evaluation; PPO, A2C, TRPO and RecurrentPPO sample discrete actions, the others act greedily."""
     threshold: float | None = None
     """What counts as learned: a success rate (0.95), or a mean return where there is none (the environment's own)."""
     stop_after: int = 3
@@ -43,7 +43,7 @@ class OwnOptions(ComparisonOptions, StudyOptions):
         ComparisonOptions.__post_init__(self)
         StudyOptions.__post_init__(self)
         check_counts(self, "steps", "eval_freq", "n_eval_episodes")
-        check_counts(self, "stop_after", least=0)
+        check_counts(self, "stop_after", "self_play", least=0)
         if (self.eval_freq or 0) > self.steps:
             raise ValueError(f"eval_freq {self.eval_freq} is above steps {self.steps}: nothing would be evaluated")
         if self.out == _OUT:
@@ -72,11 +72,11 @@ def _file_of(job: _Job) -> Path:
 def _run(job: _Job) -> Rows:
     options, method, seed = job
     points = learning_curve(options.comparison(options.out), method, seed, options.plan, options.device)
-    *_, (steps, success, mean, seconds) = points
+    *_, (steps, _, success, mean, seconds) = points
     score = f"mean return {mean:.3f}" if success is None else f"success {success:.3f}"
     print(f"{method} seed {seed}: {score} after {steps} steps, {seconds} s", flush=True)
     shown = [("" if p.success_rate is None else round(p.success_rate, 4), round(p.mean_return, 4)) for p in points]
-    return [(method, seed, p.timesteps, *scores, p.seconds) for p, scores in zip(points, shown, strict=True)]
+    return [(method, seed, *p[:2], *scores, p.seconds) for p, scores in zip(points, shown, strict=True)]
 
 
 def _report(options: OwnOptions) -> Report:
@@ -88,6 +88,9 @@ def _report(options: OwnOptions) -> Report:
         study["success_rate"] = study.mean_return
     threshold = level(environment, has_success, options.threshold)
     tables = [] if threshold is None else [summary_table(study, threshold, f"{measure} {threshold:g}")]
+    if options.self_play and threshold is not None:
+        games = summary_table(study.assign(timesteps=study.episodes), threshold, f"{measure} {threshold:g}")
+        tables.append(games.replace("steps, median", "games, median"))
     tables.append(score_table(study, options.steps, measure))
     title = f"{environment}, {options.algo.upper()}, {options.symmetry}"
     what = f"{measure} of {options.n_eval_episodes} episodes"
