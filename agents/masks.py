@@ -27,7 +27,7 @@ def predict_legal(
     state: Any = None,
     starts: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[Any], Any]:
-    """Return an agent's actions ``[B, *action]``, legal ones where it takes masks and there are some, and its next state.
+    """Return an agent's actions ``[B, *action]``, legal ones where there are masks, and its next state.
 
     Args:
         model: The agent.
