@@ -75,25 +75,20 @@ class MinimalFrame(Aggregator):
     @torch.no_grad()
     def choose(self, x: Tree) -> Choice:
         """Return the view with the largest ``r(gx)``, and where several have it the weight ``1/k`` for each."""
-        scores, size = self._scores(x)
+        decides, given = (self.projection, x) if self.first is None else (self.first, self._leading_entry(x))
+        scores, size = decides(given)
         if eager(scores) and len(scores) == 1 and scores.is_cpu and (only := self._single(scores, size)) is not None:
             return Choice(self._elements[only : only + 1], self._certain[only : only + 1], only=only)
-        # Views are permutations of the same numbers: equal ones differ by the round-off of a sum, nothing else does.
-        best, elements = scores.max(dim=1)
-        # "Not below" rather than "at least": where a score is NaN all views tie, and the output is NaN.
-        tied = ~(scores < torch.sub(best, size, alpha=_ROUND_OFF[scores.dtype]).unsqueeze(1))
+        elements, tied = _largest(scores, size)
+        if self.first is not None and not (eager(tied) and int(tied.sum()) == len(tied)):
+            scores, size = self.projection(x)  # the other entries break the ties of the leading one
+            elements, tied = _largest(scores.masked_fill(~tied, -math.inf), size)
         if eager(scores):
             self._part_unequal(x, elements, tied)
         return Choice(elements, share_among(tied, torch.get_default_dtype()))
 
-    def _scores(self, x: Tree) -> tuple[Tensor, Tensor]:
-        """Return ``r(gx)``, ``[B, |G|]``, -inf where the leading entry rules a view out, and the size of the sums."""
-        scores, size = self.projection(x)
-        if self.first is None or self.leading is None:
-            return scores, size
-        first, first_size = self.first(cast("dict[str, Tree]", x)[self.leading])
-        bound = first.amax(dim=1, keepdim=True) - (_ROUND_OFF[first.dtype] * first_size).unsqueeze(1)
-        return scores.masked_fill(first < bound, -math.inf), size
+    def _leading_entry(self, x: Tree) -> Tree:
+        return x if self.leading is None else cast("dict[str, Tree]", x)[self.leading]
 
     def _single(self, scores: Tensor, size: Tensor) -> int | None:
         """Return the only best element for one input, ``None`` if there are several; for acting, with Python's numbers.
@@ -212,6 +207,16 @@ class GenericProjection(nn.Module):
             self._keep_weights(self._weights[torch.device("cpu")][1].to(device, _precision(device)))
             found = self._weights[device]
         return found
+
+
+def _largest(scores: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Return an element with the largest score of each row, ``[B]``, and which elements have it, ``[B, |G|]``.
+
+    Views are permutations of the same numbers: equal ones differ by the round-off of a sum, nothing else does.
+    """
+    best, elements = scores.max(dim=1)
+    # "Not below" rather than "at least": where a score is NaN all views tie, and the output is NaN.
+    return elements, ~(scores < torch.sub(best, size, alpha=_ROUND_OFF[scores.dtype]).unsqueeze(1))
 
 
 def _moves_exactly(representation: Representation) -> bool:
