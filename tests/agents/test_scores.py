@@ -48,9 +48,7 @@ def test_normalisation_that_is_not_symmetric_shows_in_the_error() -> None:
 
 
 def test_mistakes_are_told() -> None:
-    with pytest.raises(
-        TypeError, match=r"SAC in Box.* gives no scores for actions; DQN, QRDQN, PPO, A2C and"
-    ):
+    with pytest.raises(TypeError, match=r"SAC in Box.* gives no scores for actions; DQN, QRDQN, PPO, A2C and"):
         action_scores(SAC("MlpPolicy", "Pendulum-v1", device="cpu", buffer_size=10))
     for wrong in ("GridCNN", ".GridCNN", "equirl.agents.NoCNN", ""):
         with pytest.raises(ValueError, match=r"cannot be imported .*give a class or a dotted path"):
