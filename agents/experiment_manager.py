@@ -30,6 +30,7 @@ from equirl.agents.policy_choice import (
     symmetry_and_method,
     without_symmetry_callback,
 )
+from equirl.agents.sb3_doors import masked_evaluation
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.vector_env import make_vectorized_env
 from equirl.envs.making import failure_message, has_view
@@ -96,6 +97,12 @@ class EquirlExperimentManager(ExperimentManager):
             if model.num_timesteps == 0:
                 self._forget_run()
             raise self._with_settings(error) from error
+
+    def create_callbacks(self) -> None:
+        """Make rl_zoo3's callbacks; the evaluation of a MaskablePPO agent keeps to the masks."""
+        super().create_callbacks()  # type: ignore[no-untyped-call]
+        if self.algo == "ppo_mask":
+            self.callbacks = [masked_evaluation(callback) for callback in self.callbacks]
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
         """Return the environments: one batch with ``--vec-env vectorized``, otherwise as rl_zoo3 makes them.

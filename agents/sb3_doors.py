@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
@@ -26,6 +28,7 @@ __all__ = [
     "forget_last_observation",
     "know_maskable_ppo",
     "made_managers",
+    "masked_evaluation",
     "may_have_seen_normalization",
     "with_schedules",
 ]
@@ -95,6 +98,15 @@ def know_maskable_ppo() -> None:
 
     algorithms: dict[str, Any] = ALGOS
     algorithms.setdefault("ppo_mask", MaskablePPO)
+
+
+def masked_evaluation(callback: BaseCallback) -> BaseCallback:
+    """Return a callback that evaluates an agent as an ``EvalCallback`` does, with masks; others stay as they are."""
+    if type(callback) is not EvalCallback:
+        return callback
+    masked = MaskableEvalCallback(callback.eval_env)
+    vars(masked).update(vars(callback))
+    return masked
 
 
 def may_have_seen_normalization(model: BaseAlgorithm) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import done
 from masked_world import MaskedWorld
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
@@ -18,6 +19,7 @@ from equirl.agents import (
     PolicyOpponent,
     SelfPlayCallback,
     SymmetryMaskableRolloutBuffer,
+    load_agent,
     symmetrize_agent,
 )
 from equirl.agents.audit import audit_agent
@@ -126,6 +128,24 @@ def test_an_audit_and_evaluations_keep_to_the_masks() -> None:
     symmetrized = symmetrize_agent(agent, "board-d4", "equitune")
     assert isinstance(symmetrized.policy, EquivariantMaskablePolicy)
     symmetrized.learn(64)
+
+
+def test_the_command_line_trains_with_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TicTacToeEnv, "step", _strict_step(TicTacToeEnv.step))
+    short = ["-n", "128", "-f", str(tmp_path), "-params", "n_envs:2", "n_steps:32", "batch_size:32", "n_epochs:1"]
+    told = done("train", "--algo", "ppo_mask", "--env", "equirl/TicTacToe-v0", *short, "--eval-freq", "64").out
+    assert "BoardD4CanonicalMaskablePolicy" in told
+    (file,) = tmp_path.glob("ppo_mask/*/equirl-TicTacToe-v0.zip")
+    assert isinstance(load_agent(file).policy, EquivariantMaskablePolicy)
+
+
+def _strict_step(step: Any) -> Any:
+    def strict(environment: TicTacToeEnv, action: int) -> Any:
+        if not environment.action_masks()[int(action)]:
+            raise ValueError(f"illegal: {action}")
+        return step(environment, action)
+
+    return strict
 
 
 def test_masks_move_with_boards_and_actions_in_augmented_rollouts() -> None:
