@@ -17,7 +17,7 @@ from equirl.agents.actor_critic_network import ActorCriticOrbit
 from equirl.constructions import permutation_representation
 from equirl.representations import MonomialRepresentation
 
-__all__ = ["EquivariantMaskablePolicy"]
+__all__ = ["EquivariantMaskablePolicy", "values_of_bits"]
 
 
 class EquivariantMaskablePolicy(ActorCriticOrbit, MaskableActorCriticPolicy):
@@ -60,7 +60,9 @@ class EquivariantMaskablePolicy(ActorCriticOrbit, MaskableActorCriticPolicy):
         return self._masked_and_values(obs, action_masks)[0]
 
     def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
-        return super()._output_rep(_on_values(action) if isinstance(self.action_space, spaces.MultiBinary) else action)
+        return super()._output_rep(
+            values_of_bits(action) if isinstance(self.action_space, spaces.MultiBinary) else action
+        )
 
     def _masked_and_values(self, obs: PyTorchObs, action_masks: Any) -> tuple[MaskableDistribution, Tensor]:
         distribution, values = self._distribution_and_values(obs)
@@ -76,7 +78,7 @@ class EquivariantMaskablePolicy(ActorCriticOrbit, MaskableActorCriticPolicy):
         return distribution, values
 
 
-def _on_values(bits: MonomialRepresentation) -> MonomialRepresentation:
+def values_of_bits(bits: MonomialRepresentation) -> MonomialRepresentation:
     """Return how the values 0 and 1 of all bits change places, ``[2 n]``: sb3-contrib gives each value a logit."""
     value = (bits.sign.cpu().long() == -1).unsqueeze(2) ^ torch.tensor([False, True])
     return permutation_representation(bits.group, (2 * bits.index.cpu().unsqueeze(2) + value).flatten(1))

@@ -13,6 +13,7 @@ from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, Maska
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
+from equirl.agents.actor_critic_masked import values_of_bits
 from equirl.agents.symmetry_buffer import SymmetryBuffer
 
 __all__ = [
@@ -32,9 +33,9 @@ class SymmetryRolloutBuffer(SymmetryBuffer, RolloutBuffer):
     is off where the policy is not symmetric yet, the known bias of this baseline (Raileanu et al. 2020,
     arXiv:2006.12862). Symmetrized policies have none.
 
-    SB3 stores rollouts as the agent saw them, so do not normalise observations: with ``VecNormalize(norm_obs=True)``
-    the group would act on normalised ones, which have lost the symmetry. Values outside the observation space give that
-    away, and a warning.
+    SB3 stores rollouts as the agent saw them, so normalise observations by ``SymmetricVecNormalize`` or not at all:
+    with ``VecNormalize(norm_obs=True)`` the group would act on normalised ones, which have lost the symmetry. Values
+    outside the observation space give that away, and a warning.
 
     Args:
         buffer_size: Steps of each environment that it holds.
@@ -63,7 +64,8 @@ class SymmetryRolloutBuffer(SymmetryBuffer, RolloutBuffer):
             self._warned = True
             warnings.warn(
                 "this rollout holds observations outside the observation space: if VecNormalize normalises them, the "
-                "group makes states of them that no environment has. Train with norm_obs=False",
+                "group makes states of them that no environment has. Take SymmetricVecNormalize, whose statistics keep "
+                "the symmetry (then this is no mistake), or train with norm_obs=False",
                 stacklevel=2,
             )
         order = self.symmetry.group.order
@@ -91,7 +93,10 @@ class SymmetryMaskableRolloutBuffer(SymmetryRolloutBuffer, MaskableRolloutBuffer
         return SymmetryMaskableDictRolloutBuffer if own and dict_observations else cls
 
     def _replaced(self, samples: Any, elements: torch.Tensor, **moved: Any) -> Any:
-        masks = samples.action_masks.gather(1, self.symmetry.action.index[elements])
+        action = self.symmetry.action
+        if isinstance(self.action_space, spaces.MultiBinary):  # a mask has both values of each bit
+            action = values_of_bits(action)
+        masks = samples.action_masks.gather(1, action.index.to(elements.device)[elements])
         return super()._replaced(samples, elements, **moved, action_masks=masks)
 
 

@@ -18,7 +18,12 @@ from equirl import (
     permutation_representation,
     signed_permutation_representation,
 )
-from equirl.agents import SymmetryHerReplayBuffer, SymmetryReplayBuffer, SymmetryRolloutBuffer
+from equirl.agents import (
+    SymmetryHerReplayBuffer,
+    SymmetryMaskableRolloutBuffer,
+    SymmetryReplayBuffer,
+    SymmetryRolloutBuffer,
+)
 from equirl.agents.moved_actions import MovedActions
 from equirl.envs.actions import ActionLayout
 
@@ -98,3 +103,25 @@ def test_hindsight_goals_are_moved_with_everything_else() -> None:
     # The reward is that of the goal that was put in: 0 where it is reached, -1 elsewhere.
     assert torch.equal(rows.rewards.flatten() == 0, reached)
     assert 0 < int(reached.sum()) < 200
+
+
+def test_masks_of_bits_move_with_their_values() -> None:
+    space, representation = SPACES["bits"]
+    symmetry = MDPSymmetry("s", SWAPPED.observation, representation)
+    buffer = SymmetryMaskableRolloutBuffer(8, spaces.Box(-9, 9, (5,)), space, device="cpu", symmetry=symmetry)
+    random = np.random.default_rng(0)
+    rows = []
+    for _ in range(8):
+        state, action = random.normal(size=(1, 5)).astype(np.float32), random.integers(2, size=(1, 3))
+        mask = np.ones((1, 6), dtype=bool)
+        mask[0, 2 * np.arange(3) + 1 - action[0]] = random.random(3) < 0.5  # what was taken is legal
+        buffer.add(state, action, np.zeros(1), np.zeros(1), torch.zeros(1), torch.zeros(1), action_masks=mask)
+        rows.append((state[0], action[0], mask[0]))
+    buffer.compute_returns_and_advantage(torch.zeros(1), np.zeros(1))
+    (moved,) = buffer.get()
+    for state, action, mask in zip(moved.observations, moved.actions.long(), moved.action_masks.bool(), strict=True):
+        taken = mask.view(3, 2).gather(1, action.unsqueeze(1))
+        assert bool(taken.all())
+        before = [np.sort(np.abs(each[0])) for each in rows]
+        place = int(np.argmin([np.abs(each - np.sort(state.abs().numpy())).max() for each in before]))
+        assert int(mask.sum()) == int(rows[place][2].sum())

@@ -141,7 +141,7 @@ T -i ppo.zip                              | ppo.zip was saved by PPO, not by DQN
 T -i dqn.zip --method equizero            | dqn.zip keeps the policy it was trained with
 T -i dqn.zip -optimize                    | leave out -optimize, or -i dqn.zip
 G --env Acrobot-v1 -i dqn.zip             | dqn.zip cannot be trained further by dqn in Acrobot-v1
-T --algo sac -i dqn.zip                   | dqn.zip cannot be trained further by sac
+T --algo sac -i dqn.zip                   | dqn.zip was saved by DQN, not by SAC
 T -f file                                 | file is a file; give another name
 T -f file/logs                            | file/logs cannot be written: file is not a folder
 T -tb file                                | file is a file; give another name
@@ -192,7 +192,7 @@ A --replay-buffer acrobot.pkl             | acrobot.pkl holds no replay buffer
 A --replay-buffer buffer.pkl              | buffer.pkl holds observations of shape \(6,\)
 audit nothere.zip --env CartPole-v1 --symmetry cartpole-z2  | there is no file 'nothere.zip'
 audit cut.zip --env CartPole-v1 --symmetry cartpole-z2      | cut.zip is not a zip file
-audit sac.zip --env CartPole-v1 --symmetry cartpole-z2      | sac.zip is of none of the algorithms
+audit sac.zip --env CartPole-v1 --symmetry cartpole-z2      | sac.zip: Observation spaces do not match
 audit dqn.zip --env CartPole-v1           | required: --symmetry
 S --algo ppo                              | dqn.zip was saved by DQN, not by PPO
 S --device nonsense                       | device 'nonsense' cannot be used here
