@@ -82,15 +82,18 @@ def test_drawn_actions_have_the_same_probability_in_every_orientation(method: st
 
 
 @pytest.mark.parametrize("robot", ["Reacher-v5", "Swimmer-v5", "InvertedDoublePendulum-v5", "Ant-v5", "Walker2d-v5"])
-def test_robots_are_equivariant_under_their_mirrors(robot: str) -> None:
+def test_robots_are_equivariant_under_their_mirrors_before_and_after_training(robot: str) -> None:
     pytest.importorskip("mujoco")
     environment = gym.make(robot)
     mirror = mujoco_mirror(environment)
     states = torch.stack([torch.as_tensor(environment.reset(seed=k)[0]).float() for k in range(12)])
     actions = torch.rand(12, mirror.n_actions) * 2 - 1
     for method in METHODS:
-        agent = SAC(EquivariantSACPolicy, environment, buffer_size=10, device="cpu", policy_kwargs=dict(
-            symmetry=mirror, method=method))  # fmt: skip
+        own = {"symmetry": mirror, "method": method, "net_arch": [32, 32]}
+        agent = SAC(EquivariantSACPolicy, environment, buffer_size=100, learning_starts=20, batch_size=16, device="cpu",
+                    policy_kwargs=own)  # fmt: skip
+        assert _errors(agent, mirror, states, actions) < TOLERANCE
+        agent.learn(40)
         assert _errors(agent, mirror, states, actions) < TOLERANCE
 
 
