@@ -57,8 +57,9 @@ def test_the_blocks_of_a_page_run(page: Path, empty_folder: Path) -> None:
 
 
 def test_every_block_is_marked_as_something_that_tests_run() -> None:
+    # and symmetry files, which tests of their own write and read
     for page in pages(ROOT):
-        assert languages(page) <= {"python", "bash"}, page
+        assert languages(page) <= {"python", "bash", "toml"}, page
 
 
 def test_every_reason_not_to_run_a_program_is_used() -> None:

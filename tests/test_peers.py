@@ -16,14 +16,15 @@ SUITE = """
 import gymnasium as gym
 import pytest
 from gymnasium import spaces
-from stable_baselines3 import DQN, PPO
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import DQN
 
 def test_taken():
     model = DQN("MlpPolicy", "CartPole-v1")
     assert type(model.policy).__name__ == "DQNMlpPolicy"
 
 def test_refused():
-    PPO("MlpPolicy", "Pendulum-v1")
+    RecurrentPPO("MlpLstmPolicy", "Pendulum-v1", use_sde=True)
 
 def test_stock_fails_too():
     DQN("MlpPolicy", "CartPole-v1").speed
@@ -31,7 +32,7 @@ def test_stock_fails_too():
 def test_without_us():
     assert True
 """
-REFUSAL = '[[refusal]]\nsuite = "sb3"\nreason = "Not Discrete."\nerror = "Discrete"\ntests = ["{}"]\n'
+REFUSAL = '[[refusal]]\nsuite = "sb3"\nreason = "No gSDE."\nerror = "use_sde"\ntests = ["{}"]\n'
 
 
 def test_outcomes_are_compared_with_expectations() -> None:
@@ -57,10 +58,10 @@ def test_every_expected_refusal_has_its_reason(tmp_path: Path) -> None:
     refusals = read_refusals(PEERS / "expected_refusals.toml")
     ids = [(each.suite, test, each.methods, each.groups) for each in refusals for test in each.tests]
     assert len(set(ids)) == len(ids)
-    (tmp_path / "list.toml").write_text(REFUSAL.format("a").replace("Not Discrete.", ""))
+    (tmp_path / "list.toml").write_text(REFUSAL.format("a").replace("No gSDE.", ""))
     with pytest.raises(ValueError, match="refusal 1 has no reason"):
         read_refusals(tmp_path / "list.toml")
-    (tmp_path / "list.toml").write_text(REFUSAL.format("a").replace('"Discrete"', '"("'))
+    (tmp_path / "list.toml").write_text(REFUSAL.format("a").replace('"use_sde"', '"("'))
     with pytest.raises(ValueError, match="is no expression"):
         read_refusals(tmp_path / "list.toml")
 
@@ -88,7 +89,7 @@ def test_the_script_runs_a_suite_and_compares_it(tmp_path: Path, capsys: pytest.
     assert main(command) == 1
     printed = capsys.readouterr().out
     assert "passes, though a refusal is expected: tests/test_own.py::test_taken" in printed
-    assert "fails: tests/test_own.py::test_refused\n    TypeError" in printed
+    assert "fails: tests/test_own.py::test_refused\n    ValueError" in printed
 
 
 def test_a_suite_that_is_not_there_is_skipped_with_a_reason(

@@ -258,8 +258,11 @@ def test_what_is_no_agent_is_named(tmp_path: Path) -> None:
 def test_every_algorithm_is_told_from_its_file_and_others_are_refused(tmp_path: Path) -> None:
     for name, algorithm in ALGORITHMS.items():
         replay = {"buffer_size": 10} if issubclass(algorithm, OffPolicyAlgorithm) else {}
-        world = "CartPole-v1" if name in ("dqn", "qrdqn", "ppo", "a2c", "trpo") else "Pendulum-v1"
-        algorithm("MlpPolicy", world, device="cpu", **replay).save(tmp_path / f"{name}.zip")  # type: ignore[call-arg,arg-type]
+        discrete = name in ("dqn", "qrdqn", "ppo", "a2c", "trpo", "ppo_lstm", "ppo_mask")
+        policy, world = "MlpPolicy", "CartPole-v1" if discrete else "Pendulum-v1"
+        if name == "ppo_lstm":
+            policy = "MlpLstmPolicy"
+        algorithm(policy, world, device="cpu", **replay).save(tmp_path / f"{name}.zip")  # type: ignore[call-arg,arg-type]
         assert type(load_agent(tmp_path / f"{name}.zip")) is algorithm
     with pytest.raises(ValueError, match=r"saved by TQC, not by SAC"):
         load_agent(tmp_path / "tqc.zip", algorithm="sac")

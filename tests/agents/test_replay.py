@@ -199,7 +199,7 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="symmetry 'grid-d5' is unknown"):
         _filled("all", "grid-d5")
     box = spaces.Box(0, 1, (3, 4, 4))
-    with pytest.raises(TypeError, match="permutes the actions of a Discrete space"):
+    with pytest.raises(TypeError, match="moves the actions of a Discrete space"):
         SymmetryReplayBuffer(10, box, spaces.Box(-1, 1, (2,)), symmetry="grid-d4")
 
 

@@ -103,5 +103,5 @@ def test_mistakes_are_told() -> None:
     spaces = gym.spaces
     with pytest.raises(ValueError, match="grid-d4"):
         SymmetryRolloutBuffer(4, spaces.Dict({"x": spaces.Discrete(2)}), spaces.Discrete(2), device="cpu", **SYMMETRY)
-    with pytest.raises(TypeError, match="permutes the actions of a Discrete space"):
+    with pytest.raises(TypeError, match="moves the actions of a Discrete space"):
         SymmetryRolloutBuffer(4, spaces.Box(0, 1, (3, 4, 4)), spaces.Box(0, 1, (2,)), device="cpu", **SYMMETRY)

@@ -192,10 +192,17 @@ def test_without_a_placer_episodes_of_such_actions_are_compared(monkeypatch: pyt
     assert report.violations[0].check == "episodes"
 
 
-def test_policies_say_that_they_take_discrete_actions() -> None:
+def test_policies_say_which_actions_they_take() -> None:
     from stable_baselines3 import PPO
 
-    from equirl.agents import EquivariantActorCriticPolicy
+    from equirl.agents import EquivariantActorCriticPolicy, EquivariantDQNPolicy
 
-    with pytest.raises(TypeError, match=r"permutes the actions of a Discrete space; got Box"):
-        PPO(EquivariantActorCriticPolicy, "Pendulum-v1", policy_kwargs={"symmetry": _pendulum(-1)})
+    PPO(EquivariantActorCriticPolicy, "Pendulum-v1", policy_kwargs={"symmetry": _pendulum(-1)})
+    pendulum = gym.make("Pendulum-v1")
+    with pytest.raises(TypeError, match=r"acts in Discrete spaces; got Box"):
+        EquivariantDQNPolicy(
+            pendulum.observation_space,
+            pendulum.action_space,  # type: ignore[arg-type]
+            lambda _: 0.0,
+            symmetry=_pendulum(-1),
+        )

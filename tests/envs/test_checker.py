@@ -147,7 +147,7 @@ def test_what_cannot_be_checked_is_said() -> None:
     assert "dynamics: _Unknown cannot be placed in a state; see register_placer" in str(report)
     continuous = _Unknown()
     continuous.action_space = spaces.Box(-1, 1, (1,))
-    with pytest.raises(TypeError, match="permutes the actions of a Discrete space; got Box"):
+    with pytest.raises(TypeError, match="moves the actions of a Discrete space; got Box"):
         check_symmetry(continuous, "cartpole-z2")
     with pytest.raises(ValueError, match=r"acts on images"):
         check_symmetry(_Unknown(), "grid-d4")
