@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from continuous import ALGORITHMS, SWAPPED, TwoArms, make
-from documents import shorten_fits
+from documents import shorten
 from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -91,7 +91,7 @@ def test_an_audit_and_the_commands_take_it(
     swinger: SAC, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    shorten_fits(monkeypatch)
+    shorten(monkeypatch)
     rows = audit_agent(swinger, make_vec_env("Pendulum-v1", 2, seed=0), "pendulum-z2", n_episodes=2, n_states=60)
     plain, *exact = rows
     assert plain.equivariance_error > 1e-2
@@ -107,7 +107,7 @@ def test_an_audit_and_the_commands_take_it(
 
 
 def test_worlds_that_swap_numbers_are_audited(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten_fits(monkeypatch)
+    shorten(monkeypatch)
     agent = make("td3", None)
     agent.learn(40)
     rows = audit_agent(agent, make_vec_env(TwoArms, 1, seed=0), SWAPPED, n_episodes=1, n_states=30)
