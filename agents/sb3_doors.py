@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
+from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -27,6 +28,7 @@ __all__ = [
     "copied_without_policy",
     "forget_last_observation",
     "know_maskable_ppo",
+    "legal_actions",
     "made_managers",
     "masked_evaluation",
     "may_have_seen_normalization",
@@ -98,6 +100,45 @@ def know_maskable_ppo() -> None:
 
     algorithms: dict[str, Any] = ALGOS
     algorithms.setdefault("ppo_mask", MaskablePPO)
+
+
+@contextmanager
+def legal_actions(*scripts: Any) -> Iterator[None]:
+    """Let a MaskablePPO agent that scripts of rl_zoo3 load ask their environment which actions are legal.
+
+    Args:
+        *scripts: Their modules, and ``rl_zoo3.utils`` where a script is yet to be imported.
+    """
+    from rl_zoo3.utils import ALGOS  # slow, so only when it is needed
+    from sb3_contrib import MaskablePPO
+
+    made: list[VecEnv] = []
+
+    class Legal(MaskablePPO):
+        def predict(self, *args: Any, action_masks: Any = None, **kwargs: Any) -> Any:
+            if action_masks is None and made and is_masking_supported(made[-1]):
+                action_masks = get_action_masks(made[-1])
+            return super().predict(*args, action_masks=action_masks, **kwargs)
+
+    algorithms: dict[str, Any] = ALGOS
+    known, originals = algorithms.get("ppo_mask"), [script.create_test_env for script in scripts]
+
+    def noted(*args: Any, **kwargs: Any) -> VecEnv:
+        environments: VecEnv = originals[0](*args, **kwargs)
+        made.append(environments)
+        return environments
+
+    algorithms["ppo_mask"] = Legal
+    for script in scripts:
+        script.create_test_env = noted
+    try:
+        yield
+    finally:
+        for script, original in zip(scripts, originals, strict=True):
+            script.create_test_env = original
+        algorithms.pop("ppo_mask")
+        if known is not None:
+            algorithms["ppo_mask"] = known
 
 
 def masked_evaluation(callback: BaseCallback) -> BaseCallback:

@@ -21,6 +21,7 @@ from equirl.agents.cli.zoo import (
     split_id,
     statistics_of_any_age,
 )
+from equirl.agents.sb3_doors import legal_actions
 from equirl.envs.making import make_as_registered, render_problem
 
 __all__ = ["main", "record"]
@@ -138,6 +139,7 @@ def _for_zoo(program: str, arguments: Sequence[str], defaults: dict[str, Any]) -
                 other_options=("--run", "--gym-packages", "--help-all"),
             ),
             statistics_of_any_age(),
+            legal_actions(*modules),
         ):
             yield
     finally:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from command_line import done
 from masked_world import MaskedWorld
+from rl_zoo3.utils import ALGOS
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
@@ -137,6 +138,9 @@ def test_the_command_line_trains_with_masks(tmp_path: Path, monkeypatch: pytest.
     assert "BoardD4CanonicalMaskablePolicy" in told
     (file,) = tmp_path.glob("ppo_mask/*/equirl-TicTacToe-v0.zip")
     assert isinstance(load_agent(file).policy, EquivariantMaskablePolicy)
+    words = ["--algo", "ppo_mask", "--env", "equirl/TicTacToe-v0", "-f", str(tmp_path), "--no-render", "-n", "60"]
+    assert "Mean reward" in done("enjoy", *words, "--stochastic").out  # an illegal move would end it
+    assert ALGOS["ppo_mask"] is MaskablePPO  # type: ignore[index]  # rl_zoo3 is as it was
 
 
 def _strict_step(step: Any) -> Any:
