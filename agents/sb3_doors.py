@@ -115,10 +115,17 @@ def legal_actions(*scripts: Any) -> Iterator[None]:
     made: list[VecEnv] = []
 
     class Legal(MaskablePPO):
-        def predict(self, *args: Any, action_masks: Any = None, **kwargs: Any) -> Any:
+        def predict(
+            self,
+            observation: Any,
+            state: Any = None,
+            episode_start: Any = None,
+            deterministic: bool = False,
+            action_masks: Any = None,
+        ) -> Any:
             if action_masks is None and made and is_masking_supported(made[-1]):
                 action_masks = get_action_masks(made[-1])
-            return super().predict(*args, action_masks=action_masks, **kwargs)
+            return super().predict(observation, state, episode_start, deterministic, action_masks)
 
     algorithms: dict[str, Any] = ALGOS
     known, originals = algorithms.get("ppo_mask"), [script.create_test_env for script in scripts]
