@@ -18,7 +18,7 @@ from equirl.agents.scores import action_function
 from equirl.agents.spaces import symmetry_on
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.symmetrization import agent_symmetry
-from equirl.arguments import real_number
+from equirl.arguments import real_number, whole_number
 from equirl.representations import Tree, map_tensors
 from equirl.symmetry import MDPSymmetry
 
@@ -56,7 +56,7 @@ class MirrorLossCallback(BaseCallback):
         super().__init__(verbose)
         self.symmetry = symmetry
         self.coefficient = real_number(coefficient, "coefficient", least=0)
-        self.batch_size = batch_size
+        self.batch_size = None if batch_size is None else whole_number(batch_size, "batch_size", 1)
         self._hook: RemovableHandle | None = None
         self._losses: list[float] = []
 

@@ -72,5 +72,7 @@ def test_equivariant_agents_and_wrong_settings_are_refused() -> None:
         RecurrentPPO("MlpLstmPolicy", "CartPole-v1", device="cpu").learn(1, callback=MirrorLossCallback("cartpole-z2"))
     with pytest.raises(ValueError, match="coefficient"):
         MirrorLossCallback(SWAPPED, -1)
+    with pytest.raises(ValueError, match="batch_size must be a whole number from 1; got 0"):
+        MirrorLossCallback(SWAPPED, batch_size=0)
     with pytest.raises(ValueError, match="'two-legs' is unknown"):
         make("sac", None).learn(10, callback=MirrorLossCallback("two-legs"))
