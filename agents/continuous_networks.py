@@ -1,6 +1,7 @@
 """Equivariant actors and critics for continuous actions: ``pi(ga | gs) = pi(a | s)`` and ``Q(gs, ga) = Q(s, a)``.
 
-What the networks of SAC, TQC, CrossQ, TD3 and DDPG share; each algorithm adds its plain network in a file of its own.
+The classes here hold what the networks of SAC, TQC, CrossQ, TD3 and DDPG have in common. The file of each algorithm
+combines them with the plain network of that algorithm.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Each is a callable ``Orbit -> [B, |G|]``, lower is better, and a function of ``g
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,7 @@ def critics_disagree(orbit: Orbit) -> Tensor:
     return orbit.outputs[..., 0] if orbit.outputs.shape[2] == 1 else orbit.outputs.std(dim=2)
 
 
-class CriticProxyLoss:
+class CriticProxyLoss(ABC):
     """Base of the proxy losses that ask the critics of a policy about the actor's action in each view.
 
     The policy links it with its critics when both are there.
@@ -67,9 +68,9 @@ class CriticProxyLoss:
         values = critic.plain_values(views, orbit.outputs.flatten(0, 1))
         return self._loss(values).view(orbit.outputs.shape[:2])
 
+    @abstractmethod
     def _loss(self, values: Tensor) -> Tensor:
         """Return the loss ``[N]`` of values ``[N, n_critics]``."""
-        raise NotImplementedError
 
 
 class CriticValue(CriticProxyLoss):

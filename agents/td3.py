@@ -24,21 +24,7 @@ class EquivariantTD3Policy(ContinuousPolicy, TD3Policy):
     keeps the symmetry as long as the group does not change how it is distributed: independent, of mean 0 and of one
     size for all numbers that change places, as SB3's usual noises are.
 
-    Args:
-        observation_space: As for ``EquivariantSACPolicy``.
-        action_space: ``Box``.
-        lr_schedule: Learning rate schedule.
-        net_arch: Widths of the hidden layers, as SB3 takes them.
-        activation_fn: Activation.
-        features_extractor_class: As for ``EquivariantDQNPolicy``.
-        symmetry: As for ``EquivariantDQNPolicy``. Required.
-        method: As for ``EquivariantSACPolicy``.
-        method_kwargs: As for ``EquivariantSACPolicy``.
-        **kwargs: Further arguments of SB3's ``TD3Policy``.
-
-    Raises:
-        TypeError: The action space is not ``Box``.
-        ValueError: No or an unknown symmetry, an unknown method, or a symmetry that does not fit the spaces.
+    Arguments and errors are those of ``EquivariantSACPolicy``; further arguments are those of SB3's ``TD3Policy``.
     """
 
     algorithm: ClassVar[str] = "TD3"

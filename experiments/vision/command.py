@@ -83,7 +83,7 @@ def _speed_rows(config: SpeedConfig) -> Iterator[Sequence[Any]]:
     Raises:
         ValueError: An unknown model, or a device that cannot be used here.
     """
-    from equirl.experiments.cost.measurement import compare  # with what it needs of agents, slow to import
+    from equirl.experiments.cost.measurement import compare  # here, because it imports agents, which is slow
     from equirl.experiments.timing import Settings, peak_of_tensors
 
     check_device(config.device)

@@ -160,7 +160,7 @@ def test_weights_last_for_an_episode_and_are_those_of_its_first_observation(meth
     torch.testing.assert_close(carried[starts == 1], chosen[starts == 1])
     for (before, here), start in zip(pairwise(carried), starts[1:], strict=True):
         torch.testing.assert_close(here[start == 0], before[start == 0], rtol=0, atol=0)
-    # Chosen at each step, they would be others: what is carried is not what the last observation says.
+    # The last observation would choose other weights than the ones that the state carries from the first step.
     later = starts == 0
     assert float((carried[later] - chosen[later]).abs().amax(dim=1).mean()) > (1e-4 if "lambda" in method else 0.5)
 
