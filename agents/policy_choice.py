@@ -175,7 +175,7 @@ def check_observations(hyperparams: dict[str, Any]) -> None:
     if hyperparams.get("frame_stack"):
         raise ValueError(
             "`frame_stack` makes the observation several frames long, and a symmetry by name is of one frame. In "
-            "Python: VecFrameStack and policy_kwargs=dict(symmetry=equirl.stack_frames(symmetry, n_frames))"
+            "Python: VecFrameStack and policy_kwargs=dict(symmetry=equirl.symmetry.stack_frames(symmetry, n_frames))"
         )
 
 

@@ -153,7 +153,7 @@ def _frames(stack: VecFrameStack, seen: ObservationShape) -> tuple[tuple[int, ..
         return (frame[2], frame[0], frame[1]), n_frames, 0
     raise ValueError(
         f"{n_frames} frames of {list(frame)} are stacked to {list(stacked)}, but the agent sees {list(seen)}; pass an "
-        "MDPSymmetry for what it sees (equirl.stack_frames)"
+        "MDPSymmetry for what it sees (equirl.symmetry.stack_frames)"
     )
 
 
