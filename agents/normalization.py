@@ -82,10 +82,7 @@ def check_normalization(normalize: VecNormalize, symmetry: MDPSymmetry, axis: in
             continue  # nothing moves: any statistics will do
         # Normalised first and stacked afterwards, every frame has the same statistics.
         n_frames = representation.dim // statistics.mean.size
-        moments = (np.concatenate([moment] * n_frames, axis=axis) for moment in (statistics.mean, statistics.var))
-        mean, variance = (np.ravel(moment) for moment in moments)
-        spread = np.sqrt(variance + normalize.epsilon)
-        off = np.maximum(np.abs(sign * mean[index] - mean) / spread, np.abs(np.sqrt(variance[index]) / spread - 1))
+        mean, spread, off = _asymmetry(statistics, representation, n_frames, axis, normalize.epsilon)
         if off.max() > 1e-3:
             g, i = np.unravel_index(int(off.argmax()), off.shape)
             where = f"coordinate {i} of {key!r}" if key else f"coordinate {i}"
@@ -95,19 +92,34 @@ def check_normalization(normalize: VecNormalize, symmetry: MDPSymmetry, axis: in
                 f"{symmetry.group.element_names[g]} {sign[g, i] * mean[index[g, i]]:.4g} and "
                 f"{spread[index[g, i]]:.4g}. Normalising would undo the symmetry. {_WAYS_OUT}"
             )
-        if normalize.training and not _stays_symmetric(statistics, representation):
+        if normalize.training and not _stays_symmetric(statistics, representation, n_frames, axis):
             raise ValueError(
                 f"VecNormalize(norm_obs=True) with the symmetry {symmetry.name!r}: its running statistics follow the "
                 f"visited states, which are never quite symmetric, and would undo the symmetry. {_WAYS_OUT}"
             )
 
 
-def _stays_symmetric(statistics: RunningMeanStd, representation: MonomialRepresentation) -> bool:
-    """Return whether running statistics are those of whole orbits, frame by frame, and so keep the symmetry."""
+def _asymmetry(
+    statistics: RunningMeanStd, representation: MonomialRepresentation, n_frames: int, axis: int, epsilon: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and deviation of stacked frames, ``[n]``, and how far each image is from them, ``[|G|, n]``."""
+    index, sign = representation.index.cpu().numpy(), representation.sign.cpu().numpy()
+    moments = (np.concatenate([moment] * n_frames, axis=axis) for moment in (statistics.mean, statistics.var))
+    mean, variance = (np.ravel(moment) for moment in moments)
+    spread = np.sqrt(variance + epsilon)
+    off = np.maximum(np.abs(sign * mean[index] - mean) / spread, np.abs(np.sqrt(variance[index]) / spread - 1))
+    return mean, spread, off
+
+
+def _stays_symmetric(
+    statistics: RunningMeanStd, representation: MonomialRepresentation, n_frames: int, axis: int
+) -> bool:
+    """Return whether running statistics keep the symmetry whatever they see: those of orbits of its group do."""
     if not isinstance(statistics, OrbitStatistics):
         return False
-    same_frame = statistics.representation.dim != representation.dim  # stacked on top: every frame moves alike
-    return same_frame or statistics.representation.same_as(representation)
+    anything = OrbitStatistics(statistics.representation, statistics.mean.shape)
+    anything.update(np.random.default_rng(0).normal(1, 2, size=(8, *statistics.mean.shape)))
+    return bool(_asymmetry(anything, representation, n_frames, axis, 1e-8)[2].max() < 1e-6)
 
 
 def symmetrize_statistics(normalize: VecNormalize, symmetry: str | MDPSymmetry) -> None:

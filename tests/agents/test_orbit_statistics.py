@@ -12,11 +12,12 @@ from continuous import SWAPPED, TwoArms
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecNormalize, sync_envs_normalization
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize, sync_envs_normalization
 
 from equirl import MDPSymmetry, cyclic_group, trivial_representation
 from equirl.agents import EquivariantActorCriticPolicy, SymmetricVecNormalize
 from equirl.agents.orbit_statistics import OrbitStatistics
+from equirl.symmetry import stack_frames
 
 
 def _environments() -> Any:
@@ -93,3 +94,16 @@ def test_rewards_alone_leave_observations_as_they_are() -> None:
     environments = SymmetricVecNormalize(_environments(), SWAPPED, norm_obs=False)
     assert np.array_equal(environments.normalize_obs(np.ones((2, 5))), np.ones((2, 5)))
     _agent(environments).learn(64)
+
+
+def test_frames_stacked_on_top_are_looked_at_one_by_one() -> None:
+    stacked = stack_frames(SWAPPED, 2)
+    own = {"symmetry": stacked, "method": "equitune", "net_arch": [8]}
+    environments = VecFrameStack(SymmetricVecNormalize(_environments(), SWAPPED), 2)
+    PPO(EquivariantActorCriticPolicy, environments, n_steps=32, batch_size=32, device="cpu", policy_kwargs=own).learn(
+        64
+    )
+    other = MDPSymmetry("nothing", trivial_representation(SWAPPED.group, (5,)), SWAPPED.action)
+    wrong = VecFrameStack(SymmetricVecNormalize(_environments(), other), 2)
+    with pytest.raises(ValueError, match="running statistics follow the visited states"):
+        PPO(EquivariantActorCriticPolicy, wrong, n_steps=32, device="cpu", policy_kwargs=own)
