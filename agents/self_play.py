@@ -16,6 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from equirl.agents.loading import load_agent
 from equirl.arguments import whole_number
+from equirl.files import written_whole
 from equirl.testing import evaluation_mode
 
 __all__ = ["PolicyOpponent", "SelfPlayCallback"]
@@ -126,12 +127,25 @@ class SelfPlayCallback(BaseCallback):
 
     def save(self, path: str | Path) -> None:
         """Write the pool, and when the next copy is due."""
-        torch.save({"weights": [each.weights for each in self.pool], "due": self._due}, path)
+        with written_whole(Path(path)) as temporary:
+            torch.save({"weights": [each.weights for each in self.pool], "due": self._due}, temporary)
 
     def load(self, path: str | Path) -> SelfPlayCallback:
-        """Read what ``save`` wrote, to go on with it; return the callback."""
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        self._saved, self._due = content["weights"], content["due"]
+        """Read what ``save`` wrote, to go on with it; return the callback.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It holds something else.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"there is no pool of opponents at {path}; give the file that save() wrote")
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            self._saved, self._due = list(content["weights"]), int(content["due"])
+        except Exception as error:  # a damaged or foreign file may raise anything
+            raise ValueError(
+                f"{path} holds no pool of opponents ({type(error).__name__}); give the file that save() wrote"
+            ) from error
         return self
 
     def _on_training_start(self) -> None:

@@ -163,3 +163,11 @@ def test_masks_move_with_boards_and_actions_in_augmented_rollouts() -> None:
     assert bool((free.gather(1, samples.actions.long()) == 1).all())
     known = {np.asarray(row, dtype=np.float32).tobytes() for row in stored.reshape(-1, 2, 3, 3)}
     assert any(row.numpy().tobytes() not in known for row in samples.observations)  # some boards did move
+
+
+def test_a_file_that_is_no_pool_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.pt").write_text("no pool")
+    with pytest.raises(ValueError, match=r"text.pt holds no pool of opponents"):
+        SelfPlayCallback(10).load(tmp_path / "text.pt")
+    with pytest.raises(FileNotFoundError, match="there is no pool of opponents"):
+        SelfPlayCallback(10).load(tmp_path / "nothing.pt")
