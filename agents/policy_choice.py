@@ -11,7 +11,7 @@ from rl_zoo3.utils import get_class_by_name
 
 from equirl.agents.methods import METHODS
 from equirl.agents.policies import POLICY_CLASSES, policy_with
-from equirl.agents.spaces import resolve_symmetry
+from equirl.agents.spaces import check_actions, resolve_symmetry
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.envs import DECLARED_SYMMETRIES
 from equirl.envs.catalog import MUJOCO_MIRRORS
@@ -206,6 +206,7 @@ def build_symmetries(
         action_space: ``Discrete``.
 
     Raises:
+        TypeError: The policy takes actions of another kind.
         ValueError: An unknown name, or a symmetry that does not fit the spaces.
     """
     for key in ("replay_buffer_kwargs", "rollout_buffer_kwargs"):
@@ -216,6 +217,7 @@ def build_symmetries(
     policy = hyperparams.get("policy")
     if not (isinstance(policy, type) and issubclass(policy, SymmetricPolicy)):
         return
+    check_actions(action_space, policy.takes, f"--algo {algorithm}")
     policy_kwargs = {**policy.fixed, **policy_kwargs_of(hyperparams)}
     if not _is_users(policy_kwargs.get("symmetry")):
         return

@@ -88,6 +88,7 @@ T --method equitone                       | method 'equitone' is unknown; .* Did
 T --method plain --symmetry cartpole-z2   | --method plain .* --symmetry cartpole-z2 says the contrary
 T --symmetry grid-d4                      | acts on images \[C, H, W\]
 T --symmetry cartpole                     | symmetry 'cartpole' is unknown; .* Did you mean 'cartpole-z2'\?
+T --algo sac --symmetry cartpole-z2       | --algo sac acts in Box spaces; got Discrete\(2\)
 T --algo ars --symmetry cartpole-z2       | are for --algo dqn, qrdqn, ppo, a2c, trpo, sac
 G --env MountainCar-v0 --method equitune  | pass --symmetry NAME
 G --env equirl/GridWrld-v0                | 'equirl/GridWrld-v0' is not .* mean 'equirl/GridWorld-v0'\?
