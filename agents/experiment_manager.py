@@ -19,6 +19,7 @@ from equirl.agents.loading import ALGORITHMS, load_agent
 from equirl.agents.minigrid_views import is_minigrid, put_on_view
 from equirl.agents.monitoring import monitored
 from equirl.agents.orbit_statistics import follow_orbits
+from equirl.agents.our_hyperparameters import METHODS_KEY, of_method
 from equirl.agents.policy_choice import (
     PLAIN,
     PolicyChoice,
@@ -32,7 +33,7 @@ from equirl.agents.policy_choice import (
 )
 from equirl.agents.sb3_doors import masked_evaluation
 from equirl.agents.symmetric_policy import SymmetricPolicy
-from equirl.agents.vector_env import make_vectorized_env
+from equirl.agents.vector_env import has_vectorized_form, make_vectorized_env
 from equirl.envs.making import failure_message, has_view
 
 __all__ = ["PLAIN", "EquirlExperimentManager", "PolicyChoice"]
@@ -50,7 +51,8 @@ class EquirlExperimentManager(ExperimentManager):
     Args:
         *args: As for rl_zoo3.
         choice: Symmetry and method given on the command line.
-        vectorized: Whether all environments are stepped as one batch, where there is such a form of them.
+        vectorized: Whether all environments are stepped as one batch; ``None``: where there is such a form of them, and
+            no wrapper, stack or normalization asks for single ones.
         **kwargs: As for rl_zoo3.
 
     Raises:
@@ -58,7 +60,9 @@ class EquirlExperimentManager(ExperimentManager):
             method where no symmetry is known; or observations would be normalised or stacked behind the policy's back.
     """
 
-    def __init__(self, *args: Any, choice: PolicyChoice | None = None, vectorized: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, choice: PolicyChoice | None = None, vectorized: bool | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.choice = choice or PolicyChoice()
         self.vectorized = vectorized
@@ -112,7 +116,7 @@ class EquirlExperimentManager(ExperimentManager):
         """
         settings = self.eval_env_kwargs if eval_env else self.env_kwargs
         try:
-            if self.vectorized:
+            if self._as_batch():
                 return self._create_batch(n_envs, settings, eval_env or no_log)
             if self.vec_env_class is SubprocVecEnv:  # errors in workers do not come here
                 self.vec_env_class = cast(Any, _first_here)
@@ -120,6 +124,12 @@ class EquirlExperimentManager(ExperimentManager):
             return environments
         except Exception as error:
             raise ValueError(failure_message(self.env_name.gym_id, settings, error)) from error
+
+    def _as_batch(self) -> bool:
+        if self.vectorized is not None:
+            return self.vectorized
+        singly = self.env_wrapper is not None or self.frame_stack is not None or self.normalize or self.vec_env_wrapper
+        return has_vectorized_form(self.env_name.gym_id) and not singly
 
     def _create_batch(self, n_envs: int, settings: dict[str, Any], no_log: bool) -> VecEnv:
         if self.env_wrapper is not None or self.frame_stack is not None or self.normalize:
@@ -129,17 +139,21 @@ class EquirlExperimentManager(ExperimentManager):
         return VecMonitor(batch, file, info_keywords=tuple(self.monitor_kwargs.get("info_keywords", ())))
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the hyperparameters and a sorted copy to save: file, then trial, then ``-params``, then symmetry."""
+        """Return the hyperparameters and a sorted copy to save.
+
+        Those of the file, then those of its ``methods``, of a trial and of ``-params``; then the symmetry.
+        """
         trial_id, self.trial_id = self.trial_id, None
         try:
             hyperparams, _ = super().read_hyperparameters()
         finally:
             self.trial_id = trial_id
+        hyperparams = self._of_method(hyperparams)
         if self.storage and self.study_name and trial_id is not None:
             sampled = self._read_trial(trial_id)
             sampled["policy_kwargs"] = {**policy_kwargs_of(hyperparams), **sampled.get("policy_kwargs", {})}
             hyperparams.update(sampled)
-            hyperparams.update(self.custom_hyperparams or {})
+        hyperparams.update(self.custom_hyperparams or {})
         if self.n_timesteps > 0:
             hyperparams.setdefault("n_timesteps", self.n_timesteps)
         for name, example in (("policy", "MlpPolicy"), ("n_timesteps", "50000")):
@@ -161,6 +175,13 @@ class EquirlExperimentManager(ExperimentManager):
             if not hyperparams["callback"]:
                 del hyperparams["callback"]
         return hyperparams, OrderedDict(sorted(hyperparams.items()))
+
+    def _of_method(self, hyperparams: dict[str, Any]) -> dict[str, Any]:
+        if METHODS_KEY not in hyperparams:
+            return hyperparams
+        found = symmetry_and_method(hyperparams["policy"], policy_kwargs_of(hyperparams))
+        symmetry = self.choice.symmetry or getattr(found["symmetry"], "name", found["symmetry"])
+        return of_method(hyperparams, self.choice.method or found["method"] or PLAIN, symmetry)
 
     def _trained_policy(self) -> str | None:
         """Return one line about the policy that training goes on with, ``None`` if it starts afresh."""

@@ -2,27 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rl_zoo3.utils import get_wrapper_class
 
-__all__ = ["planned_timesteps", "settings_for", "view_of"]
+__all__ = ["METHODS_KEY", "of_method", "planned_timesteps", "settings_for", "view_of"]
 
-_ZOO_ONLY = ("policy", "n_timesteps", "monitor_kwargs", "callback", "env_wrapper", "n_envs")
+METHODS_KEY = "methods"
+"""Entry of our files with the hyperparameters that differ between methods."""
+
+_ZOO_ONLY = ("policy", "n_timesteps", "monitor_kwargs", "callback", "env_wrapper", "n_envs", METHODS_KEY)
 
 
-def settings_for(algorithm: str, environment_id: str, total_timesteps: int) -> dict[str, Any]:
+def of_method(hyperparameters: Mapping[str, Any], method: str | None, symmetry: str | None = None) -> dict[str, Any]:
+    """Return hyperparameters with those of one method put over those of all.
+
+    The entry ``methods`` has a key for each method, such as ``plain`` or ``canonical``, or for a method under one
+    symmetry, ``grid-c4/canonical``, which wins.
+
+    Args:
+        hyperparameters: As our file has them for an environment.
+        method: Name of the method; ``None``: only what holds for all.
+        symmetry: Name of the symmetry.
+    """
+    shared = {key: value for key, value in hyperparameters.items() if key != METHODS_KEY}
+    entries = hyperparameters.get(METHODS_KEY) or {}
+    return shared | dict(entries.get(method) or {}) | dict(entries.get(f"{symmetry}/{method}") or {})
+
+
+def settings_for(
+    algorithm: str,
+    environment_id: str,
+    total_timesteps: int,
+    method: str | None = None,
+    symmetry: str | None = None,
+) -> dict[str, Any]:
     """Return the arguments of an algorithm's class in our file, and ``n_envs``, without what rl_zoo3 alone understands.
 
     The exploration lasts as many steps as in our file, however long the run is.
+
+    Args:
+        algorithm: By rl_zoo3's name.
+        environment_id: Gymnasium id.
+        total_timesteps: Environment steps of the run.
+        method: Method whose own hyperparameters are taken, see ``of_method``.
+        symmetry: Its symmetry.
     """
-    entry = _entry(algorithm, environment_id)
+    entry = of_method(_entry(algorithm, environment_id), method, symmetry)
     settings = {key: value for key, value in entry.items() if key not in _ZOO_ONLY}
     if "exploration_fraction" in settings:
-        settings["exploration_fraction"] *= entry["n_timesteps"] / total_timesteps
+        share = settings["exploration_fraction"] * entry["n_timesteps"] / total_timesteps
+        settings["exploration_fraction"] = min(1.0, share)
     return settings | {"n_envs": entry.get("n_envs", 1)}
 
 
@@ -39,4 +72,4 @@ def view_of(algorithm: str, environment_id: str) -> Callable[[Any], Any] | None:
 
 def _entry(algorithm: str, environment_id: str) -> dict[str, Any]:
     path = Path(__file__).parent / "hyperparams" / f"{algorithm}.yml"
-    return dict(yaml.safe_load(path.read_text())[environment_id])
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))[environment_id])

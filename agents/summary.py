@@ -47,7 +47,7 @@ def summarize(manager: ExperimentManager, episodes: int | None = None, exactly: 
     folder = Path(manager.save_path)
     model_file = folder / f"{manager.env_name}.zip"
     # Several at a time, for a policy takes little longer for several states than for one.
-    n_envs = 1 if manager.vec_env_class is not DummyVecEnv else _N_ENVS
+    n_envs = 1 if manager.vec_env_class is not DummyVecEnv else max(_N_ENVS, manager.n_eval_envs)
     environment = manager.create_envs(n_envs, eval_env=True, no_log=True)
     environment.seed(manager.seed + 1)  # other episodes than the evaluations during training saw
     _restore_statistics(environment, Path(manager.params_path) / "vecnormalize.pkl")

@@ -216,6 +216,11 @@ class _CopyableMonitor(VecMonitor):
         self.class_attributes = dict(inspect.getmembers(type(self)))
 
 
+def has_vectorized_form(environment_id: str) -> bool:
+    """Return whether ``make_vectorized_env`` knows an environment."""
+    return environment_id == _ID
+
+
 def make_vectorized_env(
     environment_id: str = _ID,
     n_envs: int = 64,
@@ -239,7 +244,7 @@ def make_vectorized_env(
         ValueError: The environment has no vectorised form, a setting is out of its range, or an unknown entry of the
             infos.
     """
-    if environment_id != _ID:
+    if not has_vectorized_form(environment_id):
         raise ValueError(
             f"{environment_id} has no vectorised form for SB3; use stable_baselines3.common.env_util.make_vec_env. "
             f"{_ID} has one"

@@ -1,10 +1,13 @@
 """The script that runs the peers' suites, on a suite of four tests made here."""
 
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from warm_process import run_python
 
 PEERS = Path(__file__).parent / "peers"
 sys.path.insert(0, str(PEERS))
@@ -72,7 +75,19 @@ def test_an_ordinary_run_of_pytest_collects_nothing_of_it() -> None:
     assert not list(PEERS.glob("test_*.py")) + list(PEERS.glob("*_test.py"))
 
 
-def test_the_script_runs_a_suite_and_compares_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def _run_warm(command: list[str], **settings: Any) -> Any:
+    """Stand in for ``subprocess.run``: fork the process instead of starting it."""
+    assert command[:3] == [sys.executable, "-P", "-m"]
+    # -P: the working folder is not on the path; with it the program is the same.
+    done = run_python(*command[2:], cwd=settings["cwd"], environment=settings["env"])
+    settings["stdout"].write(done.stdout + done.stderr)
+    return done
+
+
+def test_the_script_runs_a_suite_and_compares_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "run", _run_warm)
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_own.py").write_text(SUITE)
     expected = tmp_path / "expected.toml"

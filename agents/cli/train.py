@@ -39,13 +39,14 @@ most used of rl_zoo3 (all of them: equirl train --help-all):
   -i MODEL.zip             continue training    --save-freq STEPS    checkpoints
   -conf FILE.yml           your hyperparameters --gym-packages MODULE ...  modules that register worlds of your own;
                                                 or --env MODULE:ID
-  --vec-env KIND           dummy, subproc, or vectorized (equirl/GridWorld-v0: all environments in array operations)
+  --vec-env KIND           dummy, subproc, or vectorized: all environments in array operations (equirl/GridWorld-v0,
+                           the default there)
   -optimize --n-trials N   search; the symmetry stays               --num-threads N      torch threads, default 1
 
 examples:
   equirl train -P --seed 1
-  equirl train --method plain -n 40000
-  equirl train --method canonical --vec-env vectorized -params n_envs:8 gradient_steps:8
+  equirl train --method plain
+  equirl train --method canonical -params n_envs:32 gradient_steps:2
   equirl train --symmetry grid-c4 -params learning_rate:0.0005 "policy_kwargs:dict(net_arch=[256, 256])"
   equirl train --env-kwargs size:9 goal:north-west -n 30000
   equirl train --env MiniGrid-Empty-8x8-v0 --algo ppo --symmetry minigrid-egocentric-z2
@@ -65,9 +66,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--summary-episodes", type=whole(0))
     parser.add_argument("--require-success", type=rate)
     parser.add_argument("--help-all", action="store_true")
-    parser.add_argument("--vec-env", choices=("dummy", "subproc", VECTORIZED), default="dummy")
+    parser.add_argument("--vec-env", choices=("dummy", "subproc", VECTORIZED))
     ours, theirs = parser.parse_known_args(arguments)
-    if ours.vec_env != VECTORIZED:
+    if ours.vec_env in ("dummy", "subproc"):
         theirs += ["--vec-env", ours.vec_env]
     if ours.symmetry in FOUND_FIRST and not ours.help_all:
         from equirl.agents.cli.discover import discovered_file
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     from equirl.agents.summary import summarize
 
     def make_manager(*args: Any, **kwargs: Any) -> EquirlExperimentManager:
-        vectorized = ours.vec_env == VECTORIZED
+        vectorized = None if ours.vec_env is None else ours.vec_env == VECTORIZED
         return EquirlExperimentManager(*args, choice=choice, vectorized=vectorized, **kwargs)
 
     known = [option for action in parser._actions for option in action.option_strings]

@@ -31,6 +31,8 @@ DEFAULTS: dict[str, Any] = {
     "n_timesteps": None,
     "eval_freq": None,
     "eval_episodes": None,
+    "n_eval_envs": None,
+    "verbose": None,
     "num_threads": 1,  # networks this small run slower on two
 }
 """Our defaults of rl_zoo3's options; ``None`` is replaced by ``complete``."""
@@ -57,6 +59,7 @@ TYPES = {
 
 _GRID_EVALUATION = (1_000, 100)
 _EVALUATION = (25_000, 5)
+_GRID_EVALUATION_ENVS = 50
 
 
 def complete(arguments: argparse.Namespace, choice: PolicyChoice) -> None:
@@ -89,6 +92,8 @@ def complete(arguments: argparse.Namespace, choice: PolicyChoice) -> None:
     check_output(Path(arguments.log_folder) / arguments.algo, folder=True)
     if arguments.tensorboard_log:
         check_output(Path(arguments.tensorboard_log), folder=True)
+    if arguments.verbose is None:
+        arguments.verbose = 0 if arguments.progress else 1  # SB3's tables every few episodes break the bar
     _complete_evaluation(arguments)
     _check_search(arguments)
 
@@ -136,6 +141,8 @@ def _complete_evaluation(arguments: argparse.Namespace) -> None:
         arguments.eval_freq = freq
     if arguments.eval_episodes is None:
         arguments.eval_episodes = episodes
+    if arguments.n_eval_envs is None:
+        arguments.n_eval_envs = min(_GRID_EVALUATION_ENVS, arguments.eval_episodes) if grid else 1
 
 
 def _check_search(arguments: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from equirl.experiments.rl.control import CONTROL, ControlOptions
 from equirl.experiments.rl.gridworld import GRIDWORLD, GridWorldOptions
 from equirl.experiments.rl.minigrid import MINIGRID, MinigridOptions
 from equirl.experiments.rl.own import OWN, OwnOptions
+from equirl.experiments.rl.tuning import TUNE, TuneOptions
 from equirl.experiments.rl.zero_shot import ZERO_SHOT, ZeroShotOptions
 from equirl.experiments.study import run_study
 from equirl.experiments.subcommands import run_subcommand
@@ -26,6 +27,7 @@ examples:
   equirl study rl                                          the study of the README (hours on 2 cores)
   equirl study rl --agents plain grid-c4/equitune --seeds 2 --out /tmp/study
   equirl study rl --report-only                            tables and figures from the CSV as it is
+  equirl study tune --agents plain grid-d4/canonical       hyperparameters for each agent, by Optuna
   equirl study minigrid --tasks empty-room --seeds 1 --out /tmp/minigrid
   equirl study zero-shot --n-jobs 4 --csv zero_shot.csv
   equirl study control --cluster tcp://10.0.0.1:8786       on the workers of a Dask cluster
@@ -37,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     studies = {
         "own": (OwnOptions, partial(run_study, OWN)),
         "rl": (GridWorldOptions, partial(run_study, GRIDWORLD)),
+        "tune": (TuneOptions, partial(run_study, TUNE)),
         "minigrid": (MinigridOptions, partial(run_study, MINIGRID)),
         "zero-shot": (ZeroShotOptions, partial(run_study, ZERO_SHOT)),
         "control": (ControlOptions, partial(run_study, CONTROL)),

@@ -23,7 +23,7 @@ from equirl.names import check_names, unknown_name_message
 
 __all__ = ["MINIGRID", "TASKS", "MinigridOptions", "Task"]
 
-COLUMNS = ("environment", "agent", "seed", "timesteps", "success_rate", "train_seconds")
+COLUMNS = ("environment", "agent", "seed", "timesteps", "success_rate", "train_seconds", "cpu_seconds")
 
 TaskName = Literal["empty-room", "four-rooms", "door-key"]
 AgentName = Literal["plain", "augmentation", "equitune", "lambda_equitune", "equizero", "canonical"]
@@ -119,7 +119,8 @@ def _stages(options: MinigridOptions) -> list[Stage[_Job]]:
 
 def _report(options: MinigridOptions) -> Report:
     path = options.out / "study.csv"
-    study = read_study(path, COLUMNS, "equirl study minigrid", numbers=COLUMNS[2:])
+    needed = COLUMNS[:-1]
+    study = read_study(path, needed, "equirl study minigrid", numbers=needed[2:])
     tasks = {task.environment_id: task for task in TASKS.values()}
     tables, parts, thresholds = [], {}, {}
     for name, rows in study.groupby("environment", sort=False, dropna=False):

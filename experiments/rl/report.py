@@ -30,7 +30,7 @@ __all__ = [
     *("read_learning_study", "report_learning", "run_scores", "score_table", "steps_to_threshold", "summary_table"),
 ]
 
-COLUMNS = ("agent", "seed", "timesteps", "success_rate", "train_seconds")
+COLUMNS = ("agent", "seed", "timesteps", "success_rate", "train_seconds", "cpu_seconds")
 
 Array = NDArray[np.float64]
 
@@ -84,9 +84,9 @@ def learning_rows(
 ) -> Rows:
     """Train an agent and return a row for each evaluation: ``about``, environment steps, success rate, seconds."""
     agent.learn(total_timesteps, callback=callback)
-    rows = [(*about, e.timesteps, round(e.scores[0], 4), e.seconds) for e in callback.evaluations]
-    *_, steps, success, seconds = rows[-1]
-    print(f"{name}: success {success} after {steps} steps, {seconds} s", flush=True)
+    rows = [(*about, e.timesteps, round(e.scores[0], 4), e.seconds, e.cpu_seconds) for e in callback.evaluations]
+    *_, steps, success, _, seconds = rows[-1]
+    print(f"{name}: success {success} after {steps} steps, {seconds} CPU s", flush=True)
     return rows
 
 

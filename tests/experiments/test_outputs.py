@@ -104,17 +104,17 @@ def test_places_are_checked_and_not_made(tmp_path: Path) -> None:
 
 def test_the_bench_keeps_figures_of_other_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = "agent,seed,timesteps,success_rate,train_seconds\nplain,0,100,0.99,1\n"
+    rows = "agent,seed,timesteps,success_rate,train_seconds,cpu_seconds\nplain,0,100,0.99,1,1\n"
     for folder in ("experiments/results/gridworld_7x7", "logs/study/rl"):
         Path(folder).mkdir(parents=True)
         (Path(folder) / "study.csv").write_text(rows)
-        rows = rows.replace(",1\n", ",2\n")
+        rows = rows.replace(",1,1\n", ",2,1\n")
     command = ["bench", "--sections", "learning", "--device", "cpu"]
     assert main(command) == 0
     assert pd.read_csv("logs/bench/bench.csv").seconds.tolist() == [2.0]  # the user's own study, not the committed one
     assert main(command) == 0
     assert not list(Path("logs/bench").glob("earlier-*"))
-    Path("logs/study/rl/study.csv").write_text(rows.replace(",2\n", ",4\n"))
+    Path("logs/study/rl/study.csv").write_text(rows.replace(",2,1\n", ",4,1\n"))
     assert main(command) == 0
     assert pd.read_csv("logs/bench/bench.csv").seconds.tolist() == [4.0]
     assert Path("logs/bench/earlier-1/bench.csv").exists()
@@ -160,7 +160,7 @@ MISTAKES = [
     ("study control --n-episodes 0", "n_episodes must be a whole number from 1; got 0"),
     ("study control --report-only --out nowhere", "nowhere/study.csv is not there"),
     ("study nothing", "study 'nothing' is unknown"),
-    ("study --seeds 3", "name a study before --seeds: own, rl, minigrid, zero-shot, control"),
+    ("study --seeds 3", "name a study before --seeds: own, rl, tune, minigrid, zero-shot, control"),
     ("study rl --csv .", "--csv . is a folder"),
     ("study rl --threads 0", "threads must be a whole number from 1; got 0"),
     ("study rl --device nonsense", "device 'nonsense' cannot be used here"),
@@ -185,9 +185,9 @@ def test_mistakes_are_one_line_and_nothing_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "FILE").write_text("")
-    head = "agent,seed,timesteps,success_rate,train_seconds\nplain,0,100,"
-    studies = {"DAMAGED": b"\xff\xfe,", "OTHER": b"a,b\n1,2\n", "WORDS": f"{head}x,1\n".encode()}
-    studies["RECORD"] = f"{head}0.5,1\n".encode()
+    head = "agent,seed,timesteps,success_rate,train_seconds,cpu_seconds\nplain,0,100,"
+    studies = {"DAMAGED": b"\xff\xfe,", "OTHER": b"a,b\n1,2\n", "WORDS": f"{head}x,1,1\n".encode()}
+    studies["RECORD"] = f"{head}0.5,1,1\n".encode()
     for name, content in studies.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "study.csv").write_bytes(content)

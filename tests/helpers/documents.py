@@ -16,16 +16,16 @@ from stable_baselines3 import PPO
 from equirl.agents import LambdaFit
 from equirl.envs import check_symmetry
 
+MOST_STEPS = 150
+"""Most environment steps of trainings in Python blocks."""
+
 SHORT_PYTHON = {
-    "learn(20_000)": "learn(150)",
-    "learn(10_000)": "learn(150)",
-    "learn(2_000)": "learn(110)",
     "n_eval_episodes=50": "n_eval_episodes=2",
     "n_states=1_000": "n_states=100",
     "range(3)": "range(1)",
     '"smollm2"': '"tiny-model"',
 }
-"""What Python blocks say, and what tests run instead: shorter trainings, and a language model without training."""
+"""What Python blocks say, and what tests run instead, such as a language model without training."""
 
 SHORT_OPTIONS = {
     "train": ["-n", "60", "--eval-freq", "-1", "--summary-episodes", "0", "--verbose", "0", "--n-trials", "1"],
@@ -123,7 +123,7 @@ def run_page(page: Path) -> dict[str, Any]:
 def _shortened(text: str) -> str:
     for long, short in SHORT_PYTHON.items():
         text = text.replace(long, short)
-    return text
+    return re.sub(r"(?<=\.learn\()[\d_]+", lambda steps: str(min(int(steps[0]), MOST_STEPS)), text)
 
 
 def run_command(words: list[str]) -> None:

@@ -5,8 +5,7 @@ with its own arguments, folder, environment and output; equirl's modules are the
 
 Some tests start a fresh interpreter nevertheless, as that is what they are about: what an import loads
 (``test_architecture.py``), the overview of commands and a mistake in a process (``test_commands.py``,
-``test_mistakes.py``), a policy that opens where nothing has been imported (``test_dqn.py``), processes that
-``torchrun`` starts (``test_vision_command.py``), and the installed wheel.
+``test_mistakes.py``), a policy that opens where nothing has been imported (``test_dqn.py``), and the installed wheel.
 """
 
 from __future__ import annotations
@@ -140,6 +139,7 @@ def _become(job: dict[str, Any]) -> None:
         os.environ.clear()
         os.environ.update(job["environment"])
         os.chdir(job["cwd"])
+        sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         random.seed()
         status = _status(job["arguments"])
         threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as the end of a program does

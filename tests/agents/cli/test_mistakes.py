@@ -203,7 +203,7 @@ S --objective nope                        | objective 'nope' is unknown
 S --states 0                              | --states: '0' is not
 S -o folder                               | folder is a folder
 symmetrize ppo.zip --env CartPole-v1 --symmetry cartpole-z2 -o o.zip --replay-buffer buffer.pkl  | PPO has no replay
-study lr                                  | study 'lr' is unknown; known: control, minigrid, own, rl, zero-shot
+study lr                                  | study 'lr' is unknown; known: control, minigrid, own, rl, tune, zero-shot
 study minigrid --tasks empty-rom          | --tasks 'empty-rom' is unknown; .*'empty-room'
 study zero-shot --variants equitun        | --variants 'equitun' is unknown
 study control --environments CartPole-v2      | --environments 'CartPole-v2' is unknown

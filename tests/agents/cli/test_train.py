@@ -41,12 +41,12 @@ def test_train_writes_what_it_says(trained: tuple[Path, str]) -> None:
         assert (run / name).stat().st_size > 0
         assert f"logs/dqn/equirl-GridWorld-v0_1/{name}" in output
     with np.load(run / "evaluations.npz") as evaluations:
-        assert evaluations["timesteps"].tolist() == [60, 120]
+        assert evaluations["timesteps"].tolist() == [64, 128]
         assert evaluations["successes"].shape == (2, 4)
     assert "eval/success_rate" in _curves(folder / "logs/tensorboard")
     last = output.strip().splitlines()[-1]
     assert re.fullmatch(r"Success rate: [01]\.\d{3} \(\d of 5 evaluation episodes\)", last)
-    assert "120/120" in output  # the progress bar came to its end
+    assert "128/120" in output  # the progress bar came to its end
     assert "enjoy --algo dqn --env equirl/GridWorld-v0 -f logs --exp-id 1" in output
 
 

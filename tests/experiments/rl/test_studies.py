@@ -34,8 +34,8 @@ def test_a_small_study_resumes_and_reports(tmp_path: Path) -> None:
     lost = next((tmp_path / "study/runs").glob("plain-seed1-*.csv"))
     lost.unlink()
     assert "4 runs, 1 to do" in done(*arguments).out
-    columns = [line.rsplit(b",", 1)[0] for line in first.splitlines()]  # without the seconds
-    again = [line.rsplit(b",", 1)[0] for line in (tmp_path / "study/study.csv").read_bytes().splitlines()]
+    columns = [line.rsplit(b",", 2)[0] for line in first.splitlines()]  # without the seconds
+    again = [line.rsplit(b",", 2)[0] for line in (tmp_path / "study/study.csv").read_bytes().splitlines()]
     assert columns == again  # equal seeds, equal runs
     other = ["--stop-after", "2", "--agents", "plain", "--seeds", "1"]
     assert "1 runs, 1 to do" in done(*arguments, *other).out  # another setting, another run

@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import io
 import json
-import subprocess
+import socket
 import sys
 import types
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny_images import save_tiny_clip
+from warm_process import Program, run_together
 
 from equirl.command import main as equirl_main
 from equirl.experiments.vision import main
@@ -118,15 +119,23 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     options = [*SMALL, "--whole-steps", "2", "--out", str(tmp_path), "--cache", str(tmp_path / "cache")]
     options += ["--pretrain-steps", "4", "--labels", "20", "--head-images", "100", "--test-images", "20"]
     options += ["--method", "plain", "equitune", "--batch-size", "8"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no-python"]
-    command += [str(Path(sys.executable).with_name("equirl")), "vision", "finetune", *options]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    command = ["-m", "equirl", "vision", "finetune", *options]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    runs = run_together(*(Program(command, tmp_path, _as_torchrun_says(rank, port)) for rank in range(2)))
+    assert all(run.returncode == 0 for run in runs), "".join(run.stdout[-3000:] + run.stderr[-3000:] for run in runs)
     table = pd.read_csv(tmp_path / "study.csv")
     assert set(zip(table.method, table.trained, strict=True)) == {
         (method, trained) for method in ("plain", "equitune") for trained in ("nothing", "whole")
     }
-    assert run.stdout.count("Written to") == 1
+    assert sum(run.stdout.count("Written to") for run in runs) == 1
+
+
+def _as_torchrun_says(rank: int, port: int) -> dict[str, str]:
+    """Return the environment variables that ``torchrun --nproc_per_node 2`` sets for one process."""
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    return place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 
 
 def test_zero_shot_with_a_clip_of_a_folder(tmp_path: Path) -> None:
