@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from equirl import agents, optional
-from equirl.agents.audit import wilson_interval
+from equirl.agents.intervals import return_interval
 from equirl.experiments import checks
 from equirl.experiments.cost.command import BenchOptions
 from equirl.experiments.nlg.config import AuditConfig, CompareConfig, GenerateConfig, ModelConfig, split_method
@@ -283,8 +283,8 @@ def _names() -> list[Target]:
             lambda found, _: None if callable(found) else "what was found cannot be called",
         ),
         target(
-            "wilson_interval",
-            lambda successes: wilson_interval(torch.tensor(successes).numpy()),
+            "return_interval",
+            lambda successes: return_interval(torch.tensor(successes).numpy(), successes),
             {"successes": [True, False]},
             {"successes": one_of([([], Expect.REFUSED, "empty")], "episode", "success")},
         ),
