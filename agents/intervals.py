@@ -71,8 +71,8 @@ def _acceptability(successes: int, n: int, rates: Array) -> Array:
     from scipy.stats import binom  # a second to import
 
     upper = binom.sf(successes - 1, n, rates)
-    other: Array = binom.cdf(binom.ppf(upper, n, rates) - 1, n, rates)
-    return upper + other
+    both: Array = upper + binom.cdf(binom.ppf(upper, n, rates) - 1, n, rates)
+    return both
 
 
 def stratified_rate_interval(successes: ArrayLike, strata: ArrayLike) -> tuple[float, float]:

@@ -1,7 +1,9 @@
 """Intervals of 95 %: they agree with SciPy where it has the like, and hold the truth as often as they say."""
 
+import csv
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,6 +152,16 @@ def test_interquartile_means_are_rliables_and_their_intervals_hold_them() -> Non
     nothing = interquartile_mean([[1.0, np.nan], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])
     assert nothing.tolist()[0] == 1.0
     assert math.isnan(nothing[1])
+
+
+def test_the_table_in_the_docs_is_of_these_intervals(checkout: Path) -> None:
+    with (checkout / "experiments/results/coverage.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["interval"] == "rate"]
+    for n in (20, 100):
+        shown = {row["case"]: float(row["coverage"]) for row in rows if row["n"] == str(n)}
+        everywhere = 100 * rate_coverage(_RATES, n)
+        assert shown["mean over all rates"] == pytest.approx(everywhere.mean(), abs=0.051)
+        assert shown["least over all rates"] == pytest.approx(everywhere.min(), abs=0.051)
 
 
 def test_what_is_not_known_has_no_interval() -> None:
