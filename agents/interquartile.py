@@ -75,6 +75,6 @@ def interquartile_interval(runs: ArrayLike, bounds: tuple[float, float] | None =
 def _sorted(runs: ArrayLike) -> Array:
     x = np.asarray(runs, dtype=float)
     if x.ndim == 0 or len(x) == 0:
-        raise ValueError(f"an interquartile mean needs the scores of runs, [n, ...]; got the shape {list(x.shape)}")
+        raise ValueError(f"runs needs the score of at least one run, [n, ...]; got the shape {list(x.shape)}")
     ordered: Array = np.sort(np.where(np.isnan(x).any(axis=0), np.nan, x), axis=0)  # NaN would count as the greatest
     return ordered

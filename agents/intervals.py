@@ -94,7 +94,7 @@ def stratified_rate_interval(successes: ArrayLike, strata: ArrayLike) -> tuple[f
     """
     found, names = np.asarray(successes, dtype=bool).ravel(), np.asarray(strata).ravel()
     if len(found) != len(names):
-        raise ValueError(f"each sample needs its stratum; got {len(found)} samples and {len(names)} strata")
+        raise ValueError(f"strata names the stratum of each sample; got {len(names)} strata of {len(found)} samples")
     n, total = len(found), int(found.sum())
     _, members = np.unique(names, return_inverse=True)
     sizes, counts = np.bincount(members), np.bincount(members, weights=found)
@@ -135,7 +135,7 @@ def mean_interval(values: ArrayLike) -> tuple[Array, Array]:
     """
     x = np.asarray(values, dtype=float)
     if x.ndim == 0 or len(x) == 0:
-        raise ValueError(f"the interval of a mean needs values [n, ...]; got the shape {list(x.shape)}")
+        raise ValueError(f"values needs at least one value, [n, ...]; got the shape {list(x.shape)}")
     n, mean = len(x), x.mean(axis=0)
     if n == 1:
         return np.full(mean.shape, np.nan), np.full(mean.shape, np.nan)
@@ -163,11 +163,15 @@ def return_interval(returns: ArrayLike, successes: ArrayLike | None) -> tuple[fl
         successes: One success or failure an episode, ``[n]``; ``None`` if not all report it.
 
     Raises:
-        ValueError: No episodes.
+        ValueError: No episodes, or another number of successes than of returns.
     """
     paid = np.asarray(returns, dtype=float)
+    if paid.ndim != 1 or len(paid) == 0:
+        raise ValueError(f"returns holds the return of each episode, [n]; got the shape {list(paid.shape)}")
     if successes is not None:
         solved = np.asarray(successes, dtype=bool)
+        if solved.shape != paid.shape:
+            raise ValueError(f"successes has one entry an episode, [{len(paid)}]; got the shape {list(solved.shape)}")
         if solved.any() and bool((paid == solved).all()):
             return rate_interval(int(solved.sum()), len(solved))
     low, high = mean_interval(paid)

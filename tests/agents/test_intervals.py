@@ -4,6 +4,7 @@ import csv
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from coverage_studies import (
 )
 from rliable import metrics
 
+from equirl.agents import summary
 from equirl.agents.interquartile import interquartile_interval, interquartile_mean
 from equirl.agents.intervals import (
     interval_text,
@@ -185,8 +187,10 @@ def test_what_means_nothing_is_refused() -> None:
     for call, told in (
         (lambda: rate_interval(5, 4), "at most n, the number of episodes; got 5 of 4"),
         (lambda: rate_interval(0, 0), "n must be a whole number from 1"),
-        (lambda: stratified_rate_interval([True], []), "got 1 samples and 0 strata"),
+        (lambda: stratified_rate_interval([True], []), "got 0 strata of 1 samples"),
         (lambda: mean_interval([]), "got the shape [0]"),
+        (lambda: return_interval([], None), "returns holds the return of each episode, [n]; got the shape [0]"),
+        (lambda: return_interval([1.0, 2.0], [True]), "one entry an episode, [2]; got the shape [1]"),
         (lambda: interquartile_mean(3.0), "got the shape []"),
         (lambda: superiority_interval(10, 3, 3), "between 0 and n * n_other = 9"),
         (lambda: superiority_interval(math.nan, 3, 3), "got nan"),
@@ -194,3 +198,22 @@ def test_what_means_nothing_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=re.escape(told)):
             call()
+
+
+def test_the_learning_curve_has_the_band_that_its_title_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(summary, "_draw", lambda *arguments: drawn.append(arguments))
+    file, steps = tmp_path / "evaluations.npz", np.array([100, 200])
+    returns = np.array([[1.0, 2.0, 4.0, 5.0], [9.0, 9.0, 9.0, 9.0]])
+    np.savez(file, timesteps=steps, results=returns)
+    summary.draw_learning_curve(file)
+    np.savez(file, timesteps=steps, results=returns[1:])
+    summary.draw_learning_curve(file)
+    np.savez(file, timesteps=steps, results=returns, successes=returns > 2)
+    summary.draw_learning_curve(file)
+    (*_, of_returns, _, title), (*_, nothing_known), (*_, of_rates, _, _) = drawn
+    assert title.endswith("4 episodes an evaluation, 95 % interval")
+    assert np.allclose(of_returns, np.transpose([mean_interval(row) for row in returns]), equal_nan=True)
+    assert np.isnan(of_returns[0]).tolist() == [False, True]
+    assert nothing_known.endswith("4 episodes an evaluation")
+    assert np.allclose(of_rates, np.transpose([rate_interval(2, 4), rate_interval(4, 4)]))

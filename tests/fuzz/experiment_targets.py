@@ -284,9 +284,12 @@ def _names() -> list[Target]:
         ),
         target(
             "return_interval",
-            lambda successes: return_interval(torch.tensor(successes).numpy(), successes),
-            {"successes": [True, False]},
-            {"successes": one_of([([], Expect.REFUSED, "empty")], "episode", "success")},
+            return_interval,
+            {"returns": [1.0, 0.0], "successes": [True, False]},
+            {
+                "returns": one_of([([], Expect.REFUSED, "empty")], "episode"),
+                "successes": one_of([([True], Expect.REFUSED, "too few")], "episode"),
+            },
         ),
         target(
             "policy_with, names",
