@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
-from scipy.special import stdtrit
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from equirl.agents.disagreement import disagreement_share
 from equirl.agents.evaluation import evaluate_episodes
+from equirl.agents.intervals import rate_interval, return_interval
 from equirl.agents.measuring import measurement
 from equirl.agents.methods import make_aggregator
 from equirl.agents.scores import before_normalization, history_scores
@@ -30,7 +29,7 @@ from equirl.names import unknown_name_message
 from equirl.symmetry import MDPSymmetry
 from equirl.testing import equivariance_error
 
-__all__ = ["AUDIT_COLUMNS", "AuditRow", "audit_agent", "draw_audit", "wilson_interval"]
+__all__ = ["AUDIT_COLUMNS", "AuditRow", "audit_agent", "draw_audit"]
 
 AUDIT_COLUMNS = (
     "agent",
@@ -62,12 +61,12 @@ class AuditRow:
     Attributes:
         agent: ``"plain"`` or the method.
         mean_return: Over the episodes.
-        low: Lower end of the 95 % interval of the mean return: Wilson's where each return is 1 for success and 0 for
-            none, else Student's. NaN where there is none, as from one episode, or from equal returns that are no
-            success: what never varied does not tell how much it may vary.
+        low: Lower end of the 95 % interval of the mean return, see ``return_interval``. NaN where there is none, as
+            from one episode, or from equal returns that are no success.
         high: Upper end.
         success_rate: In [0, 1]; ``None`` unless every episode reports ``is_success``.
-        success_low: Lower end of Wilson's 95 % interval of the success rate; ``None`` where there is no success rate.
+        success_low: Lower end of the success rate's 95 % interval, see ``rate_interval``; ``None`` where there is no
+            success rate.
         success_high: Upper end.
         equivariance_error: ``max_g ||f(gs) - g f(s)|| / ||f(s)||`` of Q-values or logits on visited states.
         disagreement_share: Share of visited states where the greedy action changes with the orientation; see
@@ -161,8 +160,10 @@ def audit_agent(
             episodes = evaluate_episodes(agent, environments, n_episodes, deterministic)
         returns, successes = episodes.returns, episodes.successes if episodes.all_report else None
         scores, states = before_normalization(history_scores(agent, starts), visited, normalize)
-        low, high = _interval(returns, successes)
-        success_low, success_high = (None, None) if successes is None else wilson_interval(successes)
+        low, high = return_interval(returns, successes)
+        success_low, success_high = (
+            (None, None) if successes is None else rate_interval(int(successes.sum()), len(successes))
+        )
         rows.append(
             AuditRow(
                 name,
@@ -244,27 +245,3 @@ def draw_audit(rows: list[AuditRow], title: str, picture: Path) -> None:
         axes.grid(axis="y", alpha=0.3)
     with written_whole(picture) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
-
-
-def wilson_interval(successes: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a success rate (Wilson 1927), from one success or failure an episode.
-
-    Raises:
-        ValueError: No episodes.
-    """
-    if len(successes) == 0:
-        raise ValueError("the interval of a success rate needs episodes; got the successes of none")
-    from scipy.stats import binomtest  # a second to import
-
-    interval = binomtest(int(successes.sum()), len(successes)).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def _interval(returns: NDArray[np.float64], successes: NDArray[np.bool_] | None) -> tuple[float, float]:
-    """Return a 95 % interval of the mean return; NaN where the returns give none."""
-    if successes is not None and successes.any() and bool((returns == successes).all()):
-        return wilson_interval(successes)  # the return is the success
-    if len(returns) < 2 or np.ptp(returns) == 0:
-        return math.nan, math.nan
-    half = float(stdtrit(len(returns) - 1, 0.975) * returns.std(ddof=1) / math.sqrt(len(returns)))
-    return float(returns.mean()) - half, float(returns.mean()) + half

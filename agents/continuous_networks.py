@@ -165,6 +165,11 @@ class OrbitCritic(ContinuousOrbitNetwork):
     n_critics: int
     q_networks: Any  # a list of torch modules; SB3's critics differ in how they declare it
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # A module, so that it moves to the device of the networks.
+        self._first_rep = trivial_representation(self.symmetry.group, (self._n_each(),))
+
     def values(self, obs: PyTorchObs, actions: Tensor) -> Tensor:
         """Return the invariant values of all networks, ``[B, n_critics * n]``.
 
@@ -184,7 +189,7 @@ class OrbitCritic(ContinuousOrbitNetwork):
         """
         if self._weights_read_the_networks():
             return self.values(obs, actions)[:, : self._n_each()]
-        alone = self.orbit_map._replace(output_rep=trivial_representation(self.symmetry.group, (self._n_each(),)))
+        alone = self.orbit_map._replace(output_rep=self._first_rep)
         rows = self._observations({OBSERVATION: obs, ACTION: actions})
         return alone(lambda views: self._whole(self.q_networks[:1], views), rows)
 

@@ -18,6 +18,7 @@ from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
 from equirl.agents.evaluation import evaluate_episodes
+from equirl.agents.intervals import interval_text, mean_interval, rate_interval, return_interval
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.policy_choice import PLAIN, PolicyChoice, symmetry_hint
 from equirl.agents.saved_statistics import load_vecnormalize
@@ -82,11 +83,14 @@ def summarize(manager: ExperimentManager, episodes: int | None = None, exactly: 
     wanted = getattr(manager, "choice", None) == PolicyChoice(method=PLAIN)
     if manager.algo in POLICY_CLASSES and not wanted and not isinstance(model.policy, SymmetricPolicy):
         print(f"NOTE: this agent was trained without a symmetry; {symmetry_hint(manager.env_name.gym_id)}")
-    print(f"Final agent over {len(returns)} episodes: mean return {np.mean(returns):.3f} ± {np.std(returns):.3f}")
+    known = interval_text(return_interval(returns, successes if len(successes) == len(returns) else None), ".3f")
+    print(f"Final agent over {len(returns)} episodes: mean return {np.mean(returns):.3f}, 95 % interval {known}")
     if not len(successes):
         return None
     rate = float(successes.mean())
-    print(f"Success rate: {rate:.3f} ({successes.sum()} of {len(successes)} evaluation episodes)")
+    known = interval_text(rate_interval(int(successes.sum()), len(successes)), ".3f")
+    episodes_said = f"{successes.sum()} of {len(successes)} evaluation episodes"
+    print(f"Success rate: {rate:.3f} ({episodes_said}, 95 % interval {known})")
     return rate
 
 
@@ -109,21 +113,27 @@ def next_commands(manager: ExperimentManager) -> list[str]:
 def draw_learning_curve(evaluations: Path) -> Path:
     """Draw SB3's ``evaluations.npz`` as ``learning_curve.png`` beside it and return the picture's path.
 
-    Success rate where the file has it, else mean return; the band is the 95 % interval of the mean over episodes.
+    Success rate where the file has it, else mean return; the band is the 95 % interval of the mean over episodes of
+    each evaluation: ``rate_interval`` or ``mean_interval``. Where it is not known, there is no band.
     """
     with np.load(evaluations) as data:
         steps = data["timesteps"]
         has_success = "successes" in data
         values: NDArray[np.float64] = np.asarray(data["successes" if has_success else "results"], dtype=float)
     mean = values.mean(axis=1)
-    half = 1.96 * values.std(axis=1) / np.sqrt(values.shape[1])
+    n = values.shape[1]
+    if has_success:
+        low, high = np.array([rate_interval(round(count), n) for count in values.sum(axis=1).tolist()]).T
+    else:
+        low, high = mean_interval(values.T)
+    band = ", 95 % interval" if np.isfinite(low).any() else ""
     return _draw(
         evaluations.with_name("learning_curve.png"),
         steps,
         mean,
-        (mean - half, np.minimum(mean + half, 1) if has_success else mean + half),
+        (low, high),
         "success rate" if has_success else "return",
-        f"{evaluations.parent.name}: {values.shape[1]} episodes an evaluation, 95 % interval",
+        f"{evaluations.parent.name}: {n} episodes an evaluation{band}",
     )
 
 

@@ -25,8 +25,9 @@ _HELP = """\
 usage: equirl plot [-o FILE.png] [-a ALGO] [-e ID ...] [-f DIR] [-x AXIS] [-y AXIS] [-w N]
 
 Plots the training curves of all runs of an environment in a folder: the success rate if all of them report it, else the
-reward. Runs that differ by their seed alone make one curve: the interquartile mean over the seeds, with its bootstrap
-band. The legend names symmetry and method, and the number of seeds. Runs that are left out are named.
+reward. Runs that differ by their seed alone make one curve: the interquartile mean over the seeds, in a band from the
+lowest to the highest seed. The legend names symmetry and method, and the number of seeds. Runs that are left out are
+named.
 
   -o FILE        write the plot to FILE; by default training_curves.png where there is no display, else a window
 
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
     size = options.fontsize
     axes.set_xlabel(_X_LABELS[options.x_axis], fontsize=size)
     axes.set_ylabel(f"{_Y_LABELS[y_axis]}, mean of {window} episodes", fontsize=size)
-    axes.set_title(f"{', '.join(options.env)}: interquartile mean, bootstrap over seeds", fontsize=size)
+    axes.set_title(f"{', '.join(options.env)}: interquartile mean, band: all seeds", fontsize=size)
     axes.grid(alpha=0.3)
     figure.legend(fontsize=size, loc="outside lower center", ncols=2, frameon=False)  # where it covers no data
     if options.output is None and mpl.get_backend().lower() != "agg":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from equirl.agents.cli.runs import Run, run_of
 from equirl.agents.cli.zoo import folder_name, import_packages
-from equirl.agents.interquartile import interquartile_means
+from equirl.agents.interquartile import interquartile_mean
 from equirl.agents.policy_choice import PLAIN, policy_kwargs_of, symmetry_and_method
 
 __all__ = ["Curve", "RunGroup", "TrainingRun", "curve_of", "group_runs", "read_runs"]
@@ -27,7 +27,6 @@ _NOT_SETTINGS = ("policy", "policy_kwargs", "callback", "n_timesteps", "monitor_
 _SYMMETRY_KEYS = ("symmetry", "method")
 _BUFFERS = ("replay_buffer", "rollout_buffer")
 _POINTS = 200
-_BOOTSTRAPS = 500
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class RunGroup:
 
 @dataclass(frozen=True)
 class Curve:
-    """Interquartile mean over the runs of a group, and its bootstrap band; all ``[T]``."""
+    """Interquartile mean over the runs of a group, their least and their greatest value; all ``[T]``."""
 
     x: Array
     middle: Array
@@ -222,4 +221,4 @@ def curve_of(runs: Sequence[TrainingRun], x_axis: str, y_column: str, window: in
     start, end = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
     grid = np.linspace(min(start, end), end, _POINTS)
     values = np.array([np.interp(grid, x, y) for x, y in lines])
-    return Curve(grid, *interquartile_means({"runs": values}, _BOOTSTRAPS)["runs"])
+    return Curve(grid, interquartile_mean(values), values.min(axis=0), values.max(axis=0))

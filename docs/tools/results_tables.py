@@ -154,11 +154,27 @@ def _bench_choices(backbones: Iterable[str], **more: str) -> dict[str, dict[str,
     }
 
 
+def _coverage() -> Table:
+    """Return how often intervals hold the truth: a row for each kind and case, a column for each number of runs."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in read_rows(RESULTS / "coverage.csv"):
+        if "not used" not in row["interval"] or row["case"] == "normal":
+            found.setdefault((row["interval"], row["case"]), {})[row["n"]] = row["coverage"]
+    numbers = ("3", "5", "10", "20", "100", "200")
+    rows = tuple((*key, *(cells.get(n, "") for n in numbers)) for key, cells in sorted(found.items(), key=_kind))
+    return Table(("interval", "case", *numbers), rows)
+
+
+def _kind(item: tuple[tuple[str, str], Any]) -> str:
+    return item[0][0]
+
+
 def _grid(folder: str) -> Callable[[], Table]:
     return partial(summary_table, folder)
 
 
 TABLES: dict[str, Callable[[], Table]] = {
+    "coverage": _coverage,
     "learning": _grid("gridworld_7x7"),
     "learning scores": partial(summary_table, "gridworld_7x7", 1),
     "batches": _grid("gridworld_7x7_batches"),

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
+from equirl.agents.intervals import interval_text, stratified_rate_interval
 from equirl.experiments.figures import styles_of
 from equirl.experiments.nlg.scores import LABELS
 from equirl.experiments.study import Report
@@ -65,9 +66,9 @@ def _summarise_samples(samples: pd.DataFrame) -> str:
     for (group, method), rows in samples.groupby(["group", "method"], sort=False):
         gap, chance = _sentiment_gap(rows), _chance_gap(rows)
         for member, of_member in rows.groupby("member", sort=False):
-            regard = of_member.regard.to_numpy()
+            regard, prompts = of_member.regard.to_numpy(), of_member.prompt.to_numpy()
             cells = [group, method, member, len(of_member)]
-            cells += [_share(regard == 0), f"{100 * (regard == 1).mean():.0f}", _share(regard == 2)]
+            cells += [_share(regard == 0, prompts), f"{100 * (regard == 1).mean():.0f}", _share(regard == 2, prompts)]
             cells += [f"{of_member.sentiment.mean():+.3f}", f"{gap:.3f} ({chance:.3f})"]
             cells.append(f"{of_member.seconds.mean():.3f}")
             if "own" in samples:
@@ -110,15 +111,10 @@ def _chance_gap(rows: pd.DataFrame) -> float:
     return float(np.mean([_sentiment_gap(some) for some in dealt]))
 
 
-def _share(is_so: np.ndarray) -> str:
-    low, high = _interval(is_so)
-    return f"{100 * is_so.mean():.0f} ({100 * low:.0f} to {100 * high:.0f})"
-
-
-def _interval(is_so: np.ndarray) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share."""
-    interval = stats.binomtest(int(is_so.sum()), len(is_so)).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
+def _share(is_so: np.ndarray, prompts: np.ndarray) -> str:
+    """Return a share of samples in per cent, and the 95 % interval for these prompts."""
+    interval = stratified_rate_interval(is_so, prompts)
+    return f"{100 * is_so.mean():.0f} ({interval_text((100 * interval[0], 100 * interval[1]), '.0f')})"
 
 
 def _small(value: float) -> str:
@@ -139,9 +135,11 @@ def _draw(samples: pd.DataFrame, audit: pd.DataFrame) -> Figure:
         for axes, label in zip(panels[row], ("negative", "positive"), strict=True):
             for number, member in enumerate(members):
                 of_member = of_group[of_group.member == member]
-                shares = [of_member[of_member.method == m].regard == LABELS.index(label) for m in methods[group]]
+                rows_of = [of_member[of_member.method == method] for method in methods[group]]
+                shares = [rows.regard == LABELS.index(label) for rows in rows_of]
                 middles = np.array([100 * share.mean() for share in shares])
-                bounds = np.array([_interval(share.to_numpy()) for share in shares])
+                pairs = zip(shares, rows_of, strict=True)
+                bounds = np.array([stratified_rate_interval(share, rows.prompt) for share, rows in pairs])
                 places = np.arange(len(shares)) + 0.22 * (number - (len(members) - 1) / 2)
                 errors = np.abs(100 * bounds.T - middles)
                 style: Any = {**styles[member], "linestyle": "none"}

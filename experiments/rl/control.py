@@ -18,7 +18,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from equirl.agents.comparison import make_agent
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
-from equirl.agents.interquartile import interquartile_means
+from equirl.agents.interquartile import interquartile_interval, interquartile_mean
+from equirl.agents.intervals import interval_text
 from equirl.agents.our_hyperparameters import planned_timesteps, settings_for
 from equirl.experiments.checks import check_counts
 from equirl.experiments.figures import COLORS, legend_outside, make_panels, name_rows
@@ -30,8 +31,6 @@ from equirl.names import check_names
 __all__ = ["COLUMNS", "CONTROL", "ControlOptions"]
 
 COLUMNS = ("environment", "stage", "variant", "seed", "timesteps", "mean_return", "std_return", "n_episodes")
-
-_BOOTSTRAPS = 5000
 
 VariantName = Literal[
     "plain",
@@ -46,6 +45,7 @@ VariantName = Literal[
 EnvironmentName = Literal["CartPole-v1", "Acrobot-v1"]
 
 _SYMMETRIES: dict[EnvironmentName, str] = {"CartPole-v1": "cartpole-z2", "Acrobot-v1": "acrobot-z2"}
+_RETURNS = {"CartPole-v1": (0, 500), "Acrobot-v1": (-500, 0)}  # the least and the greatest
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _run(job: _Job) -> Rows:
             returns, _ = evaluate_policy(agent, evaluation, options.n_episodes, return_episode_rewards=True)
             mean, spread = round(float(np.mean(returns)), 2), round(float(np.std(returns)), 2)
             rows.append((environment, stage, name, seed, model.num_timesteps, mean, spread, options.n_episodes))
-            print(f"{environment} {stage} {name} seed {seed}: {mean} ± {spread}", flush=True)
+            print(f"{environment} {stage} {name} seed {seed}: {mean}, standard deviation {spread}", flush=True)
     return rows
 
 
@@ -132,15 +132,16 @@ def _report(options: ControlOptions) -> Report:
     study = read_study(options.out / "study.csv", needed, "equirl study control", numbers=needed[4:])
     rows, estimates = [], {}
     for (environment, stage, variant), runs in study.groupby(["environment", "stage", "variant"], sort=False):
-        bounds = interquartile_means({"return": runs.mean_return.to_numpy()[:, None]}, _BOOTSTRAPS)["return"]
-        estimates[environment, stage, variant] = middle, low, high = tuple(bound.item() for bound in bounds)
+        scores = runs.mean_return.to_numpy()
+        middle, interval = interquartile_mean(scores), interquartile_interval(scores, _RETURNS.get(environment))
+        estimates[environment, stage, variant] = middle, *interval
         each = ", ".join(f"{value:.0f}" for value in runs.mean_return)
-        rows.append((environment, stage, variant, f"{middle:.1f}", f"{low:.1f} to {high:.1f}", each))
-    heads = ("environment", "trained for", "variant", "return, IQM of seeds", "bootstrap over seeds", "each seed")
+        rows.append((environment, stage, variant, f"{middle:.1f}", interval_text(interval, ".1f"), each))
+    heads = ("environment", "trained for", "variant", "return, IQM of seeds", "95 % interval", "each seed")
     return Report(markdown_table(heads, rows), {"returns.png": _draw(study, estimates)})
 
 
-def _draw(study: pd.DataFrame, estimates: Mapping[tuple[str, str, str], tuple[float, ...]]) -> Figure:
+def _draw(study: pd.DataFrame, estimates: Mapping[tuple[str, str, str], Any]) -> Figure:
     environments = list(study.environment.unique())
     variants, stages = list(study.variant.unique()), list(study.stage.unique())
     figure, (panels,) = make_panels(
@@ -155,7 +156,7 @@ def _draw(study: pd.DataFrame, estimates: Mapping[tuple[str, str, str], tuple[fl
             label, mark, color = f"trained: {stage}", "os^D"[k % 4], COLORS[(1, 2, 4, 3)[k % 4]]
             axes.errorbar(bounds[:, 0], y, xerr=spread, fmt=mark, color=color, markersize=4, capsize=2, label=label)
         axes.set_xlabel("mean return of an episode")
-        axes.set_title(f"{environment}: IQM of {study.seed.nunique()} seeds, bootstrap over seeds", fontsize=9)
+        axes.set_title(f"{environment}: IQM of {study.seed.nunique()} seeds, 95 % interval", fontsize=9)
         axes.grid(alpha=0.3)
         name_rows(axes, variants)
     legend_outside(figure)

@@ -1,7 +1,6 @@
 """Tables, figures and statistics over the runs of learning studies, from their CSV.
 
-Interquartile means, performance profiles and their bootstraps are by ``rliable`` (Agarwal et al. 2021,
-arXiv:2108.13264).
+Interquartile means and performance profiles are those of Agarwal et al. (2021), arXiv:2108.13264.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
-from rliable import library
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
-from equirl.agents.interquartile import interquartile_means
+from equirl.agents.interquartile import interquartile_interval, interquartile_mean
+from equirl.agents.intervals import interval_text, profile_margin, superiority_interval
 from equirl.experiments.figures import count_axis, draw_band, legend_outside, make_panels, reference_line, styles_of
 from equirl.experiments.records import read_settings
 from equirl.experiments.study import Report
@@ -37,7 +36,6 @@ Array = NDArray[np.float64]
 _COMMAND = "equirl study rl"
 _HORIZON = 20_000
 """Environment steps over which runs are compared; most have learned by then, and plain ones have not."""
-_BOOTSTRAPS = 2000
 _BASELINE = "plain"
 
 
@@ -162,20 +160,21 @@ def run_scores(study: pd.DataFrame, horizon: int) -> dict[str, Array]:
 def score_table(study: pd.DataFrame, horizon: int, measure: str = "success") -> str:
     """Return a Markdown table: interquartile mean of the scores, and how often a run beats one of plain.
 
-    The last column counts the pairs of a run of the agent and a run of plain (a tie counts half); so few pairs allow no
-    interval that would deserve the name.
+    The last column is the share of pairs of a run of the agent and a run of plain that the agent wins (a tie counts
+    half). The intervals are those of ``interquartile_interval`` and ``superiority_interval``.
     """
     scores = run_scores(study, horizon)
     numbers = {len(runs) for runs in scores.values()}
     runs_each = f"{numbers.pop()} runs" if len(numbers) == 1 else "runs"
     rows = []
-    for agent, (middle, low, high) in interquartile_means(scores, _BOOTSTRAPS).items():
-        runs = scores[agent]
-        span = f"{low.item():.3f} to {high.item():.3f}" if len(runs) > 1 else "-"
+    returns = measure.startswith("mean")
+    for agent, runs in scores.items():
+        span = interval_text(interquartile_interval(runs[:, 0], None if returns else (0, 1)), ".3f")
         better = _pairs_won(runs, scores[_BASELINE]) if _BASELINE in scores and agent != _BASELINE else "-"
-        rows.append((agent, f"{middle.item():.3f}", span, better))
-    mean = f"{'' if measure.startswith('mean') else 'mean '}{measure} over {horizon:,} steps, IQM"
-    return markdown_table(("agent", mean, f"bootstrap over {runs_each}", "a run beats one of plain"), rows)
+        rows.append((agent, f"{interquartile_mean(runs).item():.3f}", span, better))
+    mean = f"{'' if returns else 'mean '}{measure} over {horizon:,} steps, IQM"
+    heads = ("agent", mean, f"95 % interval, {runs_each}", "a run beats one of plain, 95 % interval")
+    return markdown_table(heads, rows)
 
 
 def draw_learning_curves(
@@ -184,7 +183,7 @@ def draw_learning_curves(
     measure: str,
     horizon: int | None = None,
 ) -> Figure:
-    """Draw the success rate over environment steps: interquartile mean over seeds, with its bootstrap band.
+    """Draw the success rate over environment steps: interquartile mean over seeds, in a band of all seeds.
 
     A run that ended because it had learned keeps its last value from there on.
 
@@ -203,16 +202,16 @@ def draw_learning_curves(
         medians = reached.groupby("agent").timesteps.median()
         steps = np.sort(study.timesteps.unique())
         for agent, runs in _curves(study, steps).items():
-            middle, low, high = interquartile_means({"curve": runs.bfill().to_numpy().T}, _BOOTSTRAPS)["curve"]
+            values = runs.bfill().to_numpy().T
             label = f"{agent}: {_number(medians[agent])}" if single and threshold is not None else agent
-            draw_band(axes, steps, middle, (low, high), label, styles[agent])
+            draw_band(axes, steps, interquartile_mean(values), (values.min(0), values.max(0)), label, styles[agent])
         if threshold is not None:
             reference_line(axes, threshold, "" if single else "counts as learned")
         count_axis(axes, "environment steps", horizon)
         if study.success_rate.between(0, 1).all():
             axes.set_ylim(0, 1.03)
         seeds = study.seed.nunique()
-        what = "one seed" if seeds == 1 else f"interquartile mean of {seeds} seeds, bootstrap over seeds"
+        what = "one seed" if seeds == 1 else f"interquartile mean of {seeds} seeds, band: all seeds"
         axes.set_title(f"{title}: {what}" if single else f"{title}\n{what}", fontsize=10 if single else 9)
     panels[0].set_ylabel(measure)
     if single and threshold is not None:
@@ -224,29 +223,21 @@ def draw_learning_curves(
 
 
 def draw_performance_profile(study: pd.DataFrame, horizon: int, measure: str = "success rate") -> Figure:
-    """Draw for each score the share of an agent's runs that are above it, with bootstrap bands over runs."""
+    """Draw for each score the share of an agent's runs that are above it; the title has the width of the 95 % band."""
     scores = run_scores(study, horizon)
     found = np.concatenate(list(scores.values()))
     thresholds = np.linspace(min(0, found.min()), max(1, found.max()), 101)
-    np.random.seed(0)
-    shares, bands = library.create_performance_profile(
-        scores, thresholds, custom_profile_func=_shares_above, reps=_BOOTSTRAPS
-    )
     figure, ((axes,),) = make_panels(width=7.2, height=4.2)
     for agent, style in styles_of(scores).items():
-        draw_band(axes, thresholds, shares[agent], (bands[agent][0], bands[agent][1]), agent, style)
+        axes.plot(thresholds, (scores[agent] > thresholds).mean(axis=0), label=agent, **{**style, "marker": ""})
     axes.set(ylabel="share of runs above", xlim=(thresholds[0], thresholds[-1]))
     axes.set_xlabel(f"{'' if measure.startswith('mean') else 'mean '}{measure} over the first {horizon:,} steps")
-    axes.set_title(f"Performance profile, {study.seed.nunique()} seeds, bootstrap bands", fontsize=10)
+    numbers = sorted({len(runs) for runs in scores.values()})
+    margins = " or ".join(f"±{profile_margin(n):.2f} ({n} runs)" for n in numbers)
+    axes.set_title(f"Performance profile; 95 % band around each curve: {margins}", fontsize=10)
     axes.grid(alpha=0.3)
     legend_outside(figure, 3)
     return figure
-
-
-def _shares_above(scores: Array, thresholds: Array) -> Array:
-    """Return the share of scores above each threshold, as rliable's own function does at twenty times the cost."""
-    shares: Array = (scores.ravel()[:, None] > thresholds).mean(axis=0)
-    return shares
 
 
 def _curves(study: pd.DataFrame, steps: ArrayLike) -> dict[str, pd.DataFrame]:
@@ -258,10 +249,11 @@ def _curves(study: pd.DataFrame, steps: ArrayLike) -> dict[str, pd.DataFrame]:
 
 
 def _pairs_won(runs: Array, of_plain: Array) -> str:
-    """Return the share of pairs in which a run has the higher score, and how many pairs these are."""
+    """Return the share of pairs in which a run has the higher score, its interval, and how many pairs these are."""
     ours, theirs = np.ravel(runs)[:, None], np.ravel(of_plain)[None, :]
     won = float((ours > theirs).sum() + 0.5 * (ours == theirs).sum())
-    return f"{won / (ours.size * theirs.size):.2f} ({won:g} of {ours.size * theirs.size} pairs)"
+    interval = interval_text(superiority_interval(won, ours.size, theirs.size), ".2f")
+    return f"{won / (ours.size * theirs.size):.2f} ({interval}), {won:g} of {ours.size * theirs.size} pairs"
 
 
 def _number(value: float) -> str:

@@ -48,13 +48,13 @@ def _grid_agent(name: str, method: str) -> Any:
 
 
 def _scores(agent: Any, states: Any) -> torch.Tensor:
-    """Return Q-values or logits, ``[B, A]``."""
+    """Return Q-values or logits, ``[B, A]``, on the CPU."""
     observations = torch.as_tensor(states, device=agent.device)
     with torch.no_grad():
         if hasattr(agent.policy, "get_distribution"):
-            return agent.policy.get_distribution(observations).distribution.logits
+            return agent.policy.get_distribution(observations).distribution.logits.cpu()
         values = agent.policy.quantile_net if hasattr(agent.policy, "quantile_net") else agent.policy.q_net
-        found = values(observations)
+        found = values(observations).cpu()
         return found.mean(dim=1) if found.dim() == 3 else found
 
 
@@ -69,13 +69,13 @@ def test_agents_on_the_grid_are_equivariant_and_open_on_the_cpu(name: str, metho
     here = _scores(agent, STATES)
     assert float(here.std()) > 1e-4
     for g in range(symmetry.group.order):
-        moved: Any = symmetry.observation.transform(g, torch.as_tensor(STATES, device="cuda"))
+        moved: Any = symmetry.observation.transform(g, torch.as_tensor(STATES))
         there = symmetry.action.transform(g, here)
         assert float((_scores(agent, moved) - there).abs().max()) < 1e-5 * max(1.0, float(there.abs().max()))
     agent.save(tmp_path / "agent.zip")
     opened: Any = load_agent(tmp_path / "agent.zip", device="cpu")
     opened.policy.set_training_mode(False)
-    assert torch.allclose(_scores(opened, STATES), here.cpu(), atol=1e-3)
+    assert torch.allclose(_scores(opened, STATES), here, atol=1e-3)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -85,13 +85,13 @@ def test_actors_and_critics_are_equivariant(name: str, method: str) -> None:
     agent.learn(80)
     agent.policy.set_training_mode(False)
     random = torch.Generator().manual_seed(1)
-    states = torch.randn(40, 5, generator=random).cuda()
-    actions = (torch.rand(40, 3, generator=random) * 2 - 1).cuda()
+    states, actions = torch.randn(40, 5, generator=random), torch.rand(40, 3, generator=random) * 2 - 1
     moved: Any = SWAPPED.observation.transform(1, states)
     turned: Any = SWAPPED.action.transform(1, actions)
-    here, there = actor_of(agent, states)[0], actor_of(agent, moved)[0]
+    here, there = (actor_of(agent, seen.cuda())[0].cpu() for seen in (states, moved))
     assert float((SWAPPED.action.transform(1, here) - there).abs().max()) < 1e-5
-    assert float((values_of(agent, states, actions) - values_of(agent, moved, turned)).abs().max()) < 1e-5
+    values, others = values_of(agent, states.cuda(), actions.cuda()), values_of(agent, moved.cuda(), turned.cuda())
+    assert float((values - others).abs().max()) < 1e-5
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -125,7 +125,7 @@ def test_a_trained_agent_is_symmetrized_and_lambda_is_fitted_there() -> None:
     agent = symmetrize_agent(trained, "grid-d4", "lambda_equitune")
     assert next(agent.policy.parameters()).is_cuda
     symmetry = build_symmetry("grid-d4", STATES.shape[1:], 4)
-    moved: Any = symmetry.observation.transform(1, torch.as_tensor(STATES, device="cuda"))
+    moved: Any = symmetry.observation.transform(1, torch.as_tensor(STATES))
     there = symmetry.action.transform(1, _scores(agent, STATES))
     assert float((_scores(agent, moved) - there).abs().max()) < 1e-5
     assert np.isfinite(_scores(agent, STATES).cpu().numpy()).all()

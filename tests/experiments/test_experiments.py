@@ -2,11 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from gymnasium import make
-from rliable import metrics
 from stable_baselines3 import DQN
 
 import equirl.envs  # noqa: F401
-from equirl.agents.interquartile import interquartile_means
 from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.rl.gridworld import parse_agent
 from equirl.experiments.rl.report import steps_to_threshold, summary_table
@@ -45,14 +43,6 @@ def test_steps_to_threshold_and_ratio() -> None:
     table = summary_table(study, 0.975)
     assert "| fast | 3 of 3 | 100 | 100 | 200 | 0.33 | 10 |" in table
     assert "| never | 0 of 3 | not reached | not reached | not reached | - | not reached |" in table
-
-
-def test_the_curve_is_rliables_interquartile_mean() -> None:
-    curves = np.random.default_rng(0).random((8, 3))
-    middle, low, high = interquartile_means({"curve": curves}, 2000)["curve"]
-    assert np.allclose(middle, [metrics.aggregate_iqm(curves[:, t]) for t in range(3)])
-    assert low.shape == high.shape == (3,)
-    assert bool(((low <= middle) & (middle <= high)).all())
 
 
 def test_agents_of_a_study_by_name() -> None:

@@ -16,7 +16,6 @@ from equirl.experiments.checks import check_device, check_output_file, check_out
 from equirl.experiments.cost.command import BenchOptions
 from equirl.experiments.nlg.config import CompareConfig
 from equirl.experiments.records import write_tables
-from equirl.experiments.rl import report as rl_report
 from equirl.experiments.rl.control import ControlOptions
 from equirl.experiments.rl.gridworld import GridWorldOptions, parse_agent
 from equirl.experiments.rl.minigrid import MinigridOptions
@@ -45,12 +44,6 @@ def test_no_command_writes_to_the_committed_results_by_default() -> None:
         assert config().out.parts[0] == "logs", config
 
 
-@pytest.fixture
-def few_bootstraps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rl_report, "_BOOTSTRAPS", 10)
-
-
-@pytest.mark.usefixtures("few_bootstraps")
 def test_a_study_in_a_clone_leaves_the_committed_figures_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,19 +211,18 @@ def test_a_traceback_is_for_those_who_ask(monkeypatch: pytest.MonkeyPatch, capsy
         run_command("program", _Settings, run, [])
 
 
-@pytest.mark.usefixtures("few_bootstraps")
-def test_a_table_calls_a_bootstrap_what_it_is() -> None:
+def test_a_table_calls_an_interval_what_it_is() -> None:
     rows = [(agent, seed, 100, high + 0.01 * seed) for agent, high in (("plain", 0.1), ("b", 0.5)) for seed in range(5)]
     study = pd.DataFrame(rows, columns=["agent", "seed", "timesteps", "success_rate"])
     table = score_table(study, 100)
-    assert "95 %" not in table
-    assert "bootstrap over 5 runs" in table
-    assert table.endswith("| 1.00 (25 of 25 pairs) |")
+    assert "| 95 % interval, 5 runs | a run beats one of plain, 95 % interval |" in table
+    assert table.endswith("| 1.00 (0.62 to 1.00), 25 of 25 pairs |")
     tied = score_table(study.assign(success_rate=0.5), 100)
-    assert tied.endswith("| 0.50 (12.5 of 25 pairs) |")
+    assert tied.endswith("| 0.50 (0.20 to 0.80), 12.5 of 25 pairs |")
+    assert tied.splitlines()[2] == "| plain | 0.500 | - | - |"
     assert score_table(study[study.seed == 0], 100).splitlines()[2] == "| plain | 0.100 | - | - |"
     title = draw_learning_curves({"grid": study}, {"grid": 0.9}, "success").axes[0].get_title()
-    assert title == "grid: interquartile mean of 5 seeds, bootstrap over seeds"
+    assert title == "grid: interquartile mean of 5 seeds, band: all seeds"
     one = draw_learning_curves({"grid": study[study.seed == 0]}, {"grid": 0.9}, "success").axes[0].get_title()
     assert one == "grid: one seed"
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from equirl import agents, optional
-from equirl.agents.audit import wilson_interval
+from equirl.agents.intervals import return_interval
 from equirl.experiments import checks
 from equirl.experiments.cost.command import BenchOptions
 from equirl.experiments.nlg.config import AuditConfig, CompareConfig, GenerateConfig, ModelConfig, split_method
@@ -283,10 +283,13 @@ def _names() -> list[Target]:
             lambda found, _: None if callable(found) else "what was found cannot be called",
         ),
         target(
-            "wilson_interval",
-            lambda successes: wilson_interval(torch.tensor(successes).numpy()),
-            {"successes": [True, False]},
-            {"successes": one_of([([], Expect.REFUSED, "empty")], "episode", "success")},
+            "return_interval",
+            return_interval,
+            {"returns": [1.0, 0.0], "successes": [True, False]},
+            {
+                "returns": one_of([([], Expect.REFUSED, "empty")], "episode"),
+                "successes": one_of([([True], Expect.REFUSED, "too few")], "episode"),
+            },
         ),
         target(
             "policy_with, names",

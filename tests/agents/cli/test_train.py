@@ -45,7 +45,8 @@ def test_train_writes_what_it_says(trained: tuple[Path, str]) -> None:
         assert evaluations["successes"].shape == (2, 4)
     assert "eval/success_rate" in _curves(folder / "logs/tensorboard")
     last = output.strip().splitlines()[-1]
-    assert re.fullmatch(r"Success rate: [01]\.\d{3} \(\d of 5 evaluation episodes\)", last)
+    known = r"95 % interval [01]\.\d{3} to [01]\.\d{3}"
+    assert re.fullmatch(rf"Success rate: [01]\.\d{{3}} \(\d of 5 evaluation episodes, {known}\)", last)
     assert "128/120" in output  # the progress bar came to its end
     assert "enjoy --algo dqn --env equirl/GridWorld-v0 -f logs --exp-id 1" in output
 

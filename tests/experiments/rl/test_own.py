@@ -9,7 +9,6 @@ from command_line import done, here
 from own_torus import write_torus
 
 from equirl.agents.cli import discover
-from equirl.experiments.rl import report
 from equirl.symmetry import load_symmetry
 
 _SHORT = ["--steps", "100", "--n-eval-episodes", "2", "--n-jobs", "1", "--hyperparams", "learning_starts:20"]
@@ -19,7 +18,6 @@ _SHORT = ["--steps", "100", "--n-eval-episodes", "2", "--n-jobs", "1", "--hyperp
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(report, "_BOOTSTRAPS", 20)
 
 
 def _rows(file: str) -> list[dict[str, str]]:
@@ -45,7 +43,7 @@ def test_methods_are_compared_and_a_stopped_study_goes_on(tmp_path: Path) -> Non
     summary = (folder / "summary.md").read_text()
     assert "success rate of 2 episodes" in summary
     assert "seeds at success rate 0.95" in summary
-    assert re.search(r"mean success rate over 100 steps, IQM \| bootstrap over 2 runs", summary)
+    assert re.search(r"mean success rate over 100 steps, IQM \| 95 % interval, 2 runs", summary)
     next(folder.glob("runs/canonical-seed1-*.csv")).unlink()
     assert "6 runs, 1 to do" in done(*some).out
     (folder / "summary.md").unlink()

@@ -6,13 +6,10 @@ from pathlib import Path
 import pytest
 from command_line import done
 
-from equirl.experiments.rl import report
-
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report, "_BOOTSTRAPS", 50)  # test_statistics.py has the statistics
 
 
 def test_a_small_study_resumes_and_reports(tmp_path: Path) -> None:
