@@ -32,6 +32,8 @@ from equirl.agents.policy_choice import (
     without_symmetry_callback,
 )
 from equirl.agents.sb3_doors import masked_evaluation
+from equirl.agents.spaces import resolve_symmetry
+from equirl.agents.starting_points import proposal
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.vector_env import has_vectorized_form, make_vectorized_env
 from equirl.envs.making import failure_message, has_view
@@ -218,6 +220,9 @@ class EquirlExperimentManager(ExperimentManager):
         normalized: VecEnv = made
         return normalized
 
+    def _has_our_file(self) -> bool:
+        return Path(__file__).parent in Path(self.config).parents
+
     def _has_zoo_file(self) -> bool:
         return Path(str(rl_zoo3.__file__)).parent in Path(self.config).parents
 
@@ -236,7 +241,21 @@ class EquirlExperimentManager(ExperimentManager):
         # The one place of rl_zoo3 where hyperparameters and spaces are known and no model is made yet.
         result: dict[str, Any] = super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
         build_symmetries(result, self.algo, env.observation_space, env.action_space)
+        chosen = self.continue_training or self.custom_hyperparams or self.optimize_hyperparameters
+        if not chosen and not self._has_our_file():
+            self._propose(result, env)
         return result
+
+    def _propose(self, hyperparams: dict[str, Any], env: VecEnv) -> None:
+        """Print settings to begin with, where nobody has chosen any for this environment."""
+        policy, order, method = hyperparams["policy"], 1, PLAIN
+        if isinstance(policy, type) and issubclass(policy, SymmetricPolicy):
+            known = {**policy.fixed, **policy_kwargs_of(hyperparams)}
+            order = resolve_symmetry(known["symmetry"], env.observation_space, env.action_space).group.order
+            method = str(known.get("method", "lambda_equitune"))
+        line = proposal(self.algo, self.n_envs, order, method)
+        if line is not None:
+            print(line)
 
     def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
         try:
@@ -297,7 +316,7 @@ class EquirlExperimentManager(ExperimentManager):
         sources = [f"-params {' '.join(given)}"] if given else []
         if self.optimize_hyperparameters and self.storage:
             sources.append(f"--storage {self.storage}")
-        if not self._has_zoo_file() and Path(__file__).parent not in Path(self.config).parents:
+        if not self._has_zoo_file() and not self._has_our_file():
             sources.append(f"-conf {self.config}")
         if not sources:
             return error
