@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from matplotlib.figure import Figure
 
-from equirl.experiments.checks import check_counts, check_device, check_output_file, check_output_folder
+from equirl.agents.cli.option_checks import check_counts, check_device, check_output_file, check_output_folder
 from equirl.experiments.figures import save_figure
 from equirl.experiments.records import Table, write_tables
 from equirl.experiments.runs import Rows, check_cluster, run_file, run_missing

@@ -13,8 +13,8 @@ from typing import Literal, get_args
 import torch
 from tqdm import tqdm
 
+from equirl.agents.cli.option_checks import check_counts
 from equirl.arguments import real_number
-from equirl.experiments.checks import check_counts
 from equirl.experiments.cost.measurement import COLUMNS, Measurement
 from equirl.experiments.cost.passes import measure_kernels, measure_passes, measure_scaling
 from equirl.experiments.cost.peers import measure_peers

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from equirl.experiments.checks import check_device, check_output_file, check_output_folder
+from equirl.agents.cli.option_checks import check_device, check_output_file, check_output_folder
 from equirl.experiments.nlg.config import (
     AuditConfig,
     CompareConfig,

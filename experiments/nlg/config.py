@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from equirl.agents.cli.option_checks import check_counts
 from equirl.arguments import check_text, check_texts
-from equirl.experiments.checks import check_counts
 from equirl.experiments.study import CommonOptions
 from equirl.models.language_models import EMBEDDED
 from equirl.names import ORBIT_METHODS, check_names, unknown_name_message

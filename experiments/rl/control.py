@@ -16,12 +16,12 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from equirl.agents.cli.option_checks import check_counts
 from equirl.agents.comparison import make_agent
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
 from equirl.agents.interquartile import interquartile_interval, interquartile_mean
 from equirl.agents.intervals import interval_text
 from equirl.agents.our_hyperparameters import planned_timesteps, settings_for
-from equirl.experiments.checks import check_counts
 from equirl.experiments.figures import COLORS, legend_outside, make_panels, name_rows
 from equirl.experiments.rl.zero_shot import VARIANTS, symmetrized
 from equirl.experiments.study import Report, Stage, Study, StudyOptions

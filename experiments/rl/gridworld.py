@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from equirl.agents import METHODS
+from equirl.agents.cli.option_checks import check_counts, check_shares
 from equirl.agents.comparison import make_agent
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
 from equirl.agents.evaluation import evaluate_episodes
@@ -16,7 +16,6 @@ from equirl.agents.named_agents import AgentSpec, parse_agent
 from equirl.agents.our_hyperparameters import settings_for
 from equirl.agents.vector_env import make_vectorized_env
 from equirl.envs.gridworld_states import GridWorldStates
-from equirl.experiments.checks import check_counts, check_shares
 from equirl.experiments.rl.report import COLUMNS, learning_rows, report_learning
 from equirl.experiments.study import Stage, Study, StudyOptions
 from equirl.experiments.tables import Rows
@@ -143,18 +142,15 @@ def grid_curve(options: GridOptions, stop_after: int, most_cpu_seconds: float = 
         stop_after: Evaluations in a row at the threshold after which training ends.
         most_cpu_seconds: Training also ends after so many seconds of CPU time.
     """
-    measure: Callable[[Any], tuple[float, ...]]
-    if options.wall_density or options.slip:
-        environments = make_vectorized_env(_ENVIRONMENT, _EPISODES, env_kwargs=options.world, info_keywords=())
+    chance = options.wall_density or options.slip
+    environments = make_vectorized_env(_ENVIRONMENT, _EPISODES if chance else 1, env_kwargs=options.world)
+    states = None if chance else GridWorldStates(options.size)
 
-        def measure(agent: Any) -> tuple[float, ...]:
-            environments.seed(20_000)
-            return (float(evaluate_episodes(agent, environments, _EPISODES, True).successes.mean()),)
-    else:
-        states = GridWorldStates(options.size)
-
-        def measure(agent: Any) -> tuple[float, ...]:
+    def measure(agent: Any) -> tuple[float]:
+        if states is not None:
             return (states.success_rate(agent),)
+        environments.seed(20_000)
+        return (float(evaluate_episodes(agent, environments, _EPISODES, True).successes.mean()),)
 
     return EvaluateAndStop(measure, options.eval_freq, options.threshold, stop_after, most_cpu_seconds)
 

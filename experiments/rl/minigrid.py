@@ -12,10 +12,10 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from equirl.agents import METHODS
+from equirl.agents.cli.option_checks import check_counts
 from equirl.agents.comparison import make_agent
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
 from equirl.agents.our_hyperparameters import settings_for, view_of
-from equirl.experiments.checks import check_counts
 from equirl.experiments.rl.report import draw_learning_curves, learning_rows, summary_table
 from equirl.experiments.study import Report, Stage, Study, StudyOptions
 from equirl.experiments.tables import Rows, read_study

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from equirl.agents.cli.comparison import ComparisonOptions
+from equirl.agents.cli.option_checks import check_counts
 from equirl.agents.cli.zoo import folder_name, named_environment
 from equirl.agents.learning_curve import EvaluationPlan, check_agents, learning_curve, level
-from equirl.experiments.checks import check_counts
 from equirl.experiments.rl.report import draw_learning_curves, draw_performance_profile, score_table, summary_table
 from equirl.experiments.study import Report, Stage, Study, StudyOptions
 from equirl.experiments.tables import Rows, read_study

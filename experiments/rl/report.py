@@ -37,6 +37,7 @@ _COMMAND = "equirl study rl"
 _HORIZON = 20_000
 """Environment steps over which runs are compared; most have learned by then, and plain ones have not."""
 _BASELINE = "plain"
+_COSTS = ("timesteps", "train_seconds", "cpu_seconds")
 
 
 def read_learning_study(folder: Path) -> pd.DataFrame:
@@ -92,12 +93,15 @@ def steps_to_threshold(study: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """Return environment steps and training seconds at the first evaluation at the threshold or above.
 
     Returns:
-        A row per agent and seed: ``agent, seed, timesteps, train_seconds``; infinite where it was not reached.
+        A row per agent and seed: ``agent, seed, timesteps, train_seconds``, and ``cpu_seconds`` where it was measured;
+        infinite where the threshold was not reached.
     """
     run = ["agent", "seed"]
     runs = pd.MultiIndex.from_frame(study[run].dropna().drop_duplicates())
     first = study[study.success_rate >= threshold].drop_duplicates(run).set_index(run)
-    return first.reindex(index=runs, columns=["timesteps", "train_seconds"], fill_value=np.inf).reset_index()
+    return first.reindex(
+        index=runs, columns=[name for name in _COSTS if name in study], fill_value=np.inf
+    ).reset_index()
 
 
 def agents_to_draw(study: pd.DataFrame, threshold: float, most: int) -> list[str]:
@@ -128,19 +132,31 @@ def agents_to_draw(study: pd.DataFrame, threshold: float, most: int) -> list[str
 def summary_table(study: pd.DataFrame, threshold: float, level: str = "") -> str:
     """Return a Markdown table: median and range over seeds of the steps to the threshold, and the ratio to plain.
 
-    ``level`` is how the table names the threshold; by default as a share.
+    The same of the CPU seconds, where they were measured; else the median of the seconds.
+
+    Args:
+        study: The rows of a study.
+        threshold: What counts as learned.
+        level: How the table names the threshold; by default as a share.
     """
     reached = steps_to_threshold(study, threshold)
-    plain = reached.timesteps[reached.agent == _BASELINE].median()  # NaN where there is none
+    plain = reached[reached.agent == _BASELINE]  # empty where there is none
+    heads = ("agent", f"seeds at {level or format(threshold, '.1%')}", "steps, median", "min", "max", "ratio to plain")
+    with_cpu = "cpu_seconds" in reached
+    heads += ("CPU s, median", "CPU s, min", "CPU s, max", "CPU s to plain") if with_cpu else ("training s, median",)
     rows = []
     for agent, runs in reached.groupby("agent", sort=False):
-        steps = runs.timesteps
-        share, median = f"{np.isfinite(steps).sum()} of {len(steps)}", steps.median()
-        ratio = f"{median / plain:.2f}" if np.isfinite(median) and np.isfinite(plain) else "-"
-        numbers = map(_number, (median, steps.min(), steps.max()))
-        rows.append((agent, share, *numbers, ratio, _number(runs.train_seconds.median())))
-    heads = ("agent", f"seeds at {level or format(threshold, '.1%')}", "steps, median", "min", "max", "ratio to plain")
-    return markdown_table((*heads, "training s, median"), rows)
+        cells = [agent, f"{np.isfinite(runs.timesteps).sum()} of {len(runs)}", *_range(runs.timesteps, plain.timesteps)]
+        more = _range(runs.cpu_seconds, plain.cpu_seconds, 1) if with_cpu else (_number(runs.train_seconds.median()),)
+        rows.append((*cells, *more))
+    return markdown_table(heads, rows)
+
+
+def _range(values: pd.Series, of_plain: pd.Series, digits: int = 0) -> tuple[str, ...]:
+    """Return median, least and largest value, and the ratio of the median to that of plain, as texts."""
+    median, plain = values.median(), of_plain.median()  # NaN where there is none
+    ratio = f"{median / plain:.2f}" if np.isfinite(median) and np.isfinite(plain) else "-"
+    return *(_number(value, digits) for value in (median, values.min(), values.max())), ratio
 
 
 def run_scores(study: pd.DataFrame, horizon: int) -> dict[str, Array]:
@@ -152,7 +168,8 @@ def run_scores(study: pd.DataFrame, horizon: int) -> dict[str, Array]:
         study: Rows ``agent, seed, timesteps, success_rate``, evaluated at equal distances.
         horizon: Environment steps that count.
     """
-    every = int(np.diff(np.sort(study.timesteps.unique())).min()) if study.timesteps.nunique() > 1 else horizon
+    distances = study.sort_values("timesteps").groupby(["agent", "seed"]).timesteps.diff()
+    every = horizon if distances.isna().all() else int(distances.min())
     curves = _curves(study, np.arange(every, horizon + 1, every))
     return {agent: runs.mean().to_numpy()[:, None] for agent, runs in curves.items()}
 
@@ -243,7 +260,9 @@ def draw_performance_profile(study: pd.DataFrame, horizon: int, measure: str = "
 def _curves(study: pd.DataFrame, steps: ArrayLike) -> dict[str, pd.DataFrame]:
     """Return for each agent the success rates, a row for each step and a column for each seed."""
     return {
-        str(agent): rows.pivot(index="timesteps", columns="seed", values="success_rate").reindex(steps).ffill()
+        str(agent): rows.pivot(index="timesteps", columns="seed", values="success_rate")
+        .ffill()
+        .reindex(steps, method="ffill")
         for agent, rows in study.groupby("agent", sort=False)
     }
 
@@ -256,5 +275,5 @@ def _pairs_won(runs: Array, of_plain: Array) -> str:
     return f"{won / (ours.size * theirs.size):.2f} ({interval}), {won:g} of {ours.size * theirs.size} pairs"
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if np.isfinite(value) else "not reached"
+def _number(value: float, digits: int = 0) -> str:
+    return f"{value:,.{digits}f}" if np.isfinite(value) else "not reached"

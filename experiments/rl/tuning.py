@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from equirl.agents.cli.option_checks import check_counts, check_positive
 from equirl.agents.named_agents import parse_agent
-from equirl.experiments.checks import check_counts, check_positive
 from equirl.experiments.rl.gridworld import GridOptions, grid_agent, grid_curve
 from equirl.experiments.study import Report, Stage, Study
 from equirl.experiments.tables import Rows, markdown_table, read_study
@@ -61,7 +61,7 @@ _Job = tuple[TuneOptions, str]
 
 
 def _stages(options: TuneOptions) -> list[Stage[_Job]]:
-    return [Stage([(options, agent) for agent in options.agents], _search, _file_of, COLUMNS)]
+    return [Stage([(options, parse_agent(agent).name) for agent in options.agents], _search, _file_of, COLUMNS)]
 
 
 def _file_of(job: _Job) -> Path:
@@ -140,10 +140,5 @@ def winner(runs: pd.DataFrame) -> pd.DataFrame:
     return finalists[finalists.trial == finalists.groupby("trial").cost.mean().idxmin()]
 
 
-def _check(options: TuneOptions) -> None:
-    for agent in options.agents:
-        parse_agent(agent)
-
-
-TUNE = Study(_stages, _report, _check)
+TUNE = Study(_stages, _report)
 """``equirl study tune``."""

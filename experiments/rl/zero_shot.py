@@ -19,12 +19,12 @@ from stable_baselines3 import DQN
 from torch import Tensor, nn
 
 from equirl.agents import Disagreement, EquivariantQNetwork, LambdaFit, replay_observations, symmetrize_agent
+from equirl.agents.cli.option_checks import check_counts, check_shares
 from equirl.agents.comparison import make_agent
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
 from equirl.agents.our_hyperparameters import settings_for
 from equirl.envs import region_cells
 from equirl.envs.gridworld_states import GridWorldStates
-from equirl.experiments.checks import check_counts, check_shares
 from equirl.experiments.figures import COLORS, legend_outside, make_panels, name_rows, reference_line
 from equirl.experiments.study import Report, Stage, Study, StudyOptions
 from equirl.experiments.tables import Rows, markdown_table, read_study

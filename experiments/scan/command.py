@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from equirl.experiments.checks import check_counts, check_output_folder
+from equirl.agents.cli.option_checks import check_counts, check_output_folder
 from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.scan.splits import SPLITS, SplitName, file_names, make_split, write_splits
 from equirl.experiments.scan.study import SCAN

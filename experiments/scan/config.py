@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from equirl.experiments.checks import check_counts
+from equirl.agents.cli.option_checks import check_counts
 from equirl.experiments.scan.models import CELLS, make_symmetry
 from equirl.experiments.scan.splits import SPLITS, SplitName
 from equirl.experiments.study import StudyOptions

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from equirl.agents.cli.option_checks import check_counts, check_shares
 from equirl.experiments.checkpoints import load_state, save_state
-from equirl.experiments.checks import check_counts, check_shares
 from equirl.experiments.scan.batches import ACTION_VOCABULARY, COMMAND_VOCABULARY, Batch, Examples
 from equirl.experiments.scan.splits import Example
 from equirl.files import DAMAGED, written_whole

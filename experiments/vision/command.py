@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from equirl.experiments.checks import check_device, check_output_file
+from equirl.agents.cli.option_checks import check_device, check_output_file
 from equirl.experiments.records import write_record
 from equirl.experiments.study import run_study
 from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv

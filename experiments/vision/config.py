@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from equirl.experiments.checks import check_counts, check_positive
+from equirl.agents.cli.option_checks import check_counts, check_positive
 from equirl.experiments.study import StudyOptions
 from equirl.models.image_lambda import LAMBDA_NETWORKS
 from equirl.models.image_zero_shot import TEMPLATES, check_templates

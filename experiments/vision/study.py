@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from equirl.agents.cli.option_checks import check_output_folder
 from equirl.aggregators import Select
-from equirl.experiments.checks import check_output_folder
 from equirl.experiments.study import Stage, Study
 from equirl.experiments.tables import Rows
 from equirl.experiments.vision.config import FinetuneConfig, StudyConfig, Variant, proxy_loss_of, variants_of

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from equirl.agents.cli import main
+from equirl.agents.cli.option_checks import check_device, check_output_file, check_output_folder
 from equirl.envs.gridworld_states import GridWorldStates
-from equirl.experiments.checks import check_device, check_output_file, check_output_folder
 from equirl.experiments.cost.command import BenchOptions
 from equirl.experiments.nlg.config import CompareConfig
 from equirl.experiments.records import write_tables

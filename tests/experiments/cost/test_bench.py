@@ -85,8 +85,10 @@ def test_peak_memory_of_arrays() -> None:
 
 
 def test_learning_is_read_from_a_study(tmp_path: Path) -> None:
-    rows = [("plain", s, t, float(t >= 30), t / 10) for s in range(3) for t in (10, 20, 30)]
-    rows += [("grid-d4/canonical", s, t, float(t >= 10 + 10 * s), t / 10) for s in range(3) for t in (10, 20, 30)]
+    rows = [("plain", s, t, float(t >= 30), t / 10, t / 10) for s in range(3) for t in (10, 20, 30)]
+    rows += [
+        ("grid-d4/canonical", s, t, float(t >= 10 + 10 * s), t / 10, t / 10) for s in range(3) for t in (10, 20, 30)
+    ]
     frame = pd.DataFrame(rows, columns=["agent", "seed", "timesteps", "success_rate", "train_seconds", "cpu_seconds"])
     frame.to_csv(tmp_path / "study.csv", index=False)
     plain, canonical = read_learning(tmp_path, SETTINGS)
