@@ -131,9 +131,9 @@ def _image_costs() -> Table:
     return Table(("network", "method", "group", "level", *ends), tuple(rows))
 
 
-def _bench(what: str, value: str, **columns: dict[str, str]) -> Table:
+def _bench(what: str, value: str, folder: str = "bench", **columns: dict[str, str]) -> Table:
     """Return a table of the bench: a row for each method, a column for each named choice of settings."""
-    measured = [row for row in read_rows(RESULTS / "bench" / "bench.csv") if row["what"] == what]
+    measured = [row for row in read_rows(RESULTS / folder / "bench.csv") if row["what"] == what]
     methods = dict.fromkeys(row["method"] for row in measured if row["method"] != "plain")
     rows = []
     for method in methods:
@@ -152,6 +152,16 @@ def _bench_choices(backbones: Iterable[str], **more: str) -> dict[str, dict[str,
         for group in ("C4", "D4")
         for backbone in backbones
     }
+
+
+def _steps_by_batch() -> Table:
+    """Return milliseconds of a gradient step: a row for each device and batch, a column for each method."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in read_rows(RESULTS / "bench_h100" / "batch_sizes.csv"):
+        found.setdefault((row["device"], row["batch"]), {})[row["method"]] = f"{float(row['milliseconds']):.1f}"
+    methods = list(next(iter(found.values())))
+    heads = ("device", "batch", *(method.replace("_", "-") for method in methods))
+    return Table(heads, tuple((*key, *(cells[method] for method in methods)) for key, cells in found.items()))
 
 
 def _coverage() -> Table:
@@ -206,6 +216,12 @@ TABLES: dict[str, Callable[[], Table]] = {
     "image costs": _image_costs,
     "environment steps": partial(_bench, "DQN environment step", "ratio_to_plain", **_bench_choices(["mlp"])),
     "gradient steps": partial(_bench, "DQN gradient step", "ratio_to_plain", **_bench_choices(["mlp", "cnn"])),
+    "gradient steps on a GPU": partial(
+        _bench, "DQN gradient step", "ratio_to_plain", "bench_h100", **_bench_choices(["mlp", "cnn"])
+    ),
+    "steps by batch": _steps_by_batch,
+    "tuned": partial(summary_table, "gridworld_7x7_tuning"),
+    "tuned longer": partial(summary_table, "gridworld_7x7_tuning_plain"),
     "passes": partial(
         _bench, "forward + backward", "ratio_to_floor", **_bench_choices(["mlp", "cnn"], size="8", batch="32")
     ),
