@@ -77,7 +77,7 @@ def pick_least(
 def _clear_picks(losses: Tensor, dtype: torch.dtype) -> Tensor | None:
     """Return 1 at the least loss of each row and 0 elsewhere; ``None`` if some row may have a tie.
 
-    The usual case, in a third of the time: nothing is looked at twice, and no infinite or missing number passes.
+    The usual case, in 0.2 to 0.5 of the time; rows with infinite or missing numbers count as tied.
     """
     batch, order = losses.shape
     if order == 1 or not losses.is_floating_point():
@@ -88,7 +88,7 @@ def _clear_picks(losses: Tensor, dtype: torch.dtype) -> Tensor | None:
         near = [not value > bound for value in values]
         return losses.new_tensor([near], dtype=dtype) if sum(near) == 1 else None
     least, most = losses.aminmax(dim=1, keepdim=True)
-    above = losses > torch.add(least, torch.maximum(most, -least), alpha=_NEAR)
+    above = losses > torch.add(least, torch.hypot(least, most), alpha=_NEAR)  # at least the size, in one operation
     # No row has more than |G| - 1 above; where the least or the largest is infinite or NaN, it has none.
     if int(above.count_nonzero()) < batch * (order - 1):
         return None
