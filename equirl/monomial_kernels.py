@@ -122,7 +122,7 @@ class MonomialKernels:
     def weighted_sum(self, flat: Tensor, weights: Tensor) -> Tensor:
         """Return ``sum_g w_g rho(g)^-1 y_g`` of orbits ``[B, |G|, n]`` and weights ``[B, |G|]``, ``[B, n]``."""
         assert self.summing is not None
-        return (weights.unsqueeze(2) * flat).view(-1, self.order * self.dim).mm(self.summing)
+        return (weights.unsqueeze(2) * flat).reshape(-1, self.order * self.dim).mm(self.summing)
 
     def mixes(self, dtype: torch.dtype) -> bool:
         """Return whether ``weighted_sum_of_one`` works for a dtype: a large group that moves few coordinates."""
