@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from torch import Tensor
 
 import equirl.envs  # noqa: F401  (registers the symmetries of our environments)
@@ -54,13 +54,20 @@ class NetworkInputs:
         normalize_images: Whether images of 0 to 255 are divided by 255; a policy's own setting.
     """
 
+    _as_it_is: bool = False
+    """Whether a network reads the observations' own numbers; not in what an earlier version pickled."""
+
     def __init__(self, space: spaces.Space[Any], normalize_images: bool) -> None:
         self.space = space
         self.normalize_images = normalize_images
         self.size = _read_size(space)
+        image = normalize_images and isinstance(space, spaces.Box) and is_image_space(space)
+        self._as_it_is = isinstance(space, spaces.Box) and not image
 
     def __call__(self, rows: Tree) -> Tensor:
         """Return what a network reads of observations ``[N, *observation]``: floats, ``[N, size]``."""
+        if self._as_it_is and isinstance(rows, Tensor):  # SB3 would look at the bounds of the space each time
+            return flatten_rows(rows.float())
         prepared: Any = preprocess_obs(rows, self.space, normalize_images=self.normalize_images)
         return flatten_rows(prepared)
 

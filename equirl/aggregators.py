@@ -192,13 +192,15 @@ class Select(Aggregator):
         self.gradient = gradient
         self.tie_tolerance = None if tie_tolerance is None else real_number(tie_tolerance, "tie_tolerance", least=0)
 
-    @torch.no_grad()
     def weights(self, orbit: Orbit) -> Tensor:
         """Return ``1/k`` at each of the ``k`` minima of the proxy loss and 0 elsewhere, shape ``[B, |G|]``.
 
         Raises:
             ValueError: The proxy loss does not give one number per orbit entry.
         """
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.weights(orbit)
         losses = self.proxy_loss(orbit)
         if losses.shape != orbit.outputs.shape[:2]:
             raise ValueError(
@@ -238,7 +240,7 @@ def weight_network(inputs: int, hidden: Sequence[int] = (64,)) -> nn.Sequential:
     layers: list[nn.Module] = []
     width = inputs
     for size in hidden:
-        layers += [nn.Linear(width, size), nn.ReLU()]
+        layers += [nn.Linear(width, size), nn.ReLU(inplace=True)]
         width = size
     last = nn.Linear(width, 1)
     nn.init.zeros_(last.weight)

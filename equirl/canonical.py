@@ -110,21 +110,26 @@ class MinimalFrame(Aggregator):
         Only the tied views are made: mostly one or two of an input, where the whole orbit may have hundreds.
         """
         (representation,) = self.projection.held
-        samples, others = tied.nonzero(as_tuple=True)
-        if len(samples) == len(tied) or not _moves_exactly(representation):
+        rivals = tied.scatter(1, elements.unsqueeze(1), False).nonzero()
+        if len(rivals) == 0 or not _moves_exactly(representation) or bool(self._equal(x, elements, rivals).all()):
             return
-        equal = torch.empty(len(samples), dtype=torch.bool, device=samples.device)
-        for start in range(0, len(samples), _VIEWS_TOGETHER):
-            piece = slice(start, start + _VIEWS_TOGETHER)
-            given = map_tensors(x, partial(torch.index_select, dim=0, index=samples[piece]))
-            views = representation.transform_each(others[piece], given)
-            chosen = representation.transform_each(elements[samples[piece]], given)
-            equal[piece] = equal_rows(views, chosen, _ROUND_OFF[torch.float64])
-        if not bool(equal.all()):
-            same = torch.zeros_like(tied)
-            same[samples, others] = equal
-            # A NaN equals nothing: there all stay tied.
-            tied &= same | ~same.any(dim=1, keepdim=True)
+        candidates = tied.nonzero()
+        same = torch.zeros_like(tied)
+        same[candidates.unbind(1)] = self._equal(x, elements, candidates)
+        # A NaN equals nothing: there all stay tied.
+        tied &= same | ~same.any(dim=1, keepdim=True)
+
+    def _equal(self, x: Tree, elements: Tensor, candidates: Tensor) -> Tensor:
+        """Return for each sample and element, integers ``[N, 2]``, whether its view equals the chosen one, ``[N]``."""
+        (representation,) = self.projection.held
+        equal = torch.empty(len(candidates), dtype=torch.bool, device=candidates.device)
+        for start in range(0, len(candidates), _VIEWS_TOGETHER):
+            samples, others = candidates[start : start + _VIEWS_TOGETHER].unbind(1)
+            given = map_tensors(x, partial(torch.index_select, dim=0, index=samples))
+            views = representation.transform_each(others, given)
+            chosen = representation.transform_each(elements[samples], given)
+            equal[start : start + _VIEWS_TOGETHER] = equal_rows(views, chosen, _ROUND_OFF[torch.float64])
+        return equal
 
     def weights(self, orbit: Orbit) -> Tensor:
         """Return ``1/k`` at each of the ``k`` maxima of ``r(gx)`` and 0 elsewhere, shape ``[B, |G|]``."""

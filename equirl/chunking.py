@@ -22,9 +22,6 @@ RowFunction: TypeAlias = Callable[[Tree], tuple[Tensor, ...]]
 _CHUNK_BYTES = 3 << 20
 """Size of the largest activation of a chunk. Measured: see "What it costs" in experiments/README.md."""
 
-_MEASURED_ROWS = 64
-"""Backbone rows of the first call on which the size of an activation is measured."""
-
 _BYTES_PER_PARAMETER_BYTE = 2
 """A chunk reads all weights and adds to all their gradients, so it should be larger than they are."""
 
@@ -33,10 +30,11 @@ class Chunking:
     """Splits batches on the CPU so that the largest activation of a chunk takes about 3 MB; elsewhere it does nothing.
 
     Larger ones fall out of the cache, and their memory is mapped and cleared anew on each call. Networks with many
-    parameters get larger chunks, of twice their parameters' size. How large an activation is per row is measured on the
-    first call for each shape of input, on its first samples. Batches are not split where a module normalises over the
-    batch at that moment: batch normalisation in training mode, or without running statistics. (A network that mixes
-    rows in another way needs ``rows=0``.)
+    parameters get larger chunks, of twice their parameters' size. How large an activation is per row is measured before
+    the first batch of each shape of input: the network runs once more, on the first sample alone, so that the first
+    batch is split exactly as all later ones and takes no more memory. (Random numbers that this draws, for dropout say,
+    are drawn again.) Batches are not split where a module normalises over the batch at that moment: batch normalisation
+    in training mode, or without running statistics. (A network that mixes rows in another way needs ``rows=0``.)
 
     Args:
         modules: The network's modules, looked at for batch normalisation and the size of their parameters.
@@ -72,26 +70,26 @@ class Chunking:
         rows = self._rows_at_once(first)
         if rows == 0:
             return function(x)
-        measured: list[tuple[Tensor, ...]] = []
         if rows is None:
-            probed = min(n, max(1, _MEASURED_ROWS // rows_per_sample))
-            if probed < n and self._mixes_rows():
+            if n > 1 and self._mixes_rows():
                 return function(x)
-            with _LargestRow(probed * rows_per_sample) as largest:
-                measured.append(function(x if probed == n else _part(x, 0, probed)))
-            rows = self._chunk_bytes() // max(1, largest.row_bytes)
+            with _LargestRow(rows_per_sample) as largest:
+                if n == 1:
+                    result = function(x)
+                elif not _runs_on(function, _part(x, 0, 1)):
+                    return function(x)
+            rows = max(1, self._chunk_bytes() // max(1, largest.row_bytes))  # 0 would mean: never split
             self._measured_rows[first.shape[1:], first.dtype] = rows
-            if probed == n:
-                return measured[0]
+            if n == 1:
+                return result
         samples = max(1, rows // rows_per_sample)
-        if samples >= n and not measured:
+        if samples >= n:
             self._whole.add(case)  # always so: not to be asked again
             return function(x)
-        if not measured and self._mixes_rows():
+        if self._mixes_rows():
             return function(x)
-        start = 0 if not measured else probed
-        samples = math.ceil((n - start) / math.ceil((n - start) / samples))  # no small rest at the end
-        parts = measured + [function(_part(x, at, at + samples)) for at in range(start, n, samples)]
+        samples = math.ceil(n / math.ceil(n / samples))  # no small rest at the end
+        parts = [function(_part(x, at, at + samples)) for at in range(0, n, samples)]
         return tuple(torch.cat(pieces) for pieces in zip(*parts, strict=True))
 
     def _rows_at_once(self, first: Tensor) -> int | None:
@@ -106,6 +104,16 @@ class Chunking:
     def _chunk_bytes(self) -> int:
         parameters = {p for root in self._modules for p in root.parameters()}
         return max(_CHUNK_BYTES, _BYTES_PER_PARAMETER_BYTE * sum(p.numel() * p.element_size() for p in parameters))
+
+
+def _runs_on(function: RowFunction, sample: Tree) -> bool:
+    """Run a function for what it allocates; return whether it could, as networks may need more than one row."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            function(sample)
+        except Exception:  # if the whole batch fails as well, its error names what the caller gave
+            return False
+    return True
 
 
 def _part(x: Tree, start: int, end: int) -> Tree:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from equirl.eager import eager
-
 __all__ = ["MonomialKernels", "monomial_matrices"]
 
 _LARGEST_TAKE = 1 << 11
@@ -70,18 +68,20 @@ class MonomialKernels:
         """Return the orbit of one sample ``[1, *shape]``, ``[|G|, *shape]``.
 
         One ``take`` where the orbit is small and has no signs, as for an agent that acts: 4 to 15 % less time than
-        ``index_select`` by itself, and none of the reshaping around it.
+        ``index_select`` by itself, and none of the reshaping around it. Larger ones by ``index_select`` of a vector, in
+        0.7 of the time that the one column of a matrix takes.
         """
         if self.take_index is not None:
             return x.take(self.take_index)
-        return self.views_of_all(x.reshape(1, self.dim)).view(-1, *self.shape)
+        moved = x.reshape(-1).index_select(0, self.flat_index).view(self.order, self.dim)
+        return (moved if self.sign is None else _with_sign(moved, self.sign)).view(-1, *self.shape)
 
     def views_of_all(self, flat: Tensor) -> Tensor:
         """Return the orbits of samples ``[B, n]``, sample by sample, ``[B |G|, n]`` or a view of it.
 
         ``gather`` takes 1.2 to 2.0 times as long as ``index_select`` of columns for floats, 0.2 to 0.3 for bytes.
         """
-        if flat.is_floating_point() or (flat.shape[0] == 1 and eager(flat)):
+        if flat.is_floating_point():
             moved = flat.index_select(1, self.flat_index)
         else:
             moved = flat.gather(1, self.flat_index.expand(flat.shape[0], -1))
@@ -122,7 +122,7 @@ class MonomialKernels:
     def weighted_sum(self, flat: Tensor, weights: Tensor) -> Tensor:
         """Return ``sum_g w_g rho(g)^-1 y_g`` of orbits ``[B, |G|, n]`` and weights ``[B, |G|]``, ``[B, n]``."""
         assert self.summing is not None
-        return (weights.unsqueeze(2) * flat).reshape(-1, self.order * self.dim) @ self.summing
+        return (weights.unsqueeze(2) * flat).reshape(-1, self.order * self.dim).mm(self.summing)
 
     def mixes(self, dtype: torch.dtype) -> bool:
         """Return whether ``weighted_sum_of_one`` works for a dtype: a large group that moves few coordinates."""

@@ -16,6 +16,7 @@ from equirl.eager import eager
 __all__ = ["pick_least", "share_among", "softmax_weights", "uniform"]
 
 _LAST_PLACES = 4  # eps: losses of different views this near tie, relative to the largest of the orbit
+_FEW = 64  # order up to which one row is looked at without tensors
 _NEAR = 1e-5  # losses of equal views this near tie: round-off differs between the rows of one batch
 
 
@@ -58,6 +59,8 @@ def pick_least(
         dtype: Dtype of the weights; by default that of the losses.
     """
     dtype = dtype or losses.dtype
+    if tolerance is None and eager(losses) and (picks := _clear_picks(losses, dtype)) is not None:
+        return picks
     least = losses.amin(dim=1, keepdim=True)
     # An excluded view, with a loss of +inf, must not widen the tolerance of the others.
     size = torch.where(losses.isfinite(), losses, 0).abs().amax(dim=1, keepdim=True)
@@ -69,6 +72,27 @@ def pick_least(
         if not (eager(losses) and torch.equal(tied, near)):
             tied = tied | (near & equal_to(losses.argmin(dim=1)))
     return share_among(tied, dtype)
+
+
+def _clear_picks(losses: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Return 1 at the least loss of each row and 0 elsewhere; ``None`` if some row may have a tie.
+
+    The usual case, in 0.2 to 0.5 of the time; rows with infinite or missing numbers count as tied.
+    """
+    batch, order = losses.shape
+    if order == 1 or not losses.is_floating_point():
+        return None
+    if batch == 1 and order <= _FEW:  # an agent that acts: Python's own numbers are faster than tensors
+        values = losses[0].tolist()
+        bound = min(values) + _NEAR * max(map(abs, values))
+        near = [not value > bound for value in values]
+        return losses.new_tensor([near], dtype=dtype) if sum(near) == 1 else None
+    least, most = losses.aminmax(dim=1, keepdim=True)
+    above = losses > torch.add(least, torch.hypot(least, most), alpha=_NEAR)  # at least the size, in one operation
+    # No row has more than |G| - 1 above; where the least or the largest is infinite or NaN, it has none.
+    if int(above.count_nonzero()) < batch * (order - 1):
+        return None
+    return torch.logical_not(above, out=losses.new_empty(losses.shape, dtype=dtype))
 
 
 def share_among(chosen: Tensor, dtype: torch.dtype) -> Tensor:

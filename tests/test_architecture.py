@@ -138,6 +138,15 @@ def test_help_loads_no_torch() -> None:
     assert _loaded_by([program], {"torch", "numpy", "stable_baselines3"}) == [set()]
 
 
+def test_the_core_loads_no_package_beyond_those_of_torch() -> None:
+    code = (
+        "import sys, torch; before = set(sys.modules); import equirl; equirl.Equitune, equirl.build_symmetry; "
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before if 'equirl' not in name.split('.')[0]})"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert set(told.split()) - sys.stdlib_module_names <= {"lazy_loader"}
+
+
 def test_few_names_are_public_at_the_top() -> None:
     package = importlib.import_module("equirl")
     assert len(package.__all__) <= 24

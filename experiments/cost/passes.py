@@ -242,14 +242,9 @@ def kernel_cases(settings: Settings) -> Iterator[tuple[str, str, int, int, Cases
     images, actions = symmetry.observation.to(settings.device), symmetry.action.to(settings.device)
     assert isinstance(images, MonomialRepresentation)
     torch.manual_seed(0)
-    index = images.index
-    kernels = MonomialKernels(images.shape, index, index, None, None)
-    one, columns = torch.rand(1, *shape, device=settings.device), index.reshape(-1)
-    cases: Cases = {
-        "index_select": lambda: one.view(1, -1).index_select(1, columns),
-        "take": lambda: kernels.views_of_one(one),
-    }
-    yield "orbit of one image", "D4", shape[1], 1, cases
+    yield "orbit of one image", "D4", shape[1], 1, _orbit_of_one(images, "take")
+    large = group_symmetry("D4", 64)[0].observation.to(settings.device)
+    yield "orbit of one image", "D4", 64, 1, _orbit_of_one(large, "vector")
     torus = torus_symmetries(7, 7, dihedral_group(4))
     steps = displacement_representation(torus, [(-1, 0), (0, -1), (1, 0), (0, 1), (0, 0)]).to(settings.device)
     for batch in (64,) if settings.quick else (32, 256):
@@ -262,6 +257,14 @@ def kernel_cases(settings: Settings) -> Iterator[tuple[str, str, int, int, Cases
         one_each, weights = torch.rand(batch, 5), torch.rand(batch, torus.order).softmax(dim=1)
         of_one = _sums_of_one(steps, one_each.to(settings.device), weights.to(settings.device))
         yield "weighted sum of all transforms of 5 actions", torus.name, 5, batch, of_one
+
+
+def _orbit_of_one(images: Representation, ours: str) -> Cases:
+    assert isinstance(images, MonomialRepresentation)
+    index = images.index
+    kernels = MonomialKernels(images.shape, index, index, None, None)
+    one, columns = torch.rand(1, *images.shape, device=index.device), index.reshape(-1)
+    return {"index_select": lambda: one.view(1, -1).index_select(1, columns), ours: lambda: kernels.views_of_one(one)}
 
 
 def _orbits(images: MonomialRepresentation, rows: Tensor) -> Cases:

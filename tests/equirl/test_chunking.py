@@ -1,8 +1,10 @@
+import itertools
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from equirl import (
     Canonical,
@@ -69,12 +71,12 @@ def test_the_size_of_a_chunk_comes_from_the_largest_activation(monkeypatch: pyte
     assert calls[0] == 8
     assert max(calls[1:]) <= 32
     assert sum(calls[1:]) == 80
-    # The first call is measured on its first samples, and split like any other.
+    # Before the first call one sample is measured; then it is split like any other.
     fresh = Equitune(_backbone(), IMAGES, OUTPUTS)
     calls = _rows_per_call(fresh.backbone)
     fresh(torch.randn(10, 2, 6, 6))
     fresh(torch.randn(10, 2, 6, 6))
-    assert calls == [64, 16, 32, 32, 16]
+    assert calls == [8, 32, 32, 16, 32, 32, 16]
 
 
 def test_many_parameters_make_large_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,9 +88,76 @@ def test_many_parameters_make_large_chunks(monkeypatch: pytest.MonkeyPatch) -> N
     for _ in range(2):
         module(x)
     parameter_bytes = 4 * (72 * 8 + 8)
-    assert calls[0] == 64
-    assert calls[1:] == [16] * 36  # 2 samples of 8 views each: what fits twice the parameters, 72 numbers a row
+    assert calls[0] == 8
+    assert calls[1:] == [16] * 40  # 2 samples of 8 views each: what fits twice the parameters, 72 numbers a row
     assert 16 * 72 * 4 <= 2 * parameter_bytes < 24 * 72 * 4
+
+
+def _peak_bytes(run: Callable[[], object]) -> int:
+    """Return the most memory that torch's tensors take at a time during a call, beyond what they took before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        run()
+    tree = profiled.profiler.kineto_results.experimental_event_tree()  # type: ignore[union-attr]
+    changes, events = [], list(tree)
+    while events:
+        event = events.pop()
+        events += event.children
+        if event.name == "[memory]":
+            changes.append((event.start_time_ns, event.extra_fields.alloc_size))
+    assert changes
+    live = itertools.accumulate(size for _, size in sorted(changes))
+    return max(live)
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_first_call_takes_no_more_memory_than_later_ones(
+    method: str, gradients: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunking_module, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(chunking_module, "_BYTES_PER_PARAMETER_BYTE", 0)
+    module = METHODS[method](nn.Sequential(nn.Conv2d(2, 64, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(2304, 8)))
+    calls = _rows_per_call(module.backbone)
+    x = torch.randn(64, 2, 6, 6)
+
+    def run() -> None:
+        with torch.set_grad_enabled(gradients):
+            output = module(x)
+        if gradients:
+            output.square().sum().backward()
+            module.zero_grad()
+
+    first = _peak_bytes(run)
+    rows_of_first = max(calls)
+    _peak_bytes(run)
+    later = _peak_bytes(run)
+    assert rows_of_first == max(calls) == (1 if method == "canonical" else 8)
+    assert first <= 1.1 * later
+    module.chunking.rows = 0
+    whole = _peak_bytes(run)
+    assert gradients or whole > 2 * later  # the check has power
+
+
+def test_the_first_call_gives_the_same_as_later_ones_and_draws_no_other_random_numbers() -> None:
+    backbone = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(72, 8))
+    module, x = Equitune(backbone, IMAGES, OUTPUTS), torch.randn(40, 2, 6, 6)
+    outputs = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        outputs.append(torch.cat([module(x), torch.rand(40, 8)]))
+    assert torch.equal(*outputs)
+
+
+def test_a_network_that_cannot_take_one_row_is_not_split() -> None:
+    class NeedsTwo(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) < 2:
+                raise RuntimeError("too few rows")
+            return x.flatten(1)[:, :8]
+
+    assert Canonical(NeedsTwo(), IMAGES, OUTPUTS)(torch.randn(5, 2, 6, 6)).shape == (5, 8)
+    with pytest.raises(ValueError, match=r"got torch.float32 \[5, 6, 6\]"):
+        Equitune(NeedsTwo(), IMAGES, OUTPUTS)(torch.randn(5, 6, 6))
 
 
 def test_batch_normalisation_in_training_sees_the_whole_batch() -> None:

@@ -1,5 +1,7 @@
 """Which losses of equizero tie and which do not, and the settings of the aggregators."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 from equirl import Equizero, cyclic_group, dihedral_group, image_representation, permutation_representation
 from equirl.aggregators import Select, Weighted
 from equirl.orbit import Orbit
+from equirl.weights import pick_least
 
 
 def _two_actions(orbit: Orbit) -> Tensor:
@@ -63,3 +66,31 @@ def test_settings_that_are_no_numbers_in_range_are_refused(value: float) -> None
         Select(tie_tolerance=value)
     with pytest.raises(TypeError, match="temperature is a number"):
         Weighted(nn.Linear(3, 1), temperature="warm")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 40])
+@pytest.mark.parametrize("order", [1, 2, 6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_picks_are_those_of_a_loop_over_rows_whatever_the_losses(batch: int, order: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(batch * order)
+    seen = set()
+    for trial in range(40):
+        losses = torch.randint(-3, 4, (batch, order), generator=generator).to(dtype)  # some tie
+        losses += torch.randint(0, 2, (1,), generator=generator) * torch.rand(losses.shape, generator=generator)
+        special = torch.tensor([torch.inf, -torch.inf, torch.nan], dtype=dtype)
+        chosen = torch.randint(0, 30, losses.shape, generator=generator)
+        losses = torch.where((chosen < 3) & (trial % 2 == 0), special[chosen.clamp(max=2)], losses)
+        expected = torch.stack([_weights_of_row(row) for row in losses])
+        weights = pick_least(losses)
+        assert torch.equal(weights.nan_to_num(nan=-1), expected.nan_to_num(nan=-1))
+        seen |= {float(w) for w in weights.nan_to_num(nan=-1).flatten()}
+    assert order == 1 or {0.0, 0.5, 1.0} <= seen
+
+
+def _weights_of_row(losses: Tensor) -> Tensor:
+    numbers = losses.tolist()
+    size = max((abs(number) for number in numbers if math.isfinite(number)), default=0.0)
+    least = math.nan if any(map(math.isnan, numbers)) else min(numbers)
+    bound = least + 4 * torch.finfo(losses.dtype).eps * size
+    tied = torch.tensor([number <= bound for number in numbers], dtype=losses.dtype)
+    return tied / tied.sum()

@@ -222,3 +222,9 @@ def test_a_pickle_has_the_tables_and_nothing_made_from_them() -> None:
     x = torch.randn(1, 1, 3, 3)
     assert torch.equal(again.orbit(x), rep.orbit(x))
     assert again.same_as(copy.deepcopy(rep))
+
+
+def test_combine_takes_tensors_of_any_strides() -> None:
+    rho = permutation_representation(dihedral_group(4))
+    y, weights = torch.rand(8, 5, 4).transpose(0, 1), torch.rand(8, 5).T
+    assert torch.equal(rho.combine(y, weights), rho.combine(y.contiguous(), weights.contiguous()))
