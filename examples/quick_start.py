@@ -2,22 +2,20 @@
 
 import os
 
-import gymnasium as gym
 import torch
 from stable_baselines3 import DQN
 from stable_baselines3.common.evaluation import evaluate_policy
 
-import equirl.envs  # noqa: F401  (registers equirl/GridWorld-v0)
 from equirl import equivariance_error
-from equirl.agents import EquivariantDQNPolicy
+from equirl.agents import EquivariantDQNPolicy, make_vectorized_env
 
 torch.set_num_threads(1)  # small networks train several times faster on one thread
-STEPS = int(os.environ.get("EQUIRL_EXAMPLE_STEPS", "10000"))
+STEPS = int(os.environ.get("EQUIRL_EXAMPLE_STEPS", "20000"))
 
-settings = {"learning_rate": 5e-4, "gamma": 0.95, "train_freq": 1, "target_update_interval": 250}
-environment = gym.make("equirl/GridWorld-v0")
-kwargs = {"symmetry": "grid-d4"}
-model = DQN(EquivariantDQNPolicy, environment, policy_kwargs=kwargs, exploration_fraction=0.5, seed=0, **settings)
+envs = make_vectorized_env("equirl/GridWorld-v0", n_envs=128, seed=0)
+settings = {"learning_rate": 2e-3, "gamma": 0.95, "train_freq": 1, "gradient_steps": 4, "batch_size": 64}
+settings |= {"learning_starts": 500, "target_update_interval": 250, "exploration_fraction": 0.5}
+model = DQN(EquivariantDQNPolicy, envs, policy_kwargs={"symmetry": "grid-d4"}, seed=0, **settings)
 model.learn(STEPS)
 
 mean_return, _ = evaluate_policy(model, model.get_env(), n_eval_episodes=100)

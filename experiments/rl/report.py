@@ -141,15 +141,15 @@ def summary_table(study: pd.DataFrame, threshold: float, level: str = "") -> str
     """
     reached = steps_to_threshold(study, threshold)
     plain = reached[reached.agent == _BASELINE]  # empty where there is none
-    heads = ("agent", f"seeds at {level or format(threshold, '.1%')}", "steps, median", "min", "max", "ratio to plain")
+    first = ("agent", f"seeds at {level or format(threshold, '.1%')}", "steps, median", "min", "max", "ratio to plain")
     with_cpu = "cpu_seconds" in reached
-    heads += ("CPU s, median", "CPU s, min", "CPU s, max", "CPU s to plain") if with_cpu else ("training s, median",)
+    last = ("CPU s, median", "CPU s, min", "CPU s, max", "CPU s to plain") if with_cpu else ("training s, median",)
     rows = []
     for agent, runs in reached.groupby("agent", sort=False):
         cells = [agent, f"{np.isfinite(runs.timesteps).sum()} of {len(runs)}", *_range(runs.timesteps, plain.timesteps)]
         more = _range(runs.cpu_seconds, plain.cpu_seconds, 1) if with_cpu else (_number(runs.train_seconds.median()),)
         rows.append((*cells, *more))
-    return markdown_table(heads, rows)
+    return markdown_table((*first, *last), rows)
 
 
 def _range(values: pd.Series, of_plain: pd.Series, digits: int = 0) -> tuple[str, ...]:
