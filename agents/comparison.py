@@ -23,7 +23,6 @@ from equirl.agents.minigrid_views import is_minigrid, put_on_view
 from equirl.agents.mirror_loss import MirrorLossCallback
 from equirl.agents.monitoring import monitored
 from equirl.agents.orbit_statistics import SymmetricVecNormalize
-from equirl.agents.our_hyperparameters import METHODS_KEY
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.policy_choice import PLAIN, policy_kwargs_of, symmetry_and_method
 from equirl.agents.replay import SymmetryReplayBuffer
@@ -44,10 +43,7 @@ MIRROR_LOSS = "mirror_loss"
 COMPARED = (PLAIN, AUGMENTATION, MIRROR_LOSS, *METHODS)
 """What can be compared, by name."""
 
-_OF_ZOO = (
-    *("policy", "n_timesteps", "monitor_kwargs", "callback", "env_wrapper", "n_envs", "normalize", "env_kwargs"),
-    METHODS_KEY,
-)
+_OF_ZOO = ("policy", "n_timesteps", "monitor_kwargs", "callback", "env_wrapper", "n_envs", "normalize", "env_kwargs")
 _OF_METHOD = ("replay_buffer_class", "replay_buffer_kwargs", "rollout_buffer_class", "rollout_buffer_kwargs")
 _SYMMETRY_KEYS = ("symmetry", "method", "method_kwargs")
 

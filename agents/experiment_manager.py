@@ -19,7 +19,7 @@ from equirl.agents.loading import ALGORITHMS, load_agent
 from equirl.agents.minigrid_views import is_minigrid, put_on_view
 from equirl.agents.monitoring import monitored
 from equirl.agents.orbit_statistics import follow_orbits
-from equirl.agents.our_hyperparameters import METHODS_KEY, of_method
+from equirl.agents.our_hyperparameters import of_method
 from equirl.agents.policy_choice import (
     PLAIN,
     PolicyChoice,
@@ -143,14 +143,14 @@ class EquirlExperimentManager(ExperimentManager):
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the hyperparameters and a sorted copy to save.
 
-        Those of the file, then those of its ``methods``, of a trial and of ``-params``; then the symmetry.
+        Those of the file, then those of the method, of a trial and of ``-params``; then the symmetry.
         """
         trial_id, self.trial_id = self.trial_id, None
         try:
             hyperparams, _ = super().read_hyperparameters()
         finally:
             self.trial_id = trial_id
-        hyperparams = self._of_method(hyperparams)
+        hyperparams.update(self._of_method(hyperparams))
         if self.storage and self.study_name and trial_id is not None:
             sampled = self._read_trial(trial_id)
             sampled["policy_kwargs"] = {**policy_kwargs_of(hyperparams), **sampled.get("policy_kwargs", {})}
@@ -179,11 +179,12 @@ class EquirlExperimentManager(ExperimentManager):
         return hyperparams, OrderedDict(sorted(hyperparams.items()))
 
     def _of_method(self, hyperparams: dict[str, Any]) -> dict[str, Any]:
-        if METHODS_KEY not in hyperparams:
-            return hyperparams
+        """Return the hyperparameters that our files have for the method alone."""
+        if not self._has_our_file():
+            return {}
         found = symmetry_and_method(hyperparams["policy"], policy_kwargs_of(hyperparams))
         symmetry = self.choice.symmetry or getattr(found["symmetry"], "name", found["symmetry"])
-        return of_method(hyperparams, self.choice.method or found["method"] or PLAIN, symmetry)
+        return of_method(self.algo, self.env_name.gym_id, self.choice.method or found["method"] or PLAIN, symmetry)
 
     def _trained_policy(self) -> str | None:
         """Return one line about the policy that training goes on with, ``None`` if it starts afresh."""

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rl_zoo3.utils import get_wrapper_class
 
-__all__ = ["METHODS_KEY", "of_method", "planned_timesteps", "settings_for", "view_of"]
+__all__ = ["of_method", "planned_timesteps", "settings_for", "view_of"]
 
-METHODS_KEY = "methods"
-"""Entry of our files with the hyperparameters that differ between methods."""
-
-_ZOO_ONLY = ("policy", "n_timesteps", "monitor_kwargs", "callback", "env_wrapper", "n_envs", METHODS_KEY)
+_FOLDER = Path(__file__).parent / "hyperparams"
+_ZOO_ONLY = ("policy", "n_timesteps", "monitor_kwargs", "callback", "env_wrapper", "n_envs")
 
 
-def of_method(hyperparameters: Mapping[str, Any], method: str | None, symmetry: str | None = None) -> dict[str, Any]:
-    """Return hyperparameters with those of one method put over those of all.
+def of_method(algorithm: str, environment_id: str, method: str | None, symmetry: str | None = None) -> dict[str, Any]:
+    """Return the hyperparameters that our files have for one method, to be put over those for all.
 
-    The entry ``methods`` has a key for each method, such as ``plain`` or ``canonical``, or for a method under one
+    ``ALGORITHM_methods.yml`` has a key for each method, such as ``plain`` or ``canonical``, or for a method under one
     symmetry, ``grid-c4/canonical``, which wins.
 
     Args:
-        hyperparameters: As our file has them for an environment.
-        method: Name of the method; ``None``: only what holds for all.
+        algorithm: By rl_zoo3's name.
+        environment_id: Gymnasium id.
+        method: Name of the method; ``None``: nothing.
         symmetry: Name of the symmetry.
     """
-    shared = {key: value for key, value in hyperparameters.items() if key != METHODS_KEY}
-    entries = hyperparameters.get(METHODS_KEY) or {}
-    return shared | dict(entries.get(method) or {}) | dict(entries.get(f"{symmetry}/{method}") or {})
+    path = _FOLDER / f"{algorithm}_methods.yml"
+    entries = yaml.safe_load(path.read_text(encoding="utf-8")).get(environment_id, {}) if path.exists() else {}
+    return {**entries.get(method, {}), **entries.get(f"{symmetry}/{method}", {})}
 
 
 def settings_for(
@@ -51,7 +50,7 @@ def settings_for(
         method: Method whose own hyperparameters are taken, see ``of_method``.
         symmetry: Its symmetry.
     """
-    entry = of_method(_entry(algorithm, environment_id), method, symmetry)
+    entry = _entry(algorithm, environment_id) | of_method(algorithm, environment_id, method, symmetry)
     settings = {key: value for key, value in entry.items() if key not in _ZOO_ONLY}
     if "exploration_fraction" in settings:
         share = settings["exploration_fraction"] * entry["n_timesteps"] / total_timesteps
@@ -71,5 +70,5 @@ def view_of(algorithm: str, environment_id: str) -> Callable[[Any], Any] | None:
 
 
 def _entry(algorithm: str, environment_id: str) -> dict[str, Any]:
-    path = Path(__file__).parent / "hyperparams" / f"{algorithm}.yml"
+    path = _FOLDER / f"{algorithm}.yml"
     return dict(yaml.safe_load(path.read_text(encoding="utf-8"))[environment_id])

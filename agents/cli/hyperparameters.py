@@ -13,10 +13,7 @@ import gymnasium as gym
 import yaml
 from rl_zoo3.utils import ALGOS
 
-from equirl.agents.methods import METHODS
 from equirl.agents.minigrid_views import is_minigrid
-from equirl.agents.our_hyperparameters import METHODS_KEY
-from equirl.agents.policy_choice import PLAIN
 from equirl.agents.sb3_doors import know_maskable_ppo
 from equirl.envs import DECLARED_SYMMETRIES
 from equirl.envs.making import has_view
@@ -122,9 +119,6 @@ def check_hyperparameters(algorithm: str, hyperparameters: Mapping[str, Any], so
     """
     parameters = inspect.signature(ALGOS[algorithm].__init__).parameters
     known = {*parameters, *_OF_ZOO} - {*_FROM_OPTIONS}
-    hyperparameters = dict(hyperparameters)
-    for method, settings in _entries(hyperparameters.pop(METHODS_KEY, None) or {}, source):
-        check_hyperparameters(algorithm, settings, f"{source}, {METHODS_KEY}, {method}")
     for name, value in hyperparameters.items():
         if name in _FROM_OPTIONS:
             raise ValueError(f"{source}: {name} is an option of the command, not a hyperparameter")
@@ -132,19 +126,6 @@ def check_hyperparameters(algorithm: str, hyperparameters: Mapping[str, Any], so
             raise ValueError(f"{source}: {unknown_name_message(f'hyperparameter of {algorithm}', str(name), known)}")
         if (wrong := _wrong(name, value)) is not None:
             raise ValueError(f"{source}: {name} is {wrong}; got {value!r}")
-
-
-def _entries(methods: Any, source: str) -> list[tuple[str, Mapping[str, Any]]]:
-    known = (*METHODS, PLAIN, "augmentation", "sbx")
-    if not isinstance(methods, Mapping):
-        raise ValueError(f"{source}: {METHODS_KEY} holds settings by method, such as `canonical:`; got {methods!r}")
-    for name, settings in methods.items():
-        method = str(name).rpartition("/")[2]
-        if method not in known:
-            raise ValueError(f"{source}, {METHODS_KEY}: {unknown_name_message('method', method, known)}")
-        if not isinstance(settings, Mapping):
-            raise ValueError(f"{source}, {METHODS_KEY}, {name}: settings are due, such as `batch_size: 32`")
-    return list(methods.items())
 
 
 def _wrong(name: str, value: Any) -> str | None:

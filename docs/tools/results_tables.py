@@ -154,6 +154,12 @@ def _bench_choices(backbones: Iterable[str], **more: str) -> dict[str, dict[str,
     }
 
 
+def _make_train() -> Table:
+    """Return what `make train` gave, a row for each seed."""
+    rows = read_rows(RESULTS / "make_train.csv")
+    return Table(tuple(name.replace("_", " ") for name in rows[0]), tuple(tuple(row.values()) for row in rows))
+
+
 def _steps_by_batch() -> Table:
     """Return milliseconds of a gradient step: a row for each device and batch, a column for each method."""
     found: dict[tuple[str, str], dict[str, str]] = {}
@@ -187,7 +193,10 @@ TABLES: dict[str, Callable[[], Table]] = {
     "coverage": _coverage,
     "learning": _grid("gridworld_7x7"),
     "learning scores": partial(summary_table, "gridworld_7x7", 1),
-    "batches": _grid("gridworld_7x7_batches"),
+    "five rows": _grid("gridworld_5x5"),
+    "ten rows": _grid("gridworld_10x10"),
+    "slips": _grid("gridworld_slips"),
+    "make train": _make_train,
     "ablation": _grid("gridworld_7x7_ablation"),
     "quadrants": _grid("zero_shot_grid"),
     "control": _grid("zero_shot_control"),

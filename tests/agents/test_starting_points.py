@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from command_line import done, here
+from command_line import SHORT, config, done
 
 from equirl.agents.our_hyperparameters import of_method, settings_for
 from equirl.agents.starting_points import proposal, starting_point
@@ -25,12 +25,25 @@ def test_a_batch_holds_as_many_views_whatever_the_group() -> None:
 
 
 def test_settings_of_a_method_win_and_those_under_one_symmetry_win_again() -> None:
-    entries = {"canonical": {"batch_size": 2, "gamma": 0.5}, "grid-c4/canonical": {"batch_size": 3}}
-    shared = {"batch_size": 1, "gamma": 0.9, "methods": entries}
-    assert of_method(shared, "plain") == {"batch_size": 1, "gamma": 0.9}
-    assert of_method(shared, "canonical", "grid-d4") == {"batch_size": 2, "gamma": 0.5}
-    assert of_method(shared, "canonical", "grid-c4") == {"batch_size": 3, "gamma": 0.5}
-    assert of_method({"gamma": 0.9}, "canonical") == {"gamma": 0.9}
+    world = ("dqn", "equirl/GridWorld-v0")
+    under_d4, under_c4 = (of_method(*world, "equitune", symmetry) for symmetry in ("grid-d4", "grid-c4"))
+    assert under_d4 == of_method(*world, "equitune")
+    assert under_c4["batch_size"] != settings_for(*world, 1_000, "equitune", "grid-d4")["batch_size"]
+    assert settings_for(*world, 1_000, "equitune", "grid-c4")["batch_size"] == under_c4["batch_size"]
+    assert (
+        of_method(*world, None)
+        == of_method("dqn", "CartPole-v1", "plain")
+        == of_method("ppo", *world[1:], "plain")
+        == {}
+    )
+
+
+def test_equirl_train_takes_the_settings_of_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done("train", "--method", "canonical", *SHORT, "-n", "100")
+    assert config(tmp_path)["batch_size"] == of_method("dqn", "equirl/GridWorld-v0", "canonical")["batch_size"]
+    done("train", "--method", "canonical", *SHORT, "-n", "100", "-params", "batch_size:7")
+    assert config(tmp_path, 2)["batch_size"] == 7
 
 
 def test_exploration_lasts_as_long_in_runs_of_any_length() -> None:
@@ -51,17 +64,3 @@ def test_a_world_without_settings_of_ours_gets_a_proposal_that_runs(
     again = done(*command, *line[line.index("-params") :].partition(" (")[0].split()).out
     assert "Often faster" not in again
     assert "Often faster" not in done("train", "--env", "CartPole-v1", "-n", "60").out
-
-
-def test_settings_by_method_in_a_file_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    head = "CartPole-v1:\n  policy: MlpPolicy\n  n_timesteps: 50\n  methods:\n"
-    for entry, said in (
-        ("    canonica:\n      batch_size: 8\n", "Did you mean 'canonical'?"),
-        ("    canonical:\n      batch_siz: 8\n", "methods, canonical: hyperparameter of dqn 'batch_siz' is unknown"),
-        ("    canonical: 3\n", "settings are due"),
-    ):
-        Path("own.yml").write_text(head + entry)
-        failed = here("train", "--env", "CartPole-v1", "-conf", "own.yml")
-        assert failed.status == 2
-        assert said in failed.err[0], failed.err

@@ -17,7 +17,7 @@ from warm_process import run_python
 
 from equirl.agents.cli import main
 
-FAST = ["learning_starts:20", "n_timesteps:120"]
+FAST = ["learning_starts:20", "n_timesteps:120", "n_envs:1"]
 QUICK = ["--eval-freq", "60", "--eval-episodes", "4", "--env-kwargs", "size:4", "--seed", "3"]
 SHORT = ["--summary-episodes", "0", "--eval-freq", "-1", "--verbose", "0"]
 
