@@ -13,9 +13,9 @@ torch.set_num_threads(1)  # small networks train several times faster on one thr
 STEPS = int(os.environ.get("EQUIRL_EXAMPLE_STEPS", "20000"))
 
 envs = make_vectorized_env("equirl/GridWorld-v0", n_envs=128, seed=0)
-settings = {"learning_rate": 2e-3, "gamma": 0.95, "train_freq": 1, "gradient_steps": 4, "batch_size": 64}
-settings |= {"learning_starts": 500, "target_update_interval": 250, "exploration_fraction": 0.5}
-model = DQN(EquivariantDQNPolicy, envs, policy_kwargs={"symmetry": "grid-d4"}, seed=0, **settings)
+settings = {"learning_rate": 2e-3, "gamma": 0.95, "train_freq": 1, "gradient_steps": 4, "target_update_interval": 250}
+kwargs = {"symmetry": "grid-d4"}
+model = DQN(EquivariantDQNPolicy, envs, policy_kwargs=kwargs, exploration_fraction=0.5, seed=0, **settings)
 model.learn(STEPS)
 
 mean_return, _ = evaluate_policy(model, model.get_env(), n_eval_episodes=100)
