@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from equirl import agents, optional
+from equirl.agents.cli import option_checks as checks
 from equirl.agents.intervals import return_interval
-from equirl.experiments import checks
 from equirl.experiments.cost.command import BenchOptions
 from equirl.experiments.nlg.config import AuditConfig, CompareConfig, GenerateConfig, ModelConfig, split_method
 from equirl.experiments.rl.control import ControlOptions

@@ -298,9 +298,9 @@ def _images() -> list[FileTarget]:
 def _tables() -> list[FileTarget]:
     record = json.dumps({"config": {"size": 3, "total_timesteps": 1000}}).encode()
     learned = _csv(
-        "agent,seed,timesteps,success_rate,train_seconds",
+        "agent,seed,timesteps,success_rate,train_seconds,cpu_seconds",
         *(
-            f"{agent},{seed},{steps},{success},1.5"
+            f"{agent},{seed},{steps},{success},1.5,1.5"
             for agent in ("plain", "grid-c4/equitune")
             for seed in (0, 1)
             for steps, success in ((500, 0.5), (900, 0.99))
@@ -343,7 +343,7 @@ def _tables() -> list[FileTarget]:
         }
 
     def tables(folder: Path) -> Any:
-        columns = ("agent", "seed", "timesteps", "success_rate", "train_seconds")
+        columns = ("agent", "seed", "timesteps", "success_rate", "train_seconds", "cpu_seconds")
         return summary_table(read_study(folder / "study.csv", columns, "equirl study rl", numbers=columns[1:]), 0.9)
 
     def settings(folder: Path) -> Any:

@@ -42,7 +42,7 @@ def test_the_embedded_model_is_fair_with_the_cache_too(group: str) -> None:
     starts = encode(bench.tokenizer, [prompt.text for prompt in bench.prompts])
     ends = encode(bench.tokenizer, [" her king and", " it is"])
     assert gap_with_cache(bench.backbone, bench.action(), starts, ends) > 1e-3
-    one = {"race": ["equitune"], "orientation": ["equizero"]}  # the other groups are symmetrized by both
+    one = {"race": ["equitune"], "race-3": ["equitune"], "orientation": ["equizero"]}  # gender has both
     for method in one.get(group, ["equitune", "equizero"]):
         assert gap_with_cache(*bench.model(method), starts, ends) < 1e-5
 
@@ -56,7 +56,7 @@ def test_the_embedded_model_is_made_fair(group: str) -> None:
     bench.lambda_settings = LambdaSettings(samples=1, max_new_tokens=3, epochs=2)
     neutral, mixed = read_texts("neutral")[:1], read_texts("mixed")[:2]
     plain = [np.array(perplexity(bench.backbone, bench.tokenizer, texts, 4)) for texts in (neutral, mixed)]
-    methods = ("equitune", "lambda_equitune", "equizero", "relaxed_equitune")
+    methods = ("equitune", "lambda_equitune", "equizero")  # the relaxed one on a tiny model: test_causal_lm.py
     for method in ("equitune", "equizero") if few else methods:
         model, action = bench.model(method)
         assert float(unfairness(model, action, batch).gap.max()) < 1e-5

@@ -28,7 +28,7 @@ from equirl.models.image_zero_shot import load_zero_shot
 pytest.importorskip("accelerate", reason="the extra vision is not installed")
 pytest.importorskip("sklearn", reason="the extra vision is not installed")
 
-SMALL = ["--model", "small-cnn", "--data", "digits", "--labels", "40", "--head-images", "600", "--test-images", "60"]
+SMALL = ["--model", "small-cnn", "--data", "digits", "--labels", "40", "--head-images", "300", "--test-images", "60"]
 SMALL += ["--pretrain-steps", "60", "--n-jobs", "1"]
 
 
