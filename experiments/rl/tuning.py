@@ -22,15 +22,13 @@ SPACE: dict[str, tuple[int, ...]] = {
     "batch_size": (16, 32, 64, 128, 256),
     "exploration_steps": (1_000, 2_500, 5_000, 10_000),
 }
-"""Choices of the search; beside them the learning rate, see ``RATES``."""
+"""Choices of the search."""
 
-RATES = (3e-4, 4e-3)
-"""Bounds of the learning rate, on a logarithmic scale."""
+RATES = (3e-4, 4e-3)  # bounds of the learning rate, on a logarithmic scale
 
 COLUMNS = ("agent", "trial", *SPACE, "learning_rate", "seed", "timesteps", "success_rate", "cpu_seconds", "cost")
 
-_SEEDS = 10_000
-"""Seeds of the search begin here: other ones than those of studies."""
+_SEEDS = 10_000  # seeds of the search begin here: other ones than those of studies
 
 
 @dataclass(frozen=True)
@@ -116,8 +114,7 @@ def _learn(
     grid_agent(options, spec, seed).learn(options.total_timesteps, callback=callback)
     last = callback.evaluations[-1]
     success = last.scores[0]
-    learned = success >= options.threshold
-    cost = last.cpu_seconds if learned else options.most_cpu_seconds * (3 - success)
+    cost = last.cpu_seconds if success >= options.threshold else options.most_cpu_seconds * (3 - success)
     return last.timesteps, round(success, 4), last.cpu_seconds, round(cost, 2)
 
 

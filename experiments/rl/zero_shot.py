@@ -145,7 +145,7 @@ def _variants(options: ZeroShotOptions) -> dict[str, Variant]:
 
 def _pretrain_file(job: _Job) -> Path:
     options, seed = job
-    settings = settings_for("dqn", _ENVIRONMENT, options.total_timesteps)
+    settings = settings_for("dqn", _ENVIRONMENT, options.total_timesteps, "in one environment")
     decisive = [options.size, options.pretrain_threshold, options.total_timesteps, settings]
     return options.run_file(f"pretrain-seed{seed}", *decisive)
 
@@ -173,7 +173,7 @@ class _Goals:
 
 def _pretrain(job: _Job) -> Rows:
     options, seed = job
-    settings = settings_for("dqn", _ENVIRONMENT, options.total_timesteps)
+    settings = settings_for("dqn", _ENVIRONMENT, options.total_timesteps, "in one environment")
     environment = gym.make(_ENVIRONMENT, size=options.size, goal=QUADRANT)
     model = make_agent("dqn", environment, settings, seed=seed, device=options.device)
     callback = EvaluateAndStop(_Goals(options.size).rates, _EVAL_FREQ, options.pretrain_threshold, stop_after=3)
