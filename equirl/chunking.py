@@ -108,7 +108,9 @@ class Chunking:
 
 def _runs_on(function: RowFunction, sample: Tree) -> bool:
     """Run a function for what it allocates; return whether it could, as networks may need more than one row."""
-    with torch.random.fork_rng(devices=[]):
+    # A random state for each GPU that the sample lies on; the CPU's is kept in any case.
+    gpus = {leaf.get_device() for leaf in tree_leaves(sample) if leaf.is_cuda}
+    with torch.random.fork_rng(devices=sorted(gpus)):
         try:
             function(sample)
         except Exception:  # if the whole batch fails as well, its error names what the caller gave
