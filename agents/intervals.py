@@ -155,8 +155,8 @@ def mean_interval(values: ArrayLike) -> tuple[Array, Array]:
 def return_interval(returns: ArrayLike, successes: ArrayLike | None) -> tuple[float, float]:
     """Return a 95 % interval of the mean return of an agent, from one return an episode.
 
-    It is ``rate_interval`` if each return is 1 for a success and 0 for a failure, and at least one episode succeeds;
-    else ``mean_interval``, with NaN where that is not known.
+    It is ``rate_interval`` if each return is 1 for a success and 0 for a failure, and at least one episode succeeds.
+    In all other cases it is ``mean_interval``, whose ends are NaN if the returns are all equal.
 
     Args:
         returns: Return of each episode, ``[n]``.

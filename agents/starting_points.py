@@ -8,7 +8,7 @@ __all__ = ["proposal", "starting_point"]
 
 _N_ENVS = 16
 _ROWS = 256
-"""Views in each gradient step: 16 for each environment step, as the search on the grid found."""
+"""Views in each gradient step: 16 for each environment step."""
 _FEWEST = 32
 
 _VALUE_BASED = ("dqn", "qrdqn")
@@ -17,10 +17,10 @@ _VALUE_BASED = ("dqn", "qrdqn")
 def starting_point(order: int, method: str) -> dict[str, Any]:
     """Return hyperparameters of DQN for many environments at a time.
 
-    In the search on the grid (`equirl study tune`) the best settings of plain DQN, augmentation and equitune show the
-    network about 16 rows for each environment step, where an orbit of a sample has ``|G|`` rows: hence batches of
-    ``256 / |G|`` samples for 16 environments and one gradient step. ``canonical`` runs the network on one view of each
-    sample and was best with few of them.
+    In the search on the grid (`equirl study tune`) the best settings showed the network 8 to 16 rows for each
+    environment step, whatever the group, where an orbit of a sample has ``|G|`` rows. Hence a batch has ``256 / |G|``
+    samples: 16 environments, one gradient step. ``canonical`` looks at one view of each sample, and was best with two
+    rows for each environment step.
 
     Args:
         order: Order ``|G|`` of the group; 1 without a symmetry.
