@@ -141,7 +141,7 @@ def _parsed(program: str, parse: Callable[[], Config], arguments: Sequence[str])
 
 def _first_message(text: str) -> str:
     """Return what tyro says is wrong, and the option that it thinks was meant, without the box around it."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)  # without colours
+    plain = re.sub(r"\x1b\[[0-9;]*m|error parsing \S*__tyro\S*: ", "", text, flags=re.I)  # no colours, no inner names
     lines = [line.strip(" │") for line in plain.splitlines() if not set(line) <= set(_BOX)]
     message = lines[1] if len(lines) > 1 else "the options cannot be read"
     choice = _CHOICE.match(message)

@@ -191,6 +191,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(
         assert main(arguments) == 2, line
         shown = capsys.readouterr().err
         assert said in shown, (line, shown)
+        assert "tyro" not in shown, (line, shown)
         assert shown.count("\n") == 1, (line, shown)
     assert sorted(tmp_path.rglob("*")) == before
 
