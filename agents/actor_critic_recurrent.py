@@ -227,7 +227,7 @@ class EquivariantRecurrentPolicy(ActorCriticOrbit, RecurrentActorCriticPolicy):
         if kept is not None:
             both = both.new_zeros(n_sequences * order, *both.shape[1:]).index_copy(0, kept, both)
         outputs = both.view(n_sequences, order, *both.shape[1:]).transpose(1, 2).flatten(0, 1)
-        return Orbit(_no_views, outputs, self.output_rep)
+        return Orbit(None, outputs, self.output_rep)
 
     def _extracted(self, rows: Tree, extractor: Any) -> Tensor:
         features: Tensor = BaseModel.extract_features(self, rows, extractor)
@@ -259,7 +259,3 @@ def _kept(weights: Tensor) -> Tensor | None:
     """Return which views have a weight at some step, counted through all sequences; ``None`` if all have."""
     used = (weights != 0).any(dim=1).flatten()
     return None if bool(used.all()) else used.nonzero().squeeze(1)
-
-
-def _no_views() -> Tree:
-    raise RuntimeError("the weights of an episode are chosen at its start: later steps look at no views")

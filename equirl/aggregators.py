@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from equirl.arguments import of_kind, real_number, whole_number
 from equirl.names import unknown_name_message
-from equirl.orbit import Orbit, equal_views, flatten_rows
+from equirl.orbit import Orbit, flatten_rows
 from equirl.proxy_losses import ProxyLoss, resolve_proxy_loss
 from equirl.representations import Tree, map_tensors
 from equirl.weights import pick_least, softmax_weights, uniform
@@ -208,10 +208,7 @@ class Select(Aggregator):
                 f"it gave {list(losses.shape)}"
             )
 
-        def equal_to(elements: Tensor) -> Tensor:
-            return equal_views(orbit.inputs, elements)
-
-        return pick_least(losses, self.tie_tolerance, equal_to, orbit.outputs.dtype)
+        return pick_least(losses, self.tie_tolerance, orbit.equal_to, orbit.outputs.dtype)
 
     def combine(self, orbit: Orbit, weights: Tensor) -> Tensor:  # noqa: D102
         pick = orbit.weighted_sum(weights)

@@ -14,13 +14,16 @@ from equirl.representations import Representation, Tree
 
 __all__ = ["Orbit", "equal_rows", "equal_views", "flatten_rows", "flatten_views"]
 
+_FEATURES_AGREE = 1e-4
+"""Features of equal views are this near, relative to the largest of the orbit."""
+
 
 @dataclass(frozen=True)
 class Orbit:
     """The orbit of a batch under the backbone ``M``; entry ``[b, g]`` of everything belongs to ``g x_b``.
 
     Attributes:
-        views: The transformed inputs, or a function that computes them on first use.
+        views: The transformed inputs, or a function that computes them on first use; ``None`` where they are not kept.
         outputs: ``M(g x)``, shape ``[B, |G|, *output]``.
         output_rep: How the group moves an output.
         seen: The output of the first part of a backbone in two parts, at ``g x``; ``None`` if it is in one part.
@@ -29,7 +32,7 @@ class Orbit:
         scores: The aggregator's quantity per row (λ's logit, say), shape ``[B |G|, ...]``, if it computes one.
     """
 
-    views: Tree | Callable[[], Tree]
+    views: Tree | Callable[[], Tree] | None
     outputs: Tensor
     output_rep: Representation
     seen: Tensor | None = None
@@ -39,7 +42,16 @@ class Orbit:
 
     @property
     def inputs(self) -> Tree:
-        """The views ``g x``, shape ``[B, |G|, *input]`` (or a dict of such)."""
+        """The views ``g x``, shape ``[B, |G|, *input]`` (or a dict of such).
+
+        Raises:
+            ValueError: They are not kept.
+        """
+        if self.views is None:
+            raise ValueError(
+                "of these views the features and outputs alone are kept: a proxy loss of your own is to look at "
+                "orbit.features and orbit.outputs here, not at orbit.inputs"
+            )
         if not callable(self.views):
             return self.views
         if "inputs" not in self._made:
@@ -59,6 +71,20 @@ class Orbit:
             self._made["pulled_back"] = self.output_rep.pull_back(self._to_combine)
         made: Tensor = self._made["pulled_back"]
         return made
+
+    def equal_to(self, elements: Tensor) -> Tensor:
+        """Return which views are equal to the one of a given element, booleans ``[B, |G|]``.
+
+        Where the views are not kept, their features decide, which differ by round-off.
+
+        Args:
+            elements: One element for each sample, integers ``[B]``.
+        """
+        if self.views is None:
+            seen = self.features.flatten(2)
+            apart = (seen - _views_of(seen, elements)).abs().amax(dim=2)
+            return apart <= _FEATURES_AGREE * seen.abs().amax(dim=(1, 2)).unsqueeze(1)
+        return equal_views(self.inputs, elements)
 
     def mean(self) -> Tensor:
         """Return ``1/|G| sum_g g^-1 M(gx)``, shape ``[B, *output]``."""
@@ -106,8 +132,12 @@ def equal_views(views: Tree, elements: Tensor, tolerance: float = 0.0) -> Tensor
     if not isinstance(views, Tensor):
         return torch.stack([equal_views(part, elements, tolerance) for part in views.values()]).all(dim=0)
     flat = views.reshape(*views.shape[:2], -1)
-    chosen = flat.gather(1, elements.view(-1, 1, 1).expand(-1, 1, flat.shape[2]))
-    return _near(flat, chosen, tolerance).all(dim=2)
+    return _near(flat, _views_of(flat, elements), tolerance).all(dim=2)
+
+
+def _views_of(flat: Tensor, elements: Tensor) -> Tensor:
+    """Return the view of one element for each sample, ``[B, |G|, n] -> [B, 1, n]``."""
+    return flat.gather(1, elements.view(-1, 1, 1).expand(-1, 1, flat.shape[2]))
 
 
 def equal_rows(rows: Tree, others: Tree, tolerance: float = 0.0) -> Tensor:

@@ -105,7 +105,7 @@ class SymmetrizedClassifier(nn.Module):
         """
         logits = cast(Tensor, self.classifier.classifier(pooled))
         output_rep = self.logits if self.on_maps is None else self.on_maps
-        return Orbit(_no_images, logits, output_rep, pooled if inputs is None else inputs, maps)
+        return Orbit(None, logits, output_rep, pooled if inputs is None else inputs, maps)
 
     def logits_of_orbit(self, orbit: Orbit) -> Tensor:
         """Return logits ``[N, K]`` from what ``orbit`` returned."""
@@ -162,13 +162,6 @@ def make_image_aggregator(
 def parts_of(level: str, reads: str) -> tuple[str, ...]:
     """Return the names of the quantities per view that ``SymmetrizedClassifier.orbit`` takes."""
     return ("pooled", *(["maps"] if level == "maps" else []), *(["inputs"] if reads == "inputs" else []))
-
-
-def _no_images() -> Tensor:
-    raise ValueError(
-        "the features of these views were read from disk, without the images: a proxy loss of your own is to look at "
-        "orbit.features and orbit.outputs here, not at orbit.inputs"
-    )
 
 
 @torch.no_grad()

@@ -203,6 +203,19 @@ def test_a_proxy_loss_of_ones_own() -> None:
     assert torch.allclose(model(images), classifier(picked), atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", PROXY_LOSSES)
+@pytest.mark.parametrize("images", ["symmetric", "nearly tied", "any"])
+def test_features_from_disk_give_the_answer_of_the_images(kind: str, images: str) -> None:
+    shown = _images(4)
+    if images != "any":  # all views are equal; or nearly so, which gives losses that nearly agree
+        shown = torch.stack([shown.rot90(g, (2, 3)) for g in range(4)]).mean(dim=0)
+        shown = shown + (2e-6 if images == "nearly tied" else 0.0) * _images(4, seed=1)
+    model = _model("equizero", "c4", "output", kind)
+    views = model.images.orbit(shown).flatten(0, 1)  # type: ignore[union-attr]
+    pooled = model.classifier.pooled(model.classifier.maps(views)).view(4, 4, -1)
+    assert torch.allclose(model.logits_of_orbit(model.orbit(pooled)), model(shown), atol=1e-5)
+
+
 @pytest.mark.parametrize("group", IMAGE_GROUPS)
 def test_views_by_name_are_the_elements_of_the_group(group: str) -> None:
     images = _images(2, 10)
