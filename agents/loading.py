@@ -15,37 +15,21 @@ from typing import Any
 
 import cloudpickle
 import torch
-from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
-from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
+from equirl.agents.algorithms import ALGORITHMS
+from equirl.agents.open_folder import is_agent_folder, load_agent_folder
 from equirl.agents.sb3_doors import as_vec_env
 from equirl.devices import check_device
 from equirl.names import unknown_name_message
 
 __all__ = ["ALGORITHMS", "load_agent"]
-
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
-    "a2c": A2C,
-    "dqn": DQN,
-    "ppo": PPO,
-    "qrdqn": QRDQN,
-    "sac": SAC,
-    "td3": TD3,
-    "ddpg": DDPG,
-    "tqc": TQC,
-    "crossq": CrossQ,
-    "trpo": TRPO,
-    "ppo_lstm": RecurrentPPO,
-    "ppo_mask": MaskablePPO,
-}
-"""Algorithms that equirl symmetrizes, by the names of rl_zoo3."""
 
 # What zipfile raises for damaged archives: bad structure, unknown compression, encryption, broken streams and names.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
@@ -68,8 +52,11 @@ _MADE_AGAIN |= {"replay_buffer_class", "rollout_buffer_class"}
 def load_agent(
     path: str | Path, env: GymEnv | None = None, algorithm: str | None = None, device: str | torch.device = "auto"
 ) -> BaseAlgorithm:
-    """Load a Stable-Baselines3 agent, also one that was saved before Gymnasium, when spaces came from ``gym``.
+    """Load a Stable-Baselines3 agent from the zip that ``save`` wrote, or from a folder of ``save_agent_folder``.
 
+    A folder holds data alone: no code of it is run, and it opens in any process.
+
+    A zip may be one that was saved before Gymnasium, when spaces came from ``gym``.
     What an old file holds and today's packages cannot read is replaced: spaces by those of ``env``, schedules and
     buffers by new ones, anything else by the algorithm's default, which a warning names. As SB3's ``load`` does, this
     unpickles parts of the file: open only files that you trust.
@@ -95,6 +82,8 @@ def load_agent(
     if algorithm is not None and algorithm not in ALGORITHMS:
         raise ValueError(unknown_name_message("algorithm", algorithm, ALGORITHMS))
     _check_device(device)
+    if is_agent_folder(path):
+        return load_agent_folder(path, env, algorithm, device)
     path = _existing(Path(path))
     data = _read_data(path)
     parts, unreadable = _unpickled(data)

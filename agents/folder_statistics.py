@@ -1,0 +1,82 @@
+"""Normalised observations in the folder of an agent: the statistics of its ``VecNormalize`` as data, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from equirl.agents.folder_values import ValueReader, ValueWriter
+
+__all__ = ["normalized", "statistics_as_data"]
+
+_SETTINGS = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon", "norm_obs_keys")
+
+
+def statistics_as_data(normalize: VecNormalize, writer: ValueWriter) -> dict[str, Any]:
+    """Return the settings and statistics of a ``VecNormalize`` as JSON.
+
+    Args:
+        normalize: The wrapper.
+        writer: It keeps the arrays.
+    """
+    observed: Any = normalize.obs_rms if normalize.norm_obs else None
+    parts = observed if isinstance(observed, dict) else {} if observed is None else {"": observed}
+    return {
+        "settings": {name: writer.value(getattr(normalize, name), f"normalization.{name}") for name in _SETTINGS},
+        "dict": isinstance(observed, dict),
+        "observations": {key: _moments(part, f"normalization.{key}", writer) for key, part in parts.items()},
+        "returns": _moments(normalize.ret_rms, "normalization.returns", writer),
+    }
+
+
+def _moments(statistics: RunningMeanStd, where: str, writer: ValueWriter) -> dict[str, Any]:
+    found = {"mean": np.asarray(statistics.mean), "var": np.asarray(statistics.var), "count": float(statistics.count)}
+    return {name: writer.value(value, f"{where}.{name}") for name, value in found.items()}
+
+
+def normalized(environments: VecEnv, about: Mapping[str, Any], reader: ValueReader) -> VecNormalize:
+    """Return environments normalised by the statistics of a folder, which stay as they are.
+
+    Args:
+        environments: What to normalise; not normalised yet.
+        about: What ``statistics_as_data`` returned.
+        reader: It has the arrays.
+
+    Raises:
+        LookupError: Something is missing.
+        TypeError: Something is of another kind.
+        ValueError: Statistics of other observations.
+    """
+    settings = {name: reader.value(about["settings"][name]) for name in _SETTINGS}
+    made = VecNormalize(environments, training=False, **settings)
+    if made.norm_obs:
+        found: Any = {key: _read_moments(part, reader) for key, part in about["observations"].items()}
+        found = found if about["dict"] else found[""]
+        if _shapes(found) != _shapes(made.obs_rms):
+            raise ValueError(
+                f"the agent's statistics are of observations of shape {_shapes(found)}, but the environment's are "
+                f"{_shapes(made.obs_rms)}; give its own environment, before frames are stacked"
+            )
+        made.obs_rms = found
+    made.ret_rms = _read_moments(about["returns"], reader)
+    made.norm_reward = False
+    return made
+
+
+def _read_moments(about: Mapping[str, Any], reader: ValueReader) -> RunningMeanStd:
+    mean, variance = (np.asarray(reader.value(about[name]), dtype=np.float64) for name in ("mean", "var"))
+    if mean.shape != variance.shape or not (np.isfinite(mean).all() and np.isfinite(variance).all()):
+        raise ValueError("mean and variance are arrays of one shape, and finite")
+    made = RunningMeanStd(shape=mean.shape)
+    made.mean, made.var, made.count = mean, variance, float(about["count"])
+    return made
+
+
+def _shapes(statistics: Any) -> Any:
+    if isinstance(statistics, dict):
+        return {key: part.mean.shape for key, part in statistics.items()}
+    return statistics.mean.shape
