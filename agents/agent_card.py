@@ -93,7 +93,10 @@ class AgentCard:
         lines += [f"# {title} in {self.environment or 'an environment that its file does not name'}", ""]
         settings = ", ".join(f"{key}={value}" for key, value in self.environment_kwargs.items())
         rows = [
-            ("Environment", (f"`{self.environment}`" if self.environment else "-") + (f" ({settings})" if settings else "")),
+            (
+                "Environment",
+                (f"`{self.environment}`" if self.environment else "-") + (f" ({settings})" if settings else ""),
+            ),
             ("Algorithm", f"{title}, `{about['policy'].rpartition('.')[2]}`"),
             ("Symmetry", named),
             ("Method", f"`{symmetry['method']}`" if symmetry else "-"),
@@ -122,7 +125,9 @@ class AgentCard:
         found = self.evaluation
         if found is None:
             return [("Return", "not measured")]
-        how = f"{found.n_episodes} episodes, {'greedy' if found.deterministic else 'sampled'} actions, seed {found.seed}"
+        how = (
+            f"{found.n_episodes} episodes, {'greedy' if found.deterministic else 'sampled'} actions, seed {found.seed}"
+        )
         interval = "" if math.isnan(found.low) else f", 95 % interval {interval_text((found.low, found.high), '.2f')}"
         rows = [("Return", f"{found.mean_return:.2f}{interval} ({how})")]
         if found.success_rate is not None:

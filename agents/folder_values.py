@@ -81,7 +81,10 @@ class ValueWriter:
             (TrainFreq, lambda v, _: {_KIND: "train_freq", "frequency": v.frequency, "unit": v.unit.value}),
             (Enum, lambda v, _: v.name.lower()),
             (list, lambda v, where: [self.value(each, f"{where}[{i}]") for i, each in enumerate(v)]),
-            (tuple, lambda v, w: {_KIND: "tuple", "items": [self.value(each, f"{w}[{i}]") for i, each in enumerate(v)]}),
+            (
+                tuple,
+                lambda v, w: {_KIND: "tuple", "items": [self.value(each, f"{w}[{i}]") for i, each in enumerate(v)]},
+            ),
             (Mapping, self._mapping),
             (np.ndarray, self._array),
             (Tensor, self._tensor),

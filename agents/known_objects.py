@@ -29,7 +29,7 @@ from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.names import unknown_name_message
 from equirl.proxy_losses import PROXY_LOSSES
 
-__all__ = ["known_object", "name_of_known", "plain_policy_class"]
+__all__ = ["known_object", "name_of_known", "plain_policy_class", "policies_of"]
 
 _OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
 
@@ -74,3 +74,12 @@ def plain_policy_class(policy_class: type[Any]) -> tuple[type[Any], dict[str, An
         base = next(each for each in POLICY_CLASSES.values() if issubclass(policy_class, each))
         return base, dict(policy_class.fixed)
     return policy_class, {}
+
+
+def policies_of(algorithm: str) -> list[type[Any]]:
+    """Return the policy classes of SB3's or sb3-contrib's and of equirl's that an algorithm takes.
+
+    Args:
+        algorithm: By rl_zoo3's name.
+    """
+    return [*dict.fromkeys(ALGORITHMS[algorithm].policy_aliases.values()), POLICY_CLASSES[algorithm]]

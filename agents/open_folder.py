@@ -40,7 +40,10 @@ _LARGEST_SYMMETRY = 64 << 20
 
 def is_agent_folder(path: str | Path) -> bool:
     """Return whether a path is the folder of an agent."""
-    return (Path(path) / SETTINGS).is_file()
+    try:
+        return (Path(path) / SETTINGS).is_file()
+    except OSError:  # a name that is too long, or a folder that may not be read
+        return False
 
 
 def load_agent_folder(
@@ -150,7 +153,9 @@ def _read(folder: Path) -> _Content:
         if header.get(SETTINGS) != checksum:
             raise ValueError(f"{folder / name} does not belong to this {SETTINGS}, or one of them is damaged; {_AGAIN}")
         if checksum_of_tensors(tensors) != about["checksums"].get(name):
-            raise ValueError(f"{folder / name} does not match its checksum: it is damaged, or of another agent; {_AGAIN}")
+            raise ValueError(
+                f"{folder / name} does not match its checksum: it is damaged, or of another agent; {_AGAIN}"
+            )
         found[name] = tensors
     for name, tensor in found[WEIGHTS].items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -226,7 +231,9 @@ def _check_made(model: BaseAlgorithm, content: _Content) -> None:
     }
     if told != saved:
         wrong = next(name for name in told if saved.get(name) != told[name])
-        raise ValueError(f"the symmetry's {wrong} is {told[wrong]!r}, but the agent was saved with {saved.get(wrong)!r}")
+        raise ValueError(
+            f"the symmetry's {wrong} is {told[wrong]!r}, but the agent was saved with {saved.get(wrong)!r}"
+        )
 
 
 def _with_statistics(agent_class: type[BaseAlgorithm], env: GymEnv, content: _Content) -> VecEnv:
