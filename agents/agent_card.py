@@ -52,6 +52,9 @@ class Evaluation:
     equivariance_error: float | None
 
 
+_ENDS = ("low", "high")
+
+
 @dataclass(frozen=True)
 class AgentCard:
     """What a card tells of an agent beyond its settings.
@@ -73,11 +76,23 @@ class AgentCard:
     def as_data(self) -> dict[str, Any]:
         """Return the card as JSON holds it."""
         found = asdict(self)
-        found["environment_kwargs"] = {key: str(value) for key, value in self.environment_kwargs.items()}
+        found["environment_kwargs"] = {key: _plain(value) for key, value in self.environment_kwargs.items()}
         if self.evaluation is not None:
             numbers = asdict(self.evaluation)
             found["evaluation"] = {key: None if _is_nan(value) else value for key, value in numbers.items()}
         return found
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> AgentCard:
+        """Return the card that ``as_data`` returned.
+
+        Raises:
+            TypeError: Data of something else.
+        """
+        measured = data.get("evaluation")
+        if measured is not None:
+            measured = Evaluation(**{key: math.nan if key in _ENDS and x is None else x for key, x in measured.items()})
+        return cls(**{**data, "evaluation": measured})
 
     def markdown(self, about: Mapping[str, Any]) -> str:
         """Return the card as Markdown, for ``README.md``.
@@ -92,11 +107,9 @@ class AgentCard:
         title = about["algorithm"].upper().replace("_", " ")
         lines += [f"# {title} in {self.environment or 'an environment that its file does not name'}", ""]
         settings = ", ".join(f"{key}={value}" for key, value in self.environment_kwargs.items())
+        world = f"`{self.environment}`" if self.environment else "-"
         rows = [
-            (
-                "Environment",
-                (f"`{self.environment}`" if self.environment else "-") + (f" ({settings})" if settings else ""),
-            ),
+            ("Environment", f"{world} ({settings})" if settings else world),
             ("Algorithm", f"{title}, `{about['policy'].rpartition('.')[2]}`"),
             ("Symmetry", named),
             ("Method", f"`{symmetry['method']}`" if symmetry else "-"),
@@ -138,6 +151,16 @@ class AgentCard:
         return rows
 
 
+def _plain(value: Any) -> Any:
+    """Return a setting as JSON holds it, or its text."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    is_number = isinstance(value, (int, float)) and math.isfinite(value)
+    return value if value is None or isinstance(value, str) or is_number else repr(value)
+
+
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
@@ -171,10 +194,18 @@ def evaluate_for_card(
     returns, successes = episodes.returns, episodes.successes if episodes.all_report else None
     low, high = return_interval(returns, successes)
     rate = None if successes is None else float(successes.mean())
-    ends = (None, None) if successes is None else rate_interval(int(successes.sum()), len(successes))
-    error = _error(model, environments, n_states, seed)
+    rate_low, rate_high = (None, None) if successes is None else rate_interval(int(successes.sum()), len(successes))
     return Evaluation(
-        len(returns), float(returns.mean()), float(low), float(high), rate, *ends, seed, deterministic, error
+        n_episodes=len(returns),
+        mean_return=float(returns.mean()),
+        low=float(low),
+        high=float(high),
+        success_rate=rate,
+        success_low=rate_low,
+        success_high=rate_high,
+        seed=seed,
+        deterministic=deterministic,
+        equivariance_error=_error(model, environments, n_states, seed),
     )
 
 

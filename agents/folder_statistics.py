@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from equirl.agents.folder_values import ValueReader, ValueWriter
 
-__all__ = ["normalized", "statistics_as_data"]
+__all__ = ["normalized", "observation_function", "statistics_as_data"]
 
 _SETTINGS = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon", "norm_obs_keys")
 
@@ -65,6 +67,34 @@ def normalized(environments: VecEnv, about: Mapping[str, Any], reader: ValueRead
     made.ret_rms = _read_moments(about["returns"], reader)
     made.norm_reward = False
     return made
+
+
+def observation_function(
+    space: spaces.Space[Any], about: Mapping[str, Any], reader: ValueReader
+) -> Callable[[Any], Any]:
+    """Return the function that normalises one observation of a space by the statistics of a folder.
+
+    Args:
+        space: The space of observations.
+        about: What ``statistics_as_data`` returned.
+        reader: It has the arrays.
+
+    Raises:
+        LookupError: Something is missing.
+        TypeError: Something is of another kind.
+        ValueError: Statistics of other observations.
+    """
+    world = DummyVecEnv([lambda: _Shape(space)])
+    made = normalized(world, about, reader)
+    return made.normalize_obs
+
+
+class _Shape(gym.Env[Any, Any]):
+    """Nothing but a space of observations."""
+
+    def __init__(self, space: spaces.Space[Any]) -> None:
+        self.observation_space = space
+        self.action_space = spaces.Discrete(1)
 
 
 def _read_moments(about: Mapping[str, Any], reader: ValueReader) -> RunningMeanStd:

@@ -187,9 +187,9 @@ class ValueWriter:
 def _refusal(given: Any, where: str) -> str:
     shown = " ".join(repr(given).split())
     return (
-        f"{where} is {shown[:100]}, of the kind {type(given).__name__}, which is code or an object of your own: a folder "
-        "holds data alone, so that whoever opens it runs no code. Share the .zip with those who trust you, or train "
-        f"with what SB3 and equirl have; a setting that training alone needs can be replaced: "
+        f"{where} is {shown[:100]}, of the kind {type(given).__name__}, which is code or an object of your own: a "
+        "folder holds data alone, so that whoever opens it runs no code. Share the .zip with those who trust you, or "
+        f"train with what SB3 and equirl have; a setting that training alone needs can be replaced: "
         f"save_agent_folder(..., replace={{{where!r}: None}})"
     )
 

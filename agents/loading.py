@@ -68,12 +68,12 @@ def load_agent(
     ``VecNormalize.load``.
 
     Args:
-        path: The folder that ``save_agent_folder`` wrote, or the zip file that ``save`` wrote; ``.zip`` may be left out.
+        path: The folder of ``save_agent_folder``, or the zip file that ``save`` wrote; ``.zip`` may be left out.
         env: The environment as it is today; needed for files of the ``gym`` era, and with ``trusted=False`` for a zip.
         algorithm: By rl_zoo3's name, one of ``ALGORITHMS``; by default told from the file.
         device: Device for torch.
         trusted: Whether parts of a zip may be unpickled.
-        symmetry: The symmetry of the agent in a zip with ``trusted=False``, where the zip does not name one of equirl's.
+        symmetry: The symmetry of the agent in a zip that is not trusted, if the zip does not name one of equirl's.
         policy_kwargs: Policy arguments of such a zip that are pickled in it.
 
     Returns:
@@ -81,9 +81,10 @@ def load_agent(
 
     Raises:
         FileNotFoundError: There is no such file, or a folder lacks one.
-        ValueError: A folder with damaged files. Not a zip, a truncated or corrupt one, one without an agent in it, an unknown algorithm or another
-            one than the file's, an agent that does not fit ``env``, a file of the ``gym`` era without ``env``, or a
-            device that is not there. Errors in the file name it.
+        ValueError: A folder with damaged files; not a zip, a truncated or corrupt one, one without an agent in it, an
+            unknown algorithm or another one than the file's, an agent that does not fit ``env``, a file of the ``gym``
+            era without ``env``, what ``trusted=False`` needs and is not given, or a device that is not there. Errors in
+            the file name it.
     """
     if algorithm is not None and algorithm not in ALGORITHMS:
         raise ValueError(unknown_name_message("algorithm", algorithm, ALGORITHMS))

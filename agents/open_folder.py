@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from stable_baselines3.common.type_aliases import GymEnv, TrainFreq
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 from torch import Tensor
 
+from equirl.agents.agent_card import AgentCard
 from equirl.agents.agent_folder import FORMAT, SETTINGS, STATE, WEIGHTS, symmetry_file
 from equirl.agents.algorithms import ALGORITHMS
-from equirl.agents.folder_statistics import normalized
+from equirl.agents.folder_statistics import normalized, observation_function
 from equirl.agents.folder_values import ValueReader
 from equirl.agents.known_objects import known_object
 from equirl.agents.orbit_network import orbit_networks
@@ -33,7 +35,10 @@ from equirl.safe_files import (
 )
 from equirl.symmetry import MDPSymmetry, comes_with_equirl, load_symmetry
 
-__all__ = ["has_normalization", "is_agent_folder", "load_agent_folder", "load_normalization"]
+__all__ = [
+    *("algorithm_of", "has_normalization", "is_agent_folder", "load_agent_folder", "load_normalization"),
+    *("observation_normalization", "read_card"),
+]
 
 _LARGEST_SYMMETRY = 64 << 20
 
@@ -89,6 +94,30 @@ def load_agent_folder(
         ) from error
 
 
+def read_card(path: str | Path) -> AgentCard:
+    """Return what the card of a folder's agent tells.
+
+    Raises:
+        FileNotFoundError: A file of the folder is missing.
+        ValueError: The folder is damaged; the message names the file.
+    """
+    content = _read(Path(path))
+    try:
+        return AgentCard.from_data(content.about["training"])
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{Path(path) / SETTINGS} tells nothing of the training ({error}); {_AGAIN}") from error
+
+
+def algorithm_of(path: str | Path) -> str:
+    """Return the algorithm of a folder's agent, by rl_zoo3's name.
+
+    Raises:
+        FileNotFoundError: A file of the folder is missing.
+        ValueError: The folder is damaged; the message names the file.
+    """
+    return str(_read(Path(path)).about["algorithm"])
+
+
 def has_normalization(path: str | Path) -> bool:
     """Return whether a path is the folder of an agent whose observations or rewards were normalised.
 
@@ -118,6 +147,23 @@ def load_normalization(path: str | Path, environments: VecEnv) -> VecNormalize:
         raise ValueError(f"{Path(path) / SETTINGS} holds no statistics ({type(error).__name__}: {error})") from error
     except ValueError as error:
         raise ValueError(f"{Path(path) / SETTINGS}: {error}") from error
+
+
+def observation_normalization(path: str | Path) -> Callable[[Any], Any]:
+    """Return the function that normalises one observation as the agent of a folder saw it; of others the identity.
+
+    Raises:
+        FileNotFoundError: A file of the folder is missing.
+        ValueError: The folder is damaged; the message names the file.
+    """
+    content = _read(Path(path)) if is_agent_folder(path) else None
+    if content is None or content.about["normalization"] is None:
+        return lambda observation: observation
+    try:
+        space = content.reader.value(content.about["observation_space"])
+        return observation_function(space, content.about["normalization"], content.reader)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{Path(path) / SETTINGS} holds no statistics ({type(error).__name__}: {error})") from error
 
 
 @dataclass(frozen=True)
@@ -168,7 +214,7 @@ _AGAIN = "copy the folder again"
 
 
 def _symmetries(folder: Path, checksums: dict[str, Any]) -> list[MDPSymmetry]:
-    found = []
+    found: list[MDPSymmetry] = []
     while (name := symmetry_file(len(found))) in checksums:
         if checksum_of_bytes(read_bytes(folder / name, _LARGEST_SYMMETRY)) != checksums[name]:
             raise ValueError(f"{folder / name} does not match its checksum: it is damaged; {_AGAIN}")
@@ -190,9 +236,9 @@ def _settings(content: _Content, agent_class: type[BaseAlgorithm]) -> dict[str, 
         if name not in defaults and name != "n_envs":
             raise ValueError(unknown_name_message(f"setting of {agent_class.__name__}:", name, defaults))
         is_number = isinstance(value, (int, float)) and math.isfinite(value)
-        if isinstance(defaults.get(name), (int, float)) and not (is_number or callable(value)):
-            if not isinstance(value, TrainFreq):
-                raise ValueError(f"{name} is {value!r}, where a finite number is due")
+        is_schedule = callable(value) or isinstance(value, TrainFreq)
+        if isinstance(defaults.get(name), (int, float)) and not (is_number or is_schedule):
+            raise ValueError(f"{name} is {value!r}, where a finite number is due")
         settings[name] = value
     about = content.about
     spaces = {name: content.reader.value(about[name]) for name in ("observation_space", "action_space")}
