@@ -89,9 +89,11 @@ class AgentCard:
         Raises:
             TypeError: Data of something else.
         """
-        measured = data.get("evaluation")
-        if measured is not None:
-            measured = Evaluation(**{key: math.nan if key in _ENDS and x is None else x for key, x in measured.items()})
+        found: Any = data.get("evaluation")
+        measured = None
+        if found is not None:
+            numbers: dict[str, Any] = {key: math.nan if key in _ENDS and x is None else x for key, x in found.items()}
+            measured = Evaluation(**numbers)
         return cls(**{**data, "evaluation": measured})
 
     def markdown(self, about: Mapping[str, Any]) -> str:

@@ -35,11 +35,9 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
         "--vecnormalize", type=existing_file("VecNormalize"), metavar="FILE.pkl", help="default: that of the run"
     )
     folder.add_argument("--seed", type=whole(0), default=0, help="seed of the episodes (0)")
-    add_environment_settings(folder)
-    add_packages(folder)
-    folder.add_argument(
-        "--push", metavar="USER/NAME", help="push the folder to this repository of the Hugging Face hub"
-    )
+    folder.add_argument("--push", metavar="USER/NAME", help="push the folder to this repository of Hugging Face")
+    add_environment_settings(parser)
+    add_packages(parser)
 
 
 def check_folder_options(options: argparse.Namespace) -> None:
