@@ -139,7 +139,9 @@ def _write(
 
 
 def _check_folder(folder: Path) -> None:
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / SETTINGS).is_file()):
+    ours = (SETTINGS, WEIGHTS, STATE, "README.md")
+    others = [path for path in folder.glob("[!.]*") if path.name not in ours and path.suffix != ".toml"]
+    if folder.is_file() or (others and not (folder / SETTINGS).is_file()):
         what = "is a file" if folder.is_file() else f"holds something else than an agent (no {SETTINGS} in it)"
         raise ValueError(f"{folder} {what}; name a new folder, an empty one, or that of an agent, which is replaced")
 
