@@ -85,11 +85,11 @@ class ValueWriter:
                 tuple,
                 lambda v, w: {_KIND: "tuple", "items": [self.value(each, f"{w}[{i}]") for i, each in enumerate(v)]},
             ),
+            (spaces.Space, self._space),  # a Dict space is a mapping, too
             (Mapping, self._mapping),
             (np.ndarray, self._array),
             (Tensor, self._tensor),
             (MDPSymmetry, self._symmetry),
-            (spaces.Space, self._space),
             ((FloatSchedule, ConstantSchedule, LinearSchedule), self._schedule),
             ((NormalActionNoise, OrnsteinUhlenbeckActionNoise, VectorizedActionNoise), self._noise),
             ((Novelty, BellmanResidual), self._proxy_loss),

@@ -101,8 +101,8 @@ def _tensors(path: Path, member: str) -> dict[str, Any]:
         if member not in archive.namelist():
             return {}
         content = io.BytesIO(archive.read(member))
-    found = torch.load(content, map_location="cpu", weights_only=True)
-    return dict(found or {})
+    found: dict[str, Any] | None = torch.load(content, map_location="cpu", weights_only=True)
+    return found or {}  # as it is: its metadata tell how the group acts
 
 
 def _check_spaces(path: Path, data: Mapping[str, Any], venv: Any) -> None:

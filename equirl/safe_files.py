@@ -129,7 +129,7 @@ def _no_constant(text: str) -> Any:
 
 
 _FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
-_LEAST = 1024  # bytes that even a tensor of one number takes, with the module around it
+_LEAST = 16384  # bytes that count for even the smallest tensor, as for the module around it
 
 
 class AllocationBudget(TorchFunctionMode):
