@@ -153,7 +153,8 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc, no-
         if self.looks_ahead and kwargs.get("assistant_model") is not None:
             raise ValueError(
                 "equizero continues a view of each prompt, which an assistant model does not know: leave "
-                "assistant_model out, take prompt_lookup_num_tokens for drafts, or take equitune or λ-equitune, which work with one"
+                "assistant_model out, take prompt_lookup_num_tokens for drafts, or take equitune or "
+                "λ-equitune, which work with one"
             )
         if self.looks_ahead and kwargs.get("view_weights") is None:
             kwargs["view_weights"] = _weights_of_cache(kwargs)

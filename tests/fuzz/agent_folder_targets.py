@@ -100,7 +100,7 @@ def _odd_zip(kind: str, content: bytes) -> dict[str, bytes]:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, member in members.items():
-            archive.writestr(name, member + b"\0" * (100 << 20) if name == "policy.pth" else member)
+            archive.writestr(name, member + b"\0" * (65 << 20) if name == "policy.pth" else member)
     return {
         "members exchanged": replaced_in_zip(content, {"policy.pth": members["data"], "data": members["policy.pth"]}),
         "optimizer for weights": replaced_in_zip(content, {"policy.pth": members["policy.optimizer.pth"]}),
