@@ -123,7 +123,7 @@ class AgentCard:
             lines += ["Trained by:", "", "```bash", self.command, "```", ""]
         if self.hyperparameters:
             lines += ["Hyperparameters:", "", "| name | value |", "|---|---|"]
-            lines += [f"| {key} | `{value}` |" for key, value in self.hyperparameters.items()] + [""]
+            lines += [f"| {key} | `{_cell(value)}` |" for key, value in self.hyperparameters.items()] + [""]
         versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
         lines += ["Opening it runs no code of the folder: it holds no pickle.", "", "```python"]
         lines += ["from equirl.agents import load_agent", "", 'model = load_agent("path/of/this/folder")', "```", ""]
@@ -161,6 +161,11 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(each) for key, each in value.items()}
     is_number = isinstance(value, (int, float)) and math.isfinite(value)
     return value if value is None or isinstance(value, str) or is_number else repr(value)
+
+
+def _cell(text: str) -> str:
+    """Return a text as a cell of a Markdown table holds it."""
+    return " ".join(text.replace("|", "\\|").replace("`", "'").split())
 
 
 def _is_nan(value: Any) -> bool:

@@ -9,6 +9,7 @@ checksums of the other files, and the headers of the weights have that of ``agen
 from __future__ import annotations
 
 import platform
+import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
-from torch import Tensor
 
 from equirl.agents.agent_card import AgentCard
 from equirl.agents.algorithms import ALGORITHMS
@@ -29,7 +29,7 @@ from equirl.agents.spaces import resolve_symmetry
 from equirl.arguments import of_kind
 from equirl.files import written_whole
 from equirl.safe_files import checksum_of_bytes, checksum_of_tensors, write_json, write_tensors
-from equirl.symmetry import comes_with_equirl, save_symmetry
+from equirl.symmetry import MDPSymmetry, comes_with_equirl, load_symmetry, save_symmetry
 
 __all__ = ["FORMAT", "MADE_AGAIN", "SETTINGS", "STATE", "WEIGHTS", "save_agent_folder", "symmetry_file"]
 
@@ -114,32 +114,46 @@ def save_agent_folder(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}},
     }
     _check_spaces(model, about, writer)
-    _write(folder, about, parameters, writer, card or AgentCard())
-
-
-def _write(
-    folder: Path, about: dict[str, Any], weights: Mapping[str, Tensor], writer: ValueWriter, card: AgentCard
-) -> None:
+    symmetries = {symmetry_file(number): _as_toml(each) for number, each in enumerate(writer.symmetries)}
+    about["checksums"] = {
+        WEIGHTS: checksum_of_tensors(parameters),
+        STATE: checksum_of_tensors(writer.tensors),
+        **{name: checksum_of_bytes(content) for name, content in symmetries.items()},
+    }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SETTINGS).unlink(missing_ok=True)  # a folder without it is no agent: what is there is whole
-    for number in range(99):
-        (folder / symmetry_file(number)).unlink(missing_ok=True)
-    checksums = {WEIGHTS: checksum_of_tensors(weights), STATE: checksum_of_tensors(writer.tensors)}
-    for number, symmetry in enumerate(writer.symmetries):
-        name = symmetry_file(number)
-        save_symmetry(symmetry, folder / name)
-        checksums[name] = checksum_of_bytes((folder / name).read_bytes())
-    about["checksums"] = checksums
-    with written_whole(folder / "README.md") as temporary:
-        temporary.write_text(card.markdown(about), encoding="utf-8")
+    for old in folder.glob("symmetry*.toml"):
+        old.unlink()
+    for name, content in symmetries.items():
+        (folder / name).write_bytes(content)
     with written_whole(folder / SETTINGS) as temporary:
         checksum = write_json(temporary, about)
-        write_tensors(folder / WEIGHTS, weights, **{SETTINGS: checksum})
+        write_tensors(folder / WEIGHTS, parameters, **{SETTINGS: checksum})
         write_tensors(folder / STATE, writer.tensors, **{SETTINGS: checksum})
+    with written_whole(folder / "README.md") as temporary:
+        temporary.write_text((card or AgentCard()).markdown(about), encoding="utf-8")
+
+
+def _as_toml(symmetry: MDPSymmetry) -> bytes:
+    """Return the content of a symmetry's file.
+
+    Raises:
+        TypeError: A representation that keeps no tables of permutations.
+        ValueError: The file would not give the symmetry again.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / symmetry_file(0)
+        save_symmetry(symmetry, path)
+        if load_symmetry(path) != symmetry:
+            raise ValueError(
+                f"the symmetry {symmetry.name!r} has representations that a symmetry file does not hold; those of "
+                "equirl.permutation_representation and signed_permutation_representation can be saved"
+            )
+        return path.read_bytes()
 
 
 def _check_folder(folder: Path) -> None:
-    ours = (SETTINGS, WEIGHTS, STATE, "README.md")
+    ours = (SETTINGS, WEIGHTS, STATE)
     others = [path for path in folder.glob("[!.]*") if path.name not in ours and path.suffix != ".toml"]
     if folder.is_file() or (others and not (folder / SETTINGS).is_file()):
         what = "is a file" if folder.is_file() else f"holds something else than an agent (no {SETTINGS} in it)"

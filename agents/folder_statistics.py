@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from equirl.agents.folder_values import ValueReader, ValueWriter
 
-__all__ = ["normalized", "observation_function", "statistics_as_data"]
+__all__ = ["normalized", "statistics_alone", "statistics_as_data"]
 
 _SETTINGS = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon", "norm_obs_keys")
 
@@ -69,10 +69,8 @@ def normalized(environments: VecEnv, about: Mapping[str, Any], reader: ValueRead
     return made
 
 
-def observation_function(
-    space: spaces.Space[Any], about: Mapping[str, Any], reader: ValueReader
-) -> Callable[[Any], Any]:
-    """Return the function that normalises one observation of a space by the statistics of a folder.
+def statistics_alone(space: spaces.Space[Any], about: Mapping[str, Any], reader: ValueReader) -> VecNormalize:
+    """Return the ``VecNormalize`` of a folder without its environment: around nothing but a space of observations.
 
     Args:
         space: The space of observations.
@@ -84,9 +82,9 @@ def observation_function(
         TypeError: Something is of another kind.
         ValueError: Statistics of other observations.
     """
-    world = DummyVecEnv([lambda: _Shape(space)])
-    made = normalized(world, about, reader)
-    return made.normalize_obs
+    made = normalized(DummyVecEnv([lambda: _Shape(space)]), about, reader)
+    made.norm_reward = bool(reader.value(about["settings"]["norm_reward"]))
+    return made
 
 
 class _Shape(gym.Env[Any, Any]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor
 from equirl.agents.agent_card import AgentCard
 from equirl.agents.agent_folder import FORMAT, SETTINGS, STATE, WEIGHTS, symmetry_file
 from equirl.agents.algorithms import ALGORITHMS
-from equirl.agents.folder_statistics import normalized, observation_function
+from equirl.agents.folder_statistics import normalized, statistics_alone
 from equirl.agents.folder_values import ValueReader
 from equirl.agents.known_objects import known_object
 from equirl.agents.orbit_network import orbit_networks
@@ -37,7 +36,7 @@ from equirl.symmetry import MDPSymmetry, comes_with_equirl, load_symmetry
 
 __all__ = [
     *("algorithm_of", "has_normalization", "is_agent_folder", "load_agent_folder", "load_normalization"),
-    *("observation_normalization", "read_card"),
+    *("read_card", "stored_normalization"),
 ]
 
 _LARGEST_SYMMETRY = 64 << 20
@@ -149,8 +148,10 @@ def load_normalization(path: str | Path, environments: VecEnv) -> VecNormalize:
         raise ValueError(f"{Path(path) / SETTINGS}: {error}") from error
 
 
-def observation_normalization(path: str | Path) -> Callable[[Any], Any]:
-    """Return the function that normalises one observation as the agent of a folder saw it; of others the identity.
+def stored_normalization(path: str | Path) -> VecNormalize | None:
+    """Return the ``VecNormalize`` of a folder's agent without its environment; ``None`` where there is none.
+
+    ``normalize_obs`` of it takes one observation, or several. ``None`` for a path that is no agent's folder, too.
 
     Raises:
         FileNotFoundError: A file of the folder is missing.
@@ -158,10 +159,10 @@ def observation_normalization(path: str | Path) -> Callable[[Any], Any]:
     """
     content = _read(Path(path)) if is_agent_folder(path) else None
     if content is None or content.about["normalization"] is None:
-        return lambda observation: observation
+        return None
     try:
         space = content.reader.value(content.about["observation_space"])
-        return observation_function(space, content.about["normalization"], content.reader)
+        return statistics_alone(space, content.about["normalization"], content.reader)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{Path(path) / SETTINGS} holds no statistics ({type(error).__name__}: {error})") from error
 

@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import safetensors
@@ -69,7 +68,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise FileNotFoundError(f"{path} is missing; copy the folder again, with all its files")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+            found = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (it is no mapping)
             return found, dict(file.metadata() or {})
     except (safetensors.SafetensorError, OSError, ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"{path} is no safetensors file, or is damaged ({error}); copy it again") from error
@@ -164,12 +163,6 @@ class AllocationBudget(TorchFunctionMode):
             if self.left < 0:
                 raise ValueError(f"the settings ask for a network that is many times larger than its weights ({_SAFE})")
         return func(*args, **given)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Leave the budget."""
-        super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]
 
 
 _SAFE = "nothing was allocated for it"

@@ -17,7 +17,7 @@ from equirl.agents.cli.agent_options import environments_like_the_run
 from equirl.agents.cli.arguments import add_environment_settings, add_packages, check_output, existing_file, whole
 from equirl.agents.cli.runs import Run, run_of
 from equirl.agents.cli.zoo import named_environment
-from equirl.agents.open_folder import is_agent_folder, read_card
+from equirl.agents.open_folder import is_agent_folder, read_card, stored_normalization
 from equirl.agents.orbit_network import orbit_networks
 from equirl.optional import needed
 
@@ -56,8 +56,9 @@ def check_folder_options(options: argparse.Namespace) -> None:
                 )
         return
     check_output(options.output, folder=True)
-    if options.episodes and options.env is None and not _known_environment(options.model):
-        raise ValueError("--episodes needs the environment: --env ENV")
+    for name in ("episodes", "vecnormalize", "env_kwargs", "view_kwargs"):
+        if getattr(options, name) and options.env is None and not _known_environment(options.model):
+            raise ValueError(f"--{name.replace('_', '-')} needs the environment: --env ENV")
     if options.push:
         needed("huggingface_hub", _HUB)
         if options.push.count("/") != 1 or not all(options.push.split("/")):
@@ -88,7 +89,8 @@ def write_folder(model: BaseAlgorithm, output: Path, options: argparse.Namespace
     if options.episodes and environments is not None:
         print(f"Measuring {options.episodes} episodes in {options.env} ...", flush=True)
         card = replace(card, evaluation=evaluate_for_card(model, environments, options.episodes, seed=options.seed))
-    normalization = None if environments is None else unwrap_vec_normalize(environments)
+    of_folder = stored_normalization(options.model)
+    normalization = of_folder if environments is None else unwrap_vec_normalize(environments)
     save_agent_folder(model, output, card=card, normalization=normalization)
     if options.push:
         _push(output, options.push)

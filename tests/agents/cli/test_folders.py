@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import yaml
 from command_line import SHORT, done, here
@@ -18,6 +19,7 @@ from equirl.agents import (
     EquivariantMaskablePolicy,
     SymmetricVecNormalize,
     load_agent,
+    load_normalization,
     save_agent_folder,
 )
 from equirl.agents.agent_card import AgentCard
@@ -73,6 +75,11 @@ def test_normalised_and_masked_agents_act_from_a_folder(work: Path) -> None:
     ppo = PPO(EquivariantActorCriticPolicy, env, n_steps=16, batch_size=16, policy_kwargs=arguments, device="cpu")
     save_agent_folder(ppo.learn(32), "pendulum", card=AgentCard("Pendulum-v1"))
     assert "Mean reward" in done("enjoy", "--run", "pendulum", "-n", "250", "--no-render").out
+    done("export", "pendulum", "-o", "again")
+    world = make_vec_env("Pendulum-v1")
+    kept = [load_normalization(name, world) for name in ("pendulum", "again")]
+    assert kept[0].norm_obs
+    assert np.array_equal(kept[0].obs_rms.mean, kept[1].obs_rms.mean)  # type: ignore[union-attr]
     arguments = {"symmetry": "board-d4", "net_arch": [4]}
     game = gym.make("equirl/TicTacToe-v0")
     masked = MaskablePPO(EquivariantMaskablePolicy, game, n_steps=16, policy_kwargs=arguments, device="cpu")
