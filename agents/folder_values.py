@@ -240,12 +240,12 @@ class ValueReader:
         return readers[kind](data)
 
     def _array(self, data: dict[str, Any]) -> np.ndarray:
-        dtype = np.dtype(data["dtype"])
+        dtype = _dtype(data)
         if "tensor" in data:
             found: np.ndarray = self._tensors[data["tensor"]].numpy().copy()
         else:
             found = np.array([self.value(each) for each in data["values"]], dtype=dtype)
-        if found.dtype != dtype or found.dtype.kind not in "buif":
+        if found.dtype != dtype:
             raise ValueError(f"an array is {found.dtype}, where {dtype} is due")
         return found.reshape(data["shape"])
 
@@ -254,15 +254,17 @@ class ValueReader:
         if kind == "Dict":
             return spaces.Dict([(key, self._space(each)) for key, each in data["spaces"].items()])
         if kind == "Discrete":
+            _check_size([data["n"]])
             return spaces.Discrete(data["n"], start=data["start"])
         if kind == "MultiDiscrete":
-            return spaces.MultiDiscrete(data["nvec"], dtype=np.dtype(data["dtype"]).type, start=data["start"])
+            _check_size([int(np.sum(data["nvec"]))])
+            return spaces.MultiDiscrete(data["nvec"], dtype=_dtype(data).type, start=data["start"])
         if kind == "MultiBinary":
             _check_size(data["n"] if isinstance(data["n"], list) else [data["n"]])
             return spaces.MultiBinary(data["n"])
         if kind != "Box":
             raise ValueError(unknown_name_message("space", kind, ("Box", "Dict", "Discrete", "MultiDiscrete")))
-        shape, dtype = tuple(data["shape"]), np.dtype(data["dtype"])
+        shape, dtype = tuple(data["shape"]), _dtype(data)
         _check_size(shape)
         bounds = []
         for name in ("low", "high"):
@@ -290,6 +292,13 @@ def _linear_to_zero(data: dict[str, Any]) -> Any:
     from rl_zoo3.utils import SimpleLinearSchedule  # slow, so only when it is needed
 
     return SimpleLinearSchedule(float(data["start"]))
+
+
+def _dtype(data: dict[str, Any]) -> np.dtype[Any]:
+    dtype = np.dtype(data["dtype"])
+    if dtype.kind not in "buif":
+        raise ValueError(f"numbers are of the kind {dtype}; booleans, whole numbers and floats are known")
+    return dtype
 
 
 def _check_size(shape: Any) -> None:

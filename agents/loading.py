@@ -89,9 +89,10 @@ def load_agent(
     if algorithm is not None and algorithm not in ALGORITHMS:
         raise ValueError(unknown_name_message("algorithm", algorithm, ALGORITHMS))
     _check_device(device)
-    if trusted and not (symmetry is None and policy_kwargs is None):
+    folder = is_agent_folder(path)
+    if (trusted or folder) and not (symmetry is None and policy_kwargs is None):
         raise ValueError("symmetry and policy_kwargs are for load_agent(zip, env, trusted=False); leave them out")
-    if is_agent_folder(path):
+    if folder:
         return load_agent_folder(path, env, algorithm, device)
     path = _existing(Path(path))
     data = read_data(path)

@@ -19,6 +19,7 @@ from equirl.models.saved_models import (
 from equirl.models.seq2seq import Seq2Seq, Transformer
 from equirl.models.sequence_aggregators import SEQUENCE_PROXY_LOSSES, CommandScore, CommandWeighted
 from equirl.models.sequence_base import SequenceModel, SequenceSymmetry
+from equirl.safe_files import AllocationBudget
 
 __all__ = ["load_sequences", "save_sequences"]
 
@@ -32,6 +33,10 @@ def save_sequences(model: Any, folder: Path) -> None:
     Raises:
         ValueError: The folder holds something else, or the backbone or the aggregator is of the user's own.
     """
+    if type(model).__name__ != _KIND:
+        raise ValueError(
+            f"{type(model).__name__} cannot be saved; save {_KIND}(model.model, model.symmetry, model.aggregator)"
+        )
     backbone: SequenceModel = model.model
     if not isinstance(backbone, (Seq2Seq, Transformer)) or type(backbone).__name__ not in _BACKBONES:
         raise ValueError(
@@ -64,8 +69,9 @@ def load_sequences(model_class: Callable[..., Any], folder: Path) -> Any:
     try:
         moved = read_group(about["symmetry"], tensors, ("command", "actions"))
         symmetry = SequenceSymmetry(about["symmetry"]["name"], moved["command"], moved["actions"])
-        backbone = _BACKBONES[about["backbone"]["class"]](**about["backbone"]["arguments"])
-        aggregator = _aggregator(about["aggregator"])
+        with AllocationBudget.for_weights(sum(tensor.nbytes for tensor in tensors.values())):
+            backbone = _BACKBONES[about["backbone"]["class"]](**about["backbone"]["arguments"])
+            aggregator = _aggregator(about["aggregator"])
         give_weights(backbone, tensors, "model", folder)
         give_weights(aggregator, tensors, "aggregator", folder)
         return model_class(backbone, symmetry, aggregator).eval()

@@ -264,7 +264,11 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "huge layers": (lambda a: a["policy_kwargs"].update(net_arch=[10**6, 10**6]), "many times larger than its weights"),
     "many layers": (lambda a: a["policy_kwargs"].update(net_arch=[8] * 10**6), "many times larger than its weights"),
     "a huge observation": (lambda a: a["observation_space"].update(shape=[10**6, 10**6]), "their product at most"),
-    "huge actions": (lambda a: a["action_space"].update(n=10**12), "agent.json holds no settings that make an agent"),
+    "huge actions": (lambda a: a["action_space"].update(n=10**9), "their product at most"),
+    "numbers of another kind": (
+        lambda a: a["observation_space"].update(dtype="U9999"),
+        "numbers are of the kind <U9999",
+    ),
     "a huge buffer": (lambda a: a["settings"].update(buffer_size=10**17), "agent.json holds no settings that make"),
     "another width": (lambda a: a["policy_kwargs"].update(net_arch=[9]), "agent.json holds no settings that make"),
     "an unknown kind": (lambda a: a["settings"].update(gamma={"=": "pickle"}), "kind of value 'pickle' is unknown"),
@@ -298,6 +302,12 @@ def test_changed_settings_run_no_code_and_take_no_memory(what: str, folder: Path
         load_agent(copied)
     assert "copied/agent.json" in str(caught.value)
     assert "antigravity" not in sys.modules
+
+
+def test_arguments_for_zips_are_refused_for_folders(folder: Path) -> None:
+    with pytest.raises(ValueError, match="symmetry and policy_kwargs are for"):
+        load_agent(folder, trusted=False, symmetry=POLE)
+    assert load_agent(folder, trusted=False).action_space == spaces.Discrete(2)
 
 
 def test_files_of_another_agent_are_told(folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from equirl.models.image_lambda import LAMBDA_NETWORKS
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 from equirl.models.seq2seq import Seq2Seq, Transformer
 from equirl.models.sequence_aggregators import make_sequence_aggregator
-from equirl.models.sequences import SequenceModel, SequenceSymmetry, SymmetrizedSequenceModel
+from equirl.models.sequences import SequenceModel, SequenceSymmetry, SymmetrizedSequenceModel, ViewByView
 from equirl.models.special_tokens import BEGIN
 from equirl.names import ORBIT_METHODS
 from equirl.tokens import TokenRepresentation
@@ -115,6 +115,8 @@ def test_damaged_and_foreign_folders_are_named(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="Own is a backbone of your own"):
         SymmetrizedSequenceModel(Own(6, 5), _symmetry(), make_sequence_aggregator("equitune", 6)).save_pretrained("x")
+    with pytest.raises(ValueError, match="ViewByView cannot be saved"):
+        ViewByView(Seq2Seq(6, 5), _symmetry()).save_pretrained("x")
     model = SymmetrizedSequenceModel(Seq2Seq(6, 5, hidden=4), _symmetry(), make_sequence_aggregator("equitune", 6))
     folder = tmp_path / "model"
     model.save_pretrained(folder)
