@@ -295,7 +295,7 @@ def _linear_to_zero(data: dict[str, Any]) -> Any:
 
 
 def _dtype(data: dict[str, Any]) -> np.dtype[Any]:
-    dtype = np.dtype(data["dtype"])
+    dtype: np.dtype[Any] = np.dtype(data["dtype"])
     if dtype.kind not in "buif":
         raise ValueError(f"numbers are of the kind {dtype}; booleans, whole numbers and floats are known")
     return dtype
