@@ -105,7 +105,7 @@ def equal_views(views: Tree, elements: Tensor, tolerance: float = 0.0) -> Tensor
     """
     if not isinstance(views, Tensor):
         return torch.stack([equal_views(part, elements, tolerance) for part in views.values()]).all(dim=0)
-    flat = views.reshape(*views.shape[:2], -1)
+    flat = views.flatten(2) if views.ndim > 2 else views.unsqueeze(2)
     chosen = flat.gather(1, elements.view(-1, 1, 1).expand(-1, 1, flat.shape[2]))
     return _near(flat, chosen, tolerance).all(dim=2)
 
