@@ -31,7 +31,8 @@ from equirl.agents.policy_choice import (
     symmetry_and_method,
     without_symmetry_callback,
 )
-from equirl.agents.sb3_doors import masked_evaluation
+from equirl.agents.run_keeper import RunKeeper
+from equirl.agents.sb3_doors import masked_evaluation, saved_whole
 from equirl.agents.spaces import resolve_symmetry
 from equirl.agents.starting_points import proposal
 from equirl.agents.symmetric_policy import SymmetricPolicy
@@ -55,6 +56,7 @@ class EquirlExperimentManager(ExperimentManager):
         choice: Symmetry and method given on the command line.
         vectorized: Whether all environments are stepped as one batch; ``None``: where there is such a form of them, and
             no wrapper, stack or normalization asks for single ones.
+        keeper: Keeps what a killed run goes on from; ``None``: nothing does.
         **kwargs: As for rl_zoo3.
 
     Raises:
@@ -63,9 +65,18 @@ class EquirlExperimentManager(ExperimentManager):
     """
 
     def __init__(
-        self, *args: Any, choice: PolicyChoice | None = None, vectorized: bool | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        choice: PolicyChoice | None = None,
+        vectorized: bool | None = None,
+        keeper: RunKeeper | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.keeper = keeper
+        if keeper is not None and keeper.folder is not None:
+            self.save_path = str(keeper.folder)
+            self.params_path = f"{self.save_path}/{self.env_name}"
         self.choice = choice or PolicyChoice()
         self.vectorized = vectorized
         self._symmetry: Any = None
@@ -97,12 +108,28 @@ class EquirlExperimentManager(ExperimentManager):
             # A short run has its curves, too.
             callbacks += found or [SymmetryCallback(log_freq=max(1, min(1_000, self.n_timesteps // 10)))]
         self.callbacks = callbacks
+        if self.keeper is not None:
+            self.callbacks = self.keeper.with_snapshots(model, callbacks, Path(self.params_path))
         try:
-            super().learn(model)
+            with saved_whole():
+                super().learn(model)
         except Exception as error:
             if model.num_timesteps == 0:
                 self._forget_run()
             raise self._with_settings(error) from error
+
+    def save_trained_model(self, model: BaseAlgorithm) -> None:
+        """Save the final agent; from then on there is nothing to go on with, unless the user has stopped it."""
+        with saved_whole():
+            super().save_trained_model(model)
+        if self.keeper is not None:
+            self.keeper.ended(Path(self.params_path), model.num_timesteps >= self.n_timesteps)
+
+    def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
+        if self.keeper is None or self.keeper.folder is None:
+            super()._save_config(saved_hyperparams)
+        if self.keeper is not None and not self.optimize_hyperparameters:
+            self.keeper.begun(Path(self.params_path), self.seed)
 
     def create_callbacks(self) -> None:
         """Make rl_zoo3's callbacks; the evaluation of a MaskablePPO agent keeps to the masks."""

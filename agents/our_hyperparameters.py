@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from rl_zoo3.utils import get_wrapper_class
 
-__all__ = ["of_method", "planned_timesteps", "settings_for", "view_of"]
+__all__ = ["of_method", "planned_timesteps", "settings_for", "view_of", "with_exploration"]
 
 _FOLDER = Path(__file__).parent / "hyperparams"
 _ZOO_ONLY = ("policy", "n_timesteps", "monitor_kwargs", "callback", "env_wrapper", "n_envs")
@@ -56,6 +56,19 @@ def settings_for(
         share = settings["exploration_fraction"] * entry["n_timesteps"] / total_timesteps
         settings["exploration_fraction"] = min(1.0, share)
     return settings | {"n_envs": entry.get("n_envs", 1)}
+
+
+def with_exploration(settings: dict[str, Any], total_timesteps: int) -> dict[str, Any]:
+    """Return settings of DQN with ``exploration_steps``, if they are there, as the share of the run that DQN takes.
+
+    Args:
+        settings: Arguments of DQN's class, and perhaps ``exploration_steps``.
+        total_timesteps: Environment steps of the run.
+    """
+    if "exploration_steps" not in settings:
+        return settings
+    rest = {key: value for key, value in settings.items() if key != "exploration_steps"}
+    return rest | {"exploration_fraction": min(1.0, settings["exploration_steps"] / total_timesteps)}
 
 
 def planned_timesteps(algorithm: str, environment_id: str) -> int:

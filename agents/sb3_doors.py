@@ -6,30 +6,36 @@ import copy
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr, recursive_setattr
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
+from equirl.files import written_whole
 from equirl.symmetry import MDPSymmetry, comes_with_equirl
 
 __all__ = [
     "as_vec_env",
+    "begin_episodes_anew",
     "build_policy",
     "built_agent",
     "calling_algorithm",
     "carry_symmetry",
     "constructor_parameters",
     "copied_without_policy",
+    "follow_normalization",
     "forget_last_observation",
     "give_parameters",
     "know_maskable_ppo",
@@ -37,7 +43,10 @@ __all__ = [
     "made_managers",
     "masked_evaluation",
     "may_have_seen_normalization",
+    "recurrent_states",
     "saved_parts",
+    "saved_whole",
+    "set_recurrent_states",
     "with_schedules",
 ]
 
@@ -97,6 +106,66 @@ def as_vec_env(agent_class: type[BaseAlgorithm], env: GymEnv, monitored: bool = 
 def forget_last_observation(model: BaseAlgorithm) -> None:
     """Let an agent reset its environment before it trains on, because somebody else has stepped it."""
     model._last_obs = None
+
+
+def begin_episodes_anew(model: BaseAlgorithm) -> None:
+    """Reset an agent's environments in the middle of its training."""
+    environments: Any = model.get_env()
+    model._last_obs = environments.reset()
+    model._last_episode_starts = np.ones(environments.num_envs, dtype=bool)
+    normalization = model.get_vec_normalize_env()
+    if normalization is not None:
+        model._last_original_obs = normalization.get_original_obs()
+
+
+def follow_normalization(model: BaseAlgorithm) -> None:
+    """Let an agent know the ``VecNormalize`` that its environments now have."""
+    model._vec_normalize_env = unwrap_vec_normalize(model.get_env())  # type: ignore[arg-type]
+
+
+def recurrent_states(model: BaseAlgorithm) -> Any:
+    """Return the states that RecurrentPPO carries from one rollout into the next; ``None`` for other agents."""
+    return getattr(model, "_last_lstm_states", None)
+
+
+def set_recurrent_states(model: BaseAlgorithm, states: Any) -> None:
+    """Set what ``recurrent_states`` returns, unless it is ``None``."""
+    if states is not None:
+        model._last_lstm_states = states  # type: ignore[attr-defined]
+
+
+@contextmanager
+def saved_whole() -> Iterator[None]:
+    """Let SB3 write the files of agents of replay buffers and of statistics whole or not at all, inside."""
+    agents: Any = sys.modules[BaseAlgorithm.__module__]
+    buffers: Any = sys.modules[OffPolicyAlgorithm.__module__]
+    statistics: Any = VecNormalize
+    to_zip, to_pickle, to_file = agents.save_to_zip_file, buffers.save_to_pkl, statistics.save
+
+    def zipped(save_path: Any, *args: Any, **kwargs: Any) -> None:
+        if isinstance(save_path, str | Path):
+            path = Path(save_path)
+            with written_whole(path if path.suffix == ".zip" else path.with_name(f"{path.name}.zip")) as whole:
+                to_zip(whole, *args, **kwargs)
+        else:
+            to_zip(save_path, *args, **kwargs)
+
+    def pickled(path: Any, *args: Any, **kwargs: Any) -> None:
+        if isinstance(path, str | Path):
+            with written_whole(path) as whole:
+                to_pickle(whole, *args, **kwargs)
+        else:
+            to_pickle(path, *args, **kwargs)
+
+    def saved(normalization: VecNormalize, save_path: str) -> None:
+        with written_whole(save_path) as whole:
+            to_file(normalization, str(whole))
+
+    agents.save_to_zip_file, buffers.save_to_pkl, statistics.save = zipped, pickled, saved
+    try:
+        yield
+    finally:
+        agents.save_to_zip_file, buffers.save_to_pkl, statistics.save = to_zip, to_pickle, to_file
 
 
 def know_maskable_ppo() -> None:

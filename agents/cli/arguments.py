@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 __all__ = [
     *("CommandParser", "StoreSettings", "add_environment_settings", "add_packages", "check_output", "device"),
-    *("existing_agent", "existing_file", "new_file", "rate", "read_settings", "whole"),
+    *("existing_agent", "existing_file", "new_file", "rate", "read_settings", "seconds", "whole", "without_option"),
 ]
 
 _UNKNOWN = "unrecognized arguments: "
@@ -166,6 +166,29 @@ def rate(text: str) -> float:
     if not 0 <= number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no rate from 0 on, such as 0.9")
     return number
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds, from 0 on.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no such number.
+    """
+    try:
+        return rate(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 on, such as 30") from error
+
+
+def without_option(arguments: Sequence[str], name: str) -> list[str]:
+    """Return a command line without an option that takes one value.
+
+    Args:
+        arguments: The words.
+        name: The option, such as ``"--symmetry"``.
+    """
+    words = [word for word in arguments if not word.startswith(f"{name}=")]
+    return [word for i, word in enumerate(words) if word != name and (i == 0 or words[i - 1] != name)]
 
 
 def device(text: str) -> str:

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from equirl.agents.cli.option_checks import check_counts
+from equirl.agents.cli.subcommands import run_command
 from equirl.arguments import real_number
 from equirl.experiments.cost.measurement import COLUMNS, Measurement
 from equirl.experiments.cost.passes import measure_kernels, measure_passes, measure_scaling
@@ -22,7 +23,6 @@ from equirl.experiments.cost.report import report_bench
 from equirl.experiments.cost.training import measure_environments, measure_sequences, measure_training, read_learning
 from equirl.experiments.records import commit, machine
 from equirl.experiments.study import CommonOptions, Stage, Study, run_study
-from equirl.experiments.subcommands import run_command
 from equirl.experiments.tables import Rows
 from equirl.experiments.timing import Settings
 from equirl.names import check_names

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from equirl.agents.cli.option_checks import check_device, check_output_file, check_output_folder
+from equirl.agents.cli.subcommands import Commands, run_subcommand
 from equirl.experiments.nlg.config import (
     AuditConfig,
     CompareConfig,
@@ -23,7 +24,7 @@ from equirl.experiments.nlg.report import report_compare, summarise_audit
 from equirl.experiments.nlg.scores import OWN_SENTENCES, load_regard, make_score, own_score, sentiment, train_regard
 from equirl.experiments.nlg.texts import Prompt, make_prompts
 from equirl.experiments.study import Stage, Study, run_study
-from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
+from equirl.experiments.tables import table_as_it_comes, write_csv
 from equirl.files import written_whole
 from equirl.models.word_groups import load_word_group
 from equirl.optional import NLG, needed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from equirl.agents.cli.subcommands import run_subcommand
 from equirl.experiments.rl.control import CONTROL, ControlOptions
 from equirl.experiments.rl.gridworld import GRIDWORLD, GridWorldOptions
 from equirl.experiments.rl.minigrid import MINIGRID, MinigridOptions
@@ -12,7 +13,6 @@ from equirl.experiments.rl.own import OWN, OwnOptions
 from equirl.experiments.rl.tuning import TUNE, TuneOptions
 from equirl.experiments.rl.zero_shot import ZERO_SHOT, ZeroShotOptions
 from equirl.experiments.study import run_study
-from equirl.experiments.subcommands import run_subcommand
 
 __all__ = ["main"]
 

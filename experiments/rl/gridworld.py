@@ -13,7 +13,7 @@ from equirl.agents.comparison import make_agent
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
 from equirl.agents.evaluation import evaluate_episodes
 from equirl.agents.named_agents import AgentSpec, parse_agent
-from equirl.agents.our_hyperparameters import settings_for
+from equirl.agents.our_hyperparameters import settings_for, with_exploration
 from equirl.agents.vector_env import make_vectorized_env
 from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.rl.report import COLUMNS, learning_rows, report_learning
@@ -21,7 +21,7 @@ from equirl.experiments.study import Stage, Study, StudyOptions
 from equirl.experiments.tables import Rows
 from equirl.names import check_names
 
-__all__ = ["AGENTS", "GRIDWORLD", "GridOptions", "GridWorldOptions", "grid_agent", "grid_curve"]
+__all__ = ["AGENTS", "GRIDWORLD", "GridWorldOptions", "grid_agent", "grid_curve"]
 
 AGENTS = (
     *("plain", "grid-d4/augmentation"),
@@ -35,9 +35,11 @@ _MOST_DRAWN = 5
 
 
 @dataclass(frozen=True)
-class GridOptions(StudyOptions):
-    """The GridWorld of a study, and when an agent has learned it."""
+class GridWorldOptions(StudyOptions):
+    """Plain and symmetrized DQN on the GridWorld, each with the hyperparameters that suit it (`equirl study tune`)."""
 
+    out: Path = Path("logs/study/rl")
+    """Folder of the results."""
     agents: tuple[str, ...] = AGENTS
     """"plain" (SB3), "sbx" (SBX's plain DQN, where it is installed), SYMMETRY/METHOD or SYMMETRY/augmentation; each
     with its own hyperparameters of `equirl train`, and others as +key=value, the method's or DQN's n_envs, batch_size,
@@ -54,32 +56,6 @@ class GridOptions(StudyOptions):
     """Environment steps between two evaluations: over all states, or over 500 episodes if there are walls or slips."""
     threshold: float = 0.975
     """Success rate that counts as learned."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_names("agent", self.agents)
-        check_counts(self, "total_timesteps", "eval_freq")
-        check_counts(self, "size", least=2)
-        check_shares(self, "threshold")
-        check_shares(self, "wall_density", "slip", zero=True)
-        if self.eval_freq > self.total_timesteps:
-            raise ValueError(
-                f"eval_freq must not be above total_timesteps, or nothing is evaluated; got {self.eval_freq} and "
-                f"{self.total_timesteps}"
-            )
-
-    @property
-    def world(self) -> dict[str, Any]:
-        """Settings of the environment."""
-        return {"size": self.size, "wall_density": self.wall_density, "slip": self.slip}
-
-
-@dataclass(frozen=True)
-class GridWorldOptions(GridOptions):
-    """Plain and symmetrized DQN on the GridWorld, each with the hyperparameters that suit it (`equirl study tune`)."""
-
-    out: Path = Path("logs/study/rl")
-    """Folder of the results."""
     stop_after: int = 3
     """A run ends after so many evaluations in a row at the threshold or above; its last value is carried on."""
     plot: tuple[str, ...] = ()
@@ -88,11 +64,25 @@ class GridWorldOptions(GridOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, "stop_after")
+        check_names("agent", self.agents)
+        check_counts(self, "total_timesteps", "eval_freq", "stop_after")
+        check_counts(self, "size", least=2)
+        check_shares(self, "threshold")
+        check_shares(self, "wall_density", "slip", zero=True)
+        if self.eval_freq > self.total_timesteps:
+            raise ValueError(
+                f"eval_freq must not be above total_timesteps, or nothing is evaluated; got {self.eval_freq} and "
+                f"{self.total_timesteps}"
+            )
         if self.plot:
             check_names("agent to plot", self.plot, plural="agents to plot")
         if len(self.plot) > _MOST_DRAWN:
             raise ValueError(f"plot names {len(self.plot)} agents; name at most {_MOST_DRAWN}")
+
+    @property
+    def world(self) -> dict[str, Any]:
+        """Settings of the environment."""
+        return {"size": self.size, "wall_density": self.wall_density, "slip": self.slip}
 
 
 _Job = tuple[GridWorldOptions, AgentSpec, int]
@@ -126,15 +116,13 @@ def _run(job: _Job) -> Rows:
     return learning_rows(f"{spec.name} seed {seed}", (spec.name, seed), agent, options.total_timesteps, callback)
 
 
-def _settings(options: GridOptions, spec: AgentSpec) -> dict[str, Any]:
+def _settings(options: GridWorldOptions, spec: AgentSpec) -> dict[str, Any]:
     """Return the hyperparameters of an agent: those of its method, and over them those of its name."""
-    settings = settings_for("dqn", _ENVIRONMENT, options.total_timesteps, spec.method, spec.symmetry) | spec.dqn_kwargs
-    if "exploration_steps" in settings:
-        settings["exploration_fraction"] = min(1.0, settings.pop("exploration_steps") / options.total_timesteps)
-    return settings
+    own = settings_for("dqn", _ENVIRONMENT, options.total_timesteps, spec.method, spec.symmetry)
+    return with_exploration(own | spec.dqn_kwargs, options.total_timesteps)
 
 
-def grid_curve(options: GridOptions, stop_after: int, most_cpu_seconds: float = float("inf")) -> EvaluateAndStop:
+def grid_curve(options: GridWorldOptions, stop_after: int, most_cpu_seconds: float = float("inf")) -> EvaluateAndStop:
     """Return the callback that evaluates an agent on the grid, and ends its training once it has learned.
 
     Args:
@@ -155,7 +143,7 @@ def grid_curve(options: GridOptions, stop_after: int, most_cpu_seconds: float = 
     return EvaluateAndStop(measure, options.eval_freq, options.threshold, stop_after, most_cpu_seconds)
 
 
-def grid_agent(options: GridOptions, spec: AgentSpec, seed: int) -> Any:
+def grid_agent(options: GridWorldOptions, spec: AgentSpec, seed: int) -> Any:
     """Return an agent that has learned nothing yet, with all its environments stepped as one batch.
 
     Args:

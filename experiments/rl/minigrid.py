@@ -21,7 +21,7 @@ from equirl.experiments.study import Report, Stage, Study, StudyOptions
 from equirl.experiments.tables import Rows, read_study
 from equirl.names import check_names, unknown_name_message
 
-__all__ = ["MINIGRID", "TASKS", "MinigridOptions", "Task"]
+__all__ = ["MINIGRID", "TASKS", "MinigridOptions", "Task", "TaskName", "task_agent", "task_curve"]
 
 COLUMNS = ("environment", "agent", "seed", "timesteps", "success_rate", "train_seconds", "cpu_seconds")
 
@@ -81,6 +81,8 @@ class MinigridOptions(StudyOptions):
     """Episodes of each evaluation; DQN acts greedily, PPO samples."""
     total_timesteps: int | None = None
     """Steps after which a run ends in any case, instead of the task's own."""
+    equal: bool = False
+    """All agents of a task have the same hyperparameters, instead of those that suit each (`equirl study tune`)."""
     stop_after: int = 3
     """A run ends after so many evaluations in a row at the threshold or above; its last value is carried on."""
 
@@ -140,24 +142,57 @@ def _task(options: MinigridOptions, name: TaskName) -> Task:
     return task if options.total_timesteps is None else replace(task, total_timesteps=options.total_timesteps)
 
 
+def _settings(options: MinigridOptions, task: Task, agent: str) -> dict[str, Any]:
+    method = None if options.equal else agent
+    return settings_for(task.algorithm, task.environment_id, task.total_timesteps, method, task.symmetry)
+
+
 def _file_of(job: _Job) -> Path:
     options, name, agent, seed = job
     task = _task(options, name)
-    settings = settings_for(task.algorithm, task.environment_id, task.total_timesteps)
-    decisive = (str(task), options.n_eval_episodes, options.stop_after, settings)
+    decisive = (str(task), options.n_eval_episodes, options.stop_after, _settings(options, task, agent))
     return options.run_file(f"{name}-{agent}-seed{seed}", *decisive)
 
 
 def _run(job: _Job) -> Rows:
     options, name, agent, seed = job
     task = _task(options, name)
-    settings = settings_for(task.algorithm, task.environment_id, task.total_timesteps)
+    model = task_agent(task, agent, _settings(options, task, agent), seed, options.device)
+    callback = task_curve(task, options.n_eval_episodes, options.stop_after, seed)
+    about = (task.environment_id, agent, seed)
+    return learning_rows(f"{name} {agent} seed {seed}", about, model, task.total_timesteps, callback)
+
+
+def task_agent(task: Task, agent: str, settings: dict[str, Any], seed: int, device: str = "cpu") -> Any:
+    """Return an agent that has learned nothing yet.
+
+    Args:
+        task: The task.
+        agent: One of its agents.
+        settings: Arguments of the algorithm's class, and ``n_envs``.
+        seed: Seed of the agent and of its environments.
+        device: Torch device.
+    """
     how: dict[str, Any] = {"method": agent, "symmetry": task.symmetry}
     if agent == "lambda_equitune":
         how["method_kwargs"] = {"hidden": (64,)}
     environments = _environments(task, settings["n_envs"], seed)
-    model = make_agent(task.algorithm, environments, settings, seed=seed, device=options.device, **how)
-    evaluation_envs = _environments(task, 10, seed + 1000)
+    return make_agent(task.algorithm, environments, settings, seed=seed, device=device, **how)
+
+
+def task_curve(
+    task: Task, n_episodes: int, stop_after: int, seed: int, most_cpu_seconds: float = float("inf")
+) -> EvaluateAndStop:
+    """Return the callback that evaluates an agent, DQN's greedily, and ends its training once it has learned.
+
+    Args:
+        task: The task.
+        n_episodes: Episodes of each evaluation.
+        stop_after: Evaluations in a row at the threshold after which training ends.
+        seed: Seed of the run; the episodes have others.
+        most_cpu_seconds: Training also ends after so many seconds of CPU time.
+    """
+    environments = _environments(task, 10, seed + 1000)
 
     def measure(model: BaseAlgorithm) -> tuple[float]:
         successes: list[bool] = []
@@ -166,13 +201,10 @@ def _run(job: _Job) -> Rows:
             if local["done"]:
                 successes.append(bool(local["info"]["is_success"]))
 
-        greedy = task.algorithm == "dqn"
-        evaluate_policy(model, evaluation_envs, options.n_eval_episodes, deterministic=greedy, callback=note)
+        evaluate_policy(model, environments, n_episodes, deterministic=task.algorithm == "dqn", callback=note)
         return (sum(successes) / len(successes),)
 
-    callback = EvaluateAndStop(measure, task.eval_freq, task.threshold, options.stop_after)
-    about = (task.environment_id, agent, seed)
-    return learning_rows(f"{name} {agent} seed {seed}", about, model, task.total_timesteps, callback)
+    return EvaluateAndStop(measure, task.eval_freq, task.threshold, stop_after, most_cpu_seconds)
 
 
 def _environments(task: Task, n_envs: int, seed: int) -> VecEnv:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from equirl.agents.cli.option_checks import check_counts, check_output_folder
+from equirl.agents.cli.subcommands import Commands, run_subcommand
 from equirl.experiments.scan.config import ScanConfig
 from equirl.experiments.scan.splits import SPLITS, SplitName, file_names, make_split, write_splits
 from equirl.experiments.scan.study import SCAN
 from equirl.experiments.study import run_study
-from equirl.experiments.subcommands import Commands, run_subcommand
 from equirl.names import check_names
 
 __all__ = ["main"]

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from equirl.agents.cli.option_checks import check_device, check_output_file
+from equirl.agents.cli.subcommands import Commands, run_subcommand
 from equirl.experiments.records import write_record
 from equirl.experiments.study import run_study
-from equirl.experiments.subcommands import Commands, run_subcommand, table_as_it_comes, write_csv
+from equirl.experiments.tables import table_as_it_comes, write_csv
 from equirl.experiments.vision.config import DataConfig, FinetuneConfig, SpeedConfig, StudyConfig, ZeroShotConfig
 from equirl.experiments.vision.image_sets import IMAGE_SETS
 from equirl.models.image_backbones import load_backbone

@@ -12,6 +12,7 @@ from torch import nn
 
 from equirl.agents.cli import main
 from equirl.agents.cli.option_checks import check_device, check_output_file, check_output_folder
+from equirl.agents.cli.subcommands import run_command
 from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.cost.command import BenchOptions
 from equirl.experiments.nlg.config import CompareConfig
@@ -23,7 +24,6 @@ from equirl.experiments.rl.report import draw_learning_curves, score_table
 from equirl.experiments.rl.zero_shot import ZeroShotOptions
 from equirl.experiments.runs import run_missing
 from equirl.experiments.scan.config import ScanConfig
-from equirl.experiments.subcommands import run_command
 from equirl.experiments.tables import read_rows, write_rows
 from equirl.experiments.vision.config import FinetuneConfig, ZeroShotConfig
 from equirl.files import load_weights

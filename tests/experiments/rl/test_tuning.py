@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from command_line import done
 
-from equirl.experiments.rl.tuning import COLUMNS, SPACE, TuneOptions, winner
+from equirl.experiments.rl.tuning import SPACES, TuneOptions, columns_of, winner
 
 
 @pytest.fixture(autouse=True)
@@ -20,13 +20,26 @@ def test_every_agent_has_its_trials_and_its_finalists() -> None:
     command += ["--total-timesteps", "1500", "--eval-freq", "600"]
     done(*command)
     rows = pd.read_csv("logs/study/tune/study.csv")
-    assert tuple(rows.columns) == COLUMNS
+    assert tuple(rows.columns) == columns_of("gridworld")
     for _, runs in rows.groupby("agent"):
         assert set(runs.trial) == {0, 1, 2}
         assert len(winner(runs)) == 3  # two seeds of the search, one of the finalist
         assert runs.seed.min() == 10_000  # other seeds than those of studies
-        assert all(set(runs[name]) <= set(values) for name, values in SPACE.items())
+        assert all(set(runs[name]) <= set(values) for name, values in SPACES["gridworld"].items())
     assert "| plain | 3 |" in Path("logs/study/tune/summary.md").read_text()
+
+
+def test_tasks_of_minigrid_are_searched_with_their_own_agents_and_choices() -> None:
+    command = ["study", "tune", "--task", "door-key", "--agents", "equitune", "--threshold", "0.001", "--n-jobs", "1"]
+    command += ["--trials", "1", "--seeds", "1", "--finalists", "1", "--final-seeds", "1"]
+    done(*command, "--total-timesteps", "600", "--eval-freq", "300")
+    (first, second) = pd.read_csv("logs/study/tune/study.csv").to_dict("records")
+    assert all(first[name] in values for name, values in SPACES["door-key"].items())
+    assert (first["seed"], second["seed"]) == (10_000, 10_001)
+    with pytest.raises(ValueError, match="'lambda_equitune'"):
+        TuneOptions(task="door-key", agents=("lambda_equitune",))
+    with pytest.raises(ValueError, match="size is that of the gridworld"):
+        TuneOptions(task="door-key", size=5)
 
 
 def test_the_winner_is_the_best_of_the_trials_with_most_seeds() -> None:

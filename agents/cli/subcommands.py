@@ -14,10 +14,9 @@ from typing import Any, TypeVar
 import tyro
 from tyro.extras import SubcommandApp
 
-from equirl.experiments.tables import table_as_it_comes, write_csv
 from equirl.names import unknown_name_message
 
-__all__ = ["Commands", "run_command", "run_subcommand", "table_as_it_comes", "write_csv"]
+__all__ = ["Commands", "run_command", "run_subcommand"]
 
 Config = TypeVar("Config")
 
