@@ -65,6 +65,7 @@ class AgentCard:
         command: The command that trained it.
         hyperparameters: Those of the run, as texts, where they are known.
         evaluation: What evaluation episodes gave, where there were some.
+        view_kwargs: Settings of the view, for MiniGrid's environments.
     """
 
     environment: str = ""
@@ -72,11 +73,13 @@ class AgentCard:
     command: str = ""
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
     evaluation: Evaluation | None = None
+    view_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def as_data(self) -> dict[str, Any]:
         """Return the card as JSON holds it."""
         found = asdict(self)
         found["environment_kwargs"] = {key: _plain(value) for key, value in self.environment_kwargs.items()}
+        found["view_kwargs"] = {key: _plain(value) for key, value in self.view_kwargs.items()}
         if self.evaluation is not None:
             numbers = asdict(self.evaluation)
             found["evaluation"] = {key: None if _is_nan(value) else value for key, value in numbers.items()}
@@ -108,7 +111,7 @@ class AgentCard:
         lines = ["---", "library_name: stable-baselines3", "tags:", *(f"- {tag}" for tag in tags), "---", ""]
         title = about["algorithm"].upper().replace("_", " ")
         lines += [f"# {title} in {self.environment or 'an environment that its file does not name'}", ""]
-        settings = ", ".join(f"{key}={value}" for key, value in self.environment_kwargs.items())
+        settings = ", ".join(f"{key}={x}" for key, x in {**self.environment_kwargs, **self.view_kwargs}.items())
         world = f"`{self.environment}`" if self.environment else "-"
         rows = [
             ("Environment", f"{world} ({settings})" if settings else world),

@@ -35,7 +35,7 @@ from equirl.safe_files import (
 from equirl.symmetry import MDPSymmetry, comes_with_equirl, load_symmetry
 
 __all__ = [
-    *("algorithm_of", "has_normalization", "is_agent_folder", "load_agent_folder", "load_normalization"),
+    *("algorithm_and_symmetry", "has_normalization", "is_agent_folder", "load_agent_folder", "load_normalization"),
     *("read_card", "stored_normalization"),
 ]
 
@@ -107,14 +107,15 @@ def read_card(path: str | Path) -> AgentCard:
         raise ValueError(f"{Path(path) / SETTINGS} tells nothing of the training ({error}); {_AGAIN}") from error
 
 
-def algorithm_of(path: str | Path) -> str:
-    """Return the algorithm of a folder's agent, by rl_zoo3's name.
+def algorithm_and_symmetry(path: str | Path) -> tuple[str, dict[str, Any] | None]:
+    """Return the algorithm of a folder's agent, by rl_zoo3's name, and what the folder says of its symmetry.
 
     Raises:
         FileNotFoundError: A file of the folder is missing.
         ValueError: The folder is damaged; the message names the file.
     """
-    return str(_read(Path(path)).about["algorithm"])
+    about = _read(Path(path)).about
+    return str(about["algorithm"]), about["symmetry"]
 
 
 def has_normalization(path: str | Path) -> bool:

@@ -22,7 +22,7 @@ from equirl.agents.cli.zoo import (
     split_id,
     statistics_of_any_age,
 )
-from equirl.agents.open_folder import algorithm_of, is_agent_folder, read_card
+from equirl.agents.open_folder import algorithm_and_symmetry, is_agent_folder, read_card
 from equirl.agents.sb3_doors import legal_actions
 from equirl.envs.making import make_as_registered, render_problem
 
@@ -203,7 +203,7 @@ def _complete(parsed: argparse.Namespace, folder: Path | None, packages: Sequenc
 def _like_the_agent(parsed: argparse.Namespace, folder: Path) -> None:
     """Take over from the folder of an agent what the arguments leave open, in place."""
     card = read_card(folder)
-    parsed.algo = algorithm_of(folder)
+    parsed.algo, _ = algorithm_and_symmetry(folder)
     parsed.env = card.environment or getattr(parsed.env, "gym_id", parsed.env)
     parsed.env_kwargs = {**card.environment_kwargs, **(parsed.env_kwargs or {})} or None
 

@@ -17,6 +17,7 @@ from equirl.agents.cli.agent_options import environments_like_the_run
 from equirl.agents.cli.arguments import add_environment_settings, add_packages, check_output, existing_file, whole
 from equirl.agents.cli.runs import Run, run_of
 from equirl.agents.cli.zoo import named_environment
+from equirl.agents.minigrid_views import view_settings
 from equirl.agents.open_folder import is_agent_folder, read_card, stored_normalization
 from equirl.agents.orbit_network import orbit_networks
 from equirl.optional import needed
@@ -84,8 +85,9 @@ def write_folder(model: BaseAlgorithm, output: Path, options: argparse.Namespace
         options.env = named_environment(options.env or card.environment, [*options.gym_packages, *_packages(run)])
         card = replace(card, environment=options.env)
         options.symmetry = _symmetry_name(model)
+        options.view_kwargs = options.view_kwargs or dict(card.view_kwargs) or None
         environments = environments_like_the_run(options, run, card.environment_kwargs, n_envs=1)
-        card = replace(card, environment_kwargs=options.env_kwargs or {})
+        card = replace(card, environment_kwargs=options.env_kwargs or {}, view_kwargs=options.view_kwargs or {})
     if options.episodes and environments is not None:
         print(f"Measuring {options.episodes} episodes in {options.env} ...", flush=True)
         card = replace(card, evaluation=evaluate_for_card(model, environments, options.episodes, seed=options.seed))
@@ -100,7 +102,8 @@ def _card(options: argparse.Namespace, run: Run | None) -> AgentCard:
     if run is not None:
         known: Mapping[str, Any] = run.hyperparameters
         hyperparameters = {str(name): str(value) for name, value in known.items()}
-        return AgentCard(run.environment, run.environment_settings, run.command, hyperparameters)
+        settings = {"environment_kwargs": run.environment_settings, "view_kwargs": view_settings(run.wrappers) or {}}
+        return AgentCard(run.environment, **settings, command=run.command, hyperparameters=hyperparameters)
     return read_card(options.model) if is_agent_folder(options.model) else AgentCard()
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from stable_baselines3.common.vec_env import VecEnv
 
 from equirl.agents.loading import load_agent
-from equirl.agents.open_folder import algorithm_of, has_normalization, load_normalization
+from equirl.agents.minigrid_views import is_minigrid, put_on_view
+from equirl.agents.open_folder import algorithm_and_symmetry, has_normalization, load_normalization, read_card
+from equirl.envs.making import has_view
 
 __all__ = ["agent_of_folder"]
 
@@ -25,7 +27,8 @@ def agent_of_folder(folder: Path, *scripts: Any) -> Iterator[None]:
     """
     from rl_zoo3.utils import ALGOS  # slow, so only when it is needed
 
-    name = algorithm_of(folder)
+    name, symmetry = algorithm_and_symmetry(folder)
+    card = read_card(folder)
     algorithms: dict[str, Any] = ALGOS
     known, originals = algorithms.get(name), [script.create_test_env for script in scripts]
 
@@ -38,6 +41,10 @@ def agent_of_folder(folder: Path, *scripts: Any) -> Iterator[None]:
             return model
 
     def made(*args: Any, **kwargs: Any) -> VecEnv:
+        if symmetry is not None and is_minigrid(args[0]) and has_view(symmetry["name"]):
+            hyperparams = dict(kwargs.get("hyperparams") or {})
+            put_on_view(hyperparams, args[0], symmetry["name"], True, card.view_kwargs)
+            kwargs["hyperparams"] = hyperparams
         environments: VecEnv = originals[0](*args, **kwargs)
         return load_normalization(folder, environments) if has_normalization(folder) else environments
 

@@ -24,6 +24,7 @@ from equirl.agents import (
 )
 from equirl.agents.agent_card import AgentCard
 from equirl.agents.open_folder import read_card
+from equirl.envs import make_environment
 
 MaskablePPO: Any = pytest.importorskip("sb3_contrib").MaskablePPO
 
@@ -85,6 +86,17 @@ def test_normalised_and_masked_agents_act_from_a_folder(work: Path) -> None:
     masked = MaskablePPO(EquivariantMaskablePolicy, game, n_steps=16, policy_kwargs=arguments, device="cpu")
     save_agent_folder(masked, "game", card=AgentCard("equirl/TicTacToe-v0"))
     assert "Mean reward" in done("enjoy", "--run", "game", "-n", "30", "--no-render").out
+
+
+def test_a_minigrid_agent_is_seen_through_its_view(work: Path) -> None:
+    settings = {"planes": ["wall", "goal"], "n_actions": 3}
+    world = make_environment("MiniGrid-Empty-5x5-v0", "minigrid-egocentric-z2", view_kwargs=settings)
+    arguments: dict[str, Any] = {"symmetry": "minigrid-egocentric-z2", "net_arch": [4]}
+    agent = DQN(EquivariantDQNPolicy, world, buffer_size=10, policy_kwargs=arguments)
+    save_agent_folder(agent, "empty", card=AgentCard("MiniGrid-Empty-5x5-v0", view_kwargs=settings))
+    assert "Mean reward" in done("enjoy", "--run", "empty", "-n", "110", "--no-render").out
+    done("export", "empty", "-o", "again", "--episodes", "1")
+    assert read_card("again").view_kwargs == settings
 
 
 def test_mistakes_are_told_before_any_work(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
