@@ -102,8 +102,13 @@ def _card(options: argparse.Namespace, run: Run | None) -> AgentCard:
     if run is not None:
         known: Mapping[str, Any] = run.hyperparameters
         hyperparameters = {str(name): str(value) for name, value in known.items()}
-        settings = {"environment_kwargs": run.environment_settings, "view_kwargs": view_settings(run.wrappers) or {}}
-        return AgentCard(run.environment, **settings, command=run.command, hyperparameters=hyperparameters)
+        return AgentCard(
+            run.environment,
+            run.environment_settings,
+            run.command,
+            hyperparameters,
+            view_kwargs=view_settings(run.wrappers) or {},
+        )
     return read_card(options.model) if is_agent_folder(options.model) else AgentCard()
 
 
