@@ -3,6 +3,8 @@
 from equirl.agents.actor_critic import EquivariantActorCriticPolicy
 from equirl.agents.actor_critic_masked import EquivariantMaskablePolicy
 from equirl.agents.actor_critic_recurrent import EquivariantRecurrentPolicy
+from equirl.agents.agent_card import AgentCard, evaluate_for_card
+from equirl.agents.agent_folder import save_agent_folder
 from equirl.agents.callbacks import SymmetryCallback
 from equirl.agents.crossq import EquivariantCrossQPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy, EquivariantQNetwork
@@ -12,6 +14,7 @@ from equirl.agents.loading import load_agent
 from equirl.agents.methods import METHODS, make_aggregator
 from equirl.agents.mirror_loss import MirrorLossCallback
 from equirl.agents.normalization import symmetrize_statistics
+from equirl.agents.open_folder import load_normalization
 from equirl.agents.orbit_statistics import SymmetricVecNormalize
 from equirl.agents.policies import policy_with
 from equirl.agents.proxy_losses import BellmanResidual, Disagreement, Novelty, agent_proxy_loss
@@ -29,6 +32,7 @@ from equirl.agents.visited_states import replay_observations, rollout_observatio
 
 __all__ = [
     "METHODS",
+    "AgentCard",
     "BellmanResidual",
     "Disagreement",
     "EquivariantActorCriticPolicy",
@@ -57,8 +61,10 @@ __all__ = [
     "SymmetryReplayBuffer",
     "SymmetryRolloutBuffer",
     "agent_proxy_loss",
+    "evaluate_for_card",
     "fit_lambda",
     "load_agent",
+    "load_normalization",
     "make_aggregator",
     "make_vectorized_env",
     "observation_shape",
@@ -66,6 +72,7 @@ __all__ = [
     "replay_observations",
     "resolve_symmetry",
     "rollout_observations",
+    "save_agent_folder",
     "symmetrize_agent",
     "symmetrize_statistics",
 ]

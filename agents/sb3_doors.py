@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -17,7 +18,9 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import recursive_getattr, recursive_setattr
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from equirl.files import written_whole
@@ -27,18 +30,21 @@ __all__ = [
     "as_vec_env",
     "begin_episodes_anew",
     "build_policy",
+    "built_agent",
     "calling_algorithm",
     "carry_symmetry",
     "constructor_parameters",
     "copied_without_policy",
     "follow_normalization",
     "forget_last_observation",
+    "give_parameters",
     "know_maskable_ppo",
     "legal_actions",
     "made_managers",
     "masked_evaluation",
     "may_have_seen_normalization",
     "recurrent_states",
+    "saved_parts",
     "saved_whole",
     "set_recurrent_states",
     "with_schedules",
@@ -267,6 +273,86 @@ def build_policy(model: BaseAlgorithm) -> None:
         model._setup_model()
     finally:
         model.seed = seed
+
+
+def saved_parts(
+    model: BaseAlgorithm,
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]], dict[str, torch.Tensor]]:
+    """Return what SB3 saves of an agent: its attributes, the policy's weights, optimizers, and further tensors.
+
+    Numbers of parameters in the optimizers' states are texts, as the keys of JSON are.
+    """
+    states, tensors = model._get_torch_save_params()
+    excluded = {*model._excluded_save_params(), *(name.split(".")[0] for name in [*states, *tensors])}
+    attributes = {name: value for name, value in vars(model).items() if name not in excluded}
+    optimizers = {}
+    for name, state in model.get_parameters().items():
+        if name != "policy":
+            numbered = {str(number): dict(values) for number, values in state["state"].items()}
+            optimizers[name] = {"state": numbered, "param_groups": [dict(group) for group in state["param_groups"]]}
+    variables = {name: recursive_getattr(model, name).detach() for name in tensors}
+    return attributes, model.get_parameters()["policy"], optimizers, variables
+
+
+def built_agent(
+    agent_class: type[BaseAlgorithm],
+    policy_class: type[BasePolicy],
+    settings: dict[str, Any],
+    env: VecEnv | None,
+    device: torch.device | str,
+) -> BaseAlgorithm:
+    """Return an agent made from settings, as SB3's ``load`` makes one, with new weights.
+
+    Args:
+        agent_class: The algorithm.
+        policy_class: Class of its policy.
+        settings: The agent's attributes, spaces and ``policy_kwargs`` among them.
+        env: The environment, if there is one.
+        device: Device for torch.
+
+    Raises:
+        ValueError: The environment has other spaces.
+    """
+    if env is not None:
+        check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
+        settings = {**settings, "n_envs": env.num_envs}
+    model = agent_class(policy=policy_class, env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
+    model.__dict__.update(settings)
+    model._setup_model()
+    return model
+
+
+def give_parameters(
+    model: BaseAlgorithm,
+    weights: dict[str, torch.Tensor],
+    optimizers: dict[str, dict[str, Any]],
+    variables: dict[str, torch.Tensor],
+) -> None:
+    """Give an agent what ``saved_parts`` returned of another one; all weights have to be there, and no others.
+
+    Args:
+        model: The agent.
+        weights: The policy's.
+        optimizers: States by name; the optimizers of other names stay new.
+        variables: Further tensors by name.
+
+    Raises:
+        RuntimeError: Weights of another network.
+        ValueError: Optimizers or tensors that the agent does not have, or of another size.
+    """
+    states, tensors = model._get_torch_save_params()
+    if not set(optimizers) <= set(states) or set(variables) != set(tensors):
+        raise ValueError(f"it holds {[*optimizers, *variables]}, where {[*states, *tensors]} are due")
+    model.policy.load_state_dict(weights, strict=True)
+    for name, state in optimizers.items():
+        numbered = {int(number): values for number, values in state["state"].items()}
+        recursive_getattr(model, name).load_state_dict({**state, "state": numbered})
+    for name, value in variables.items():
+        if value.shape != recursive_getattr(model, name).shape:
+            raise ValueError(f"its {name} has the shape {list(value.shape)}")
+        recursive_setattr(model, f"{name}.data", value.to(model.device))
+    if model.use_sde:
+        model.policy.reset_noise()  # type: ignore[operator]
 
 
 @contextmanager

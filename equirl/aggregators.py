@@ -143,7 +143,7 @@ class Weighted(Aggregator):
                 logits = self._logits(orbit.features.flatten(2).flatten(0, 1))
             else:
                 logits = self._logits(self.prepare(map_tensors(orbit.inputs, lambda views: views.flatten(0, 1))))
-        return softmax_weights(logits.view(orbit.outputs.shape[:2]), self.temperature)
+        return softmax_weights(logits.view(-1, orbit.outputs.shape[1]), self.temperature)
 
     def weights_of(self, read: Tensor) -> Tensor:
         """Return the weights ``[B, |G|]`` of what λ reads of each view, ``[B, |G|, F]``."""

@@ -18,7 +18,7 @@ from equirl.aggregators import Aggregator, Choice
 from equirl.arguments import of_kind, whole_number
 from equirl.eager import eager
 from equirl.mappings import MappingRepresentation
-from equirl.orbit import Orbit, equal_rows, flatten_views
+from equirl.orbit import Orbit, equal_rows, equal_views, flatten_views
 from equirl.representations import MonomialRepresentation, Representation, Tree, map_tensors
 from equirl.tokens import TokenRepresentation
 from equirl.weights import share_among
@@ -85,6 +85,8 @@ class MinimalFrame(Aggregator):
             elements, tied = _largest(scores.masked_fill(~tied, -math.inf), size)
         if eager(scores):
             self._part_unequal(x, elements, tied)
+        else:
+            tied = self._only_equal(x, elements, tied)
         return Choice(elements, share_among(tied, torch.get_default_dtype()))
 
     def _leading_entry(self, x: Tree) -> Tree:
@@ -118,6 +120,14 @@ class MinimalFrame(Aggregator):
         same[candidates.unbind(1)] = self._equal(x, elements, candidates)
         # A NaN equals nothing: there all stay tied.
         tied &= same | ~same.any(dim=1, keepdim=True)
+
+    def _only_equal(self, x: Tree, elements: Tensor, tied: Tensor) -> Tensor:
+        """Return what ``_part_unequal`` leaves of ``tied``, by comparing all views: a graph must do for any input."""
+        (representation,) = self.projection.held
+        if not _moves_exactly(representation):
+            return tied
+        same = tied & equal_views(representation.orbit(x), elements, _ROUND_OFF[torch.float64])
+        return tied & (same | ~same.any(dim=1, keepdim=True))
 
     def _equal(self, x: Tree, elements: Tensor, candidates: Tensor) -> Tensor:
         """Return for each sample and element, integers ``[N, 2]``, whether its view equals the chosen one, ``[N]``."""

@@ -27,6 +27,7 @@ _SUMMARIES = {
     "check": "check that an environment has a symmetry",
     "discover": "find the symmetry of an environment",
     "symmetrize": "make a trained agent equivariant",
+    "export": "write an agent for other programs (ONNX, torch.export), or as a folder to share",
     "audit": "measure how symmetric a trained agent is, and what symmetrization gives it",
     "study": "compare methods over seeds, on your own world too; CSV and figures",
     "bench": "measure what symmetrization costs here",

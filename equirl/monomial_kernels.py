@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from equirl.eager import eager
+
 __all__ = ["MonomialKernels", "monomial_matrices"]
 
 _LARGEST_TAKE = 1 << 11
@@ -81,7 +83,7 @@ class MonomialKernels:
 
         ``gather`` takes 1.2 to 2.0 times as long as ``index_select`` of columns for floats, 0.2 to 0.3 for bytes.
         """
-        if flat.is_floating_point():
+        if flat.is_floating_point() or not eager(flat):
             moved = flat.index_select(1, self.flat_index)
         else:
             moved = flat.gather(1, self.flat_index.expand(flat.shape[0], -1))
@@ -91,7 +93,12 @@ class MonomialKernels:
 
     def pull_back(self, flat: Tensor) -> Tensor:
         """Return ``rho(g)^-1 y[:, g]`` of orbits ``[B, |G|, n]``."""
-        moved = flat.gather(2, self.inverse_index.expand(flat.shape[0], -1, -1))
+        if eager(flat):
+            moved = flat.gather(2, self.inverse_index.expand(flat.shape[0], -1, -1))
+        else:  # the same without the size of the batch, which the older exporter of ONNX may keep
+            starts = self.dim * torch.arange(self.order, device=flat.device)
+            places = (self.inverse_index + starts.unsqueeze(1)).reshape(-1)
+            moved = flat.reshape(-1, self.order * self.dim).index_select(1, places).view(-1, self.order, self.dim)
         return moved if self.inverse_sign is None else _with_sign(moved, self.inverse_sign)
 
     def transform(self, element: int, flat: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ from typing import Any
 from equirl.arguments import check_text
 from equirl.names import unknown_name_message
 
-__all__ = ["NLG", "VISION", "cache_folder", "moved_whole", "needed", "own_function", "package_folder"]
+__all__ = ["EXPORT", "NLG", "VISION", "cache_folder", "moved_whole", "needed", "own_function", "package_folder"]
 
 NLG = "'equirl[nlg]' (from a checkout: make nlg)"
 VISION = "'equirl[vision]' (from a checkout: make vision)"
+EXPORT = "'equirl[export]'"
 
 
 def needed(module: str, install: str) -> Any:
@@ -23,7 +24,7 @@ def needed(module: str, install: str) -> Any:
 
     Args:
         module: What is imported.
-        install: What pip is to install where it is missing; ``NLG`` or ``VISION``, if it comes with that extra.
+        install: What pip is to install where it is missing; ``NLG``, ``VISION`` or ``EXPORT``, for an extra.
 
     Raises:
         ModuleNotFoundError: It is not installed; the message says what to type.

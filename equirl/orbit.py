@@ -81,7 +81,8 @@ class Orbit:
             elements: One element for each sample, integers ``[B]``.
         """
         if self.views is None:
-            seen = self.features.flatten(2)
+            seen = self.features
+            seen = seen.flatten(2) if seen.ndim > 2 else seen.unsqueeze(2)
             apart = (seen - _views_of(seen, elements)).abs().amax(dim=2)
             return apart <= _FEATURES_AGREE * seen.abs().amax(dim=(1, 2)).unsqueeze(1)
         return equal_views(self.inputs, elements)
@@ -131,7 +132,7 @@ def equal_views(views: Tree, elements: Tensor, tolerance: float = 0.0) -> Tensor
     """
     if not isinstance(views, Tensor):
         return torch.stack([equal_views(part, elements, tolerance) for part in views.values()]).all(dim=0)
-    flat = views.reshape(*views.shape[:2], -1)
+    flat = views.flatten(2) if views.ndim > 2 else views.unsqueeze(2)
     return _near(flat, _views_of(flat, elements), tolerance).all(dim=2)
 
 

@@ -256,7 +256,7 @@ class MonomialRepresentation(Representation):
 
     def pull_back(self, y: Tree) -> Tensor:  # noqa: D102
         flat = self.flatten(y, leading=2)
-        return self._kernels.pull_back(flat).view(flat.shape[0], self.group.order, *self.shape)
+        return self._kernels.pull_back(flat).view(-1, self.group.order, *self.shape)
 
     def transform(self, g: int | str | Tensor, x: Tree) -> Tensor:  # noqa: D102
         flat = self.flatten(x, leading=1)
@@ -322,7 +322,7 @@ class MonomialRepresentation(Representation):
         """
         order = (self.group.order,) if leading == 2 else ()
         if isinstance(x, Tensor) and x.shape[1:] == (*order, *self.shape):
-            return x if len(self.shape) == 1 else x.reshape(*x.shape[:leading], self.dim)
+            return x if len(self.shape) == 1 else x.reshape(-1, *order, self.dim)
         raise ValueError(shape_message(self, x, order))
 
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from equirl.arguments import whole_number
 from equirl.constructions import image_representation
+from equirl.eager import eager
 from equirl.groups import cyclic_group, dihedral_group
 from equirl.names import unknown_name_message
-from equirl.representations import Representation, Tree
+from equirl.representations import Representation, Tree, element_per_sample
 
 __all__ = ["IMAGE_GROUPS", "InterpolatedRotations", "image_action", "make_view", "rotate", "view_names"]
 
@@ -59,11 +60,8 @@ class InterpolatedRotations(Representation):
         images = self._checked(x)
         if not isinstance(g, Tensor):
             return rotate(images, 360 * self.group.index(g) / self.group.order)
-        moved = images.clone()
-        for element in set(g.tolist()):
-            rows = g == element
-            moved[rows] = rotate(images[rows], 360 * element / self.group.order)
-        return moved
+        elements = element_per_sample(self.group, g, images.shape[0])
+        return rotate(images, (360 * elements.double() / self.group.order).to(torch.get_default_dtype()))
 
     def same_as(self, other: Representation) -> bool:  # noqa: D102
         return isinstance(other, InterpolatedRotations) and (self.group, self.shape) == (other.group, other.shape)
@@ -142,25 +140,37 @@ def rotate(images: Tensor, degrees: float | Tensor) -> Tensor:
     given: object = degrees
     if isinstance(given, bool) or not isinstance(given, (Tensor, numbers.Real)):
         raise TypeError(f"an angle is a number, in degrees; got {degrees!r}")
-    if not (bool(degrees.isfinite().all()) if isinstance(degrees, Tensor) else abs(degrees) < math.inf):
-        raise ValueError(f"angles must be finite numbers; got {degrees}")
     if not isinstance(degrees, Tensor):
+        if not abs(degrees) < math.inf:
+            raise ValueError(f"angles must be finite numbers; got {degrees}")
         quarters, rest = divmod(degrees, 90)
-        if rest == 0:
+        if rest == 0 or images.shape[0] == 0:
             return torch.rot90(images, int(quarters) % 4, (2, 3))
-        degrees = torch.full((len(images),), float(degrees))
+        return _interpolated(images, torch.full(images.shape[:1], float(degrees), device=images.device))
+    if not eager(degrees):  # every image is turned in both ways, since any angle may come
+        moved = _interpolated(images, degrees)
+        for quarters in range(4):
+            exactly = (degrees % 360 == 90 * quarters).view(-1, 1, 1, 1)
+            moved = torch.where(exactly, torch.rot90(images, quarters, (2, 3)), moved)
+        return moved
+    if not bool(degrees.isfinite().all()):
+        raise ValueError(f"angles must be finite numbers; got {degrees}")
     moved = torch.empty_like(images)
     oblique = degrees % 90 != 0
     for quarters in range(4):
         rows = ~oblique & (degrees % 360 == 90 * quarters)
         moved[rows] = torch.rot90(images[rows], quarters, (2, 3))
     if oblique.any():
-        some = images[oblique]
-        some = some if some.dtype == torch.float64 else some.float()  # coordinates in half precision are coarse
-        angles = torch.deg2rad(degrees[oblique].double())
-        cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
-        theta = torch.stack([cosine, -sine, zero, sine, cosine, zero], dim=1).view(-1, 2, 3).to(some)
-        with torch.autocast(some.device.type, enabled=False):
-            grid = nn.functional.affine_grid(theta, list(some.shape), align_corners=False)
-            moved[oblique] = nn.functional.grid_sample(some, grid, align_corners=False).to(images.dtype)
+        moved[oblique] = _interpolated(images[oblique], degrees[oblique])
     return moved
+
+
+def _interpolated(images: Tensor, degrees: Tensor) -> Tensor:
+    """Return images turned by an angle each, bilinear, black outside."""
+    some = images if images.dtype == torch.float64 else images.float()  # coordinates in half precision are coarse
+    angles = torch.deg2rad(degrees.double())
+    cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
+    theta = torch.stack([cosine, -sine, zero, sine, cosine, zero], dim=1).view(-1, 2, 3).to(some)
+    with torch.autocast(some.device.type, enabled=False):
+        grid = nn.functional.affine_grid(theta, list(some.shape), align_corners=False)
+        return nn.functional.grid_sample(some, grid, align_corners=False).to(images.dtype)

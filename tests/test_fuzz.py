@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from fuzz.agent_folder_targets import agent_folder_targets
 from fuzz.command_lines import run_line
 from fuzz.command_targets import command_targets
 from fuzz.core_targets import core_targets
@@ -23,7 +24,7 @@ from fuzz.target import Target, target, try_call
 import equirl
 from equirl.constructions import direct_sum
 
-INPUTS = {"core": 260, "envs": 160, "agents": 140, "experiments": 120, "files": 60, "commands": 70}
+INPUTS = {"core": 260, "envs": 160, "agents": 140, "experiments": 120, "files": 75, "commands": 70}
 """Inputs of each family; the families take turns by their number."""
 
 
@@ -56,7 +57,7 @@ def test_valid_calls_are_accepted(family: str, fuzzer: Fuzzer) -> None:
 
 
 def test_good_files_are_read(tmp_path: Path) -> None:
-    for number, each in enumerate([*file_targets(), *symmetry_file_targets()]):
+    for number, each in enumerate([*file_targets(), *symmetry_file_targets(), *agent_folder_targets()]):
         folder = tmp_path / str(number)
         for file, content in each.files().items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)

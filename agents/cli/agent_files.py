@@ -16,12 +16,15 @@ def load_acting(path: Path) -> Callable[[Any], Any]:
         ValueError: The file holds no agent.
     """
     from equirl.agents.loading import load_agent  # slow to import, so only when it is needed
+    from equirl.agents.open_folder import stored_normalization
 
     model = load_agent(path)
+    normalize = stored_normalization(path)
 
     def act(observation: Any) -> Any:
         try:
-            return model.predict(observation, deterministic=True)[0]
+            seen = observation if normalize is None else normalize.normalize_obs(observation)
+            return model.predict(seen, deterministic=True)[0]
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"the agent {path} does not take the observations of this environment: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from equirl.agents.cli.arguments import (
     add_environment_settings,
     add_packages,
     device,
+    existing_agent,
     existing_file,
     whole,
 )
@@ -27,20 +29,23 @@ from equirl.agents.cli.zoo import folder_name, named_environment, split_id
 from equirl.agents.loading import ALGORITHMS, load_agent
 from equirl.agents.minigrid_views import is_minigrid, view_settings
 from equirl.agents.normalization import check_normalization, symmetrize_statistics
+from equirl.agents.open_folder import has_normalization, load_normalization
 from equirl.agents.saved_statistics import load_replay_buffer, load_vecnormalize
 from equirl.agents.spaces import resolve_symmetry
 from equirl.envs import make_environment
 from equirl.envs.catalog import declared_view_settings
 from equirl.symmetry import check_symmetry_name
 
-__all__ = ["add_agent_options", "load", "make_environments", "parse_agent_options"]
+__all__ = ["add_agent_options", "environments_like_the_run", "load", "make_environments", "parse_agent_options"]
 
 _LARGEST_SEED = 2**32 - 1000  # NumPy's is 2**32 - 1, and environments are seeded by seed + i
 
 
 def add_agent_options(parser: CommandParser) -> None:
     """Add the options to a command's parser."""
-    parser.add_argument("model", metavar="MODEL.zip", type=_agent_file, help="the agent, as SB3's save() wrote it")
+    parser.add_argument(
+        "model", metavar="MODEL.zip", type=existing_agent, help="as SB3's save() wrote it; or the folder of an agent"
+    )
     parser.add_argument("--env", required=True, metavar="ENV", help="environment id, or MODULE:ID for one of your own")
     parser.add_argument("--symmetry", required=True, metavar="NAME", help="`equirl envs` lists them; or FILE.toml")
     parser.add_argument("--algo", choices=sorted(ALGORITHMS), help="default: told from the file")
@@ -131,8 +136,12 @@ def make_environments(options: argparse.Namespace, n_envs: int) -> VecEnv:
         return environment if wrap is None else wrap(environment)
 
     environments: VecEnv = make_vec_env(make, n_envs, seed=options.seed)
-    if options.vecnormalize is not None:
+    if options.vecnormalize is None and has_normalization(options.model):
+        options.vecnormalize = options.model
+        environments = normalized = load_normalization(options.model, environments)
+    elif options.vecnormalize is not None:
         environments = normalized = load_vecnormalize(options.vecnormalize, environments)
+    if options.vecnormalize is not None:
         normalized.training = normalized.norm_reward = False
         if normalized.norm_obs:
             _check_statistics(options, normalized)
@@ -141,7 +150,34 @@ def make_environments(options: argparse.Namespace, n_envs: int) -> VecEnv:
     return environments
 
 
+def environments_like_the_run(
+    options: argparse.Namespace, run: Run | None, settings: Mapping[str, Any], n_envs: int
+) -> VecEnv:
+    """Return the environments of an agent by few options, the rest as in its run.
+
+    Args:
+        options: The parsed options: ``model``, ``env``, ``env_kwargs``, ``view_kwargs``, ``vecnormalize``, ``seed``
+            and ``symmetry``; completed in place.
+        run: The run of the agent, if there is one.
+        settings: Settings of the environment where the options give none.
+        n_envs: How many.
+
+    Raises:
+        FileNotFoundError: There is no such VecNormalize file.
+        ValueError: No such environment, settings it does not take, or statistics of something else.
+    """
+    options.env_kwargs = options.env_kwargs or dict(settings) or None
+    options.wrappers, options.frame_stack, options.symmetrize_statistics = [], None, False
+    if run is not None and run.environment == options.env:
+        _like_the_run(options, run)
+    if options.view_kwargs is None and is_minigrid(options.env):
+        options.view_kwargs = declared_view_settings(options.env, options.symmetry)
+    return make_environments(options, n_envs)
+
+
 def _check_statistics(options: argparse.Namespace, normalized: VecNormalize) -> None:
+    if not options.symmetry:  # a plain agent's
+        return
     if options.symmetrize_statistics:
         symmetrize_statistics(normalized, options.symmetry)
         return
@@ -170,11 +206,3 @@ def load(options: argparse.Namespace, environments: VecEnv) -> BaseAlgorithm:
             raise ValueError(f"{type(model).__name__} has no replay buffer; leave --replay-buffer out")
         load_replay_buffer(model, options.replay_buffer)
     return model
-
-
-def _agent_file(text: str) -> Path:
-    read = existing_file("an agent, as SB3's save() wrote it")
-    try:
-        return read(text)
-    except argparse.ArgumentTypeError:
-        return read(f"{text}.zip") if Path(f"{text}.zip").is_file() else read(text)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 __all__ = [
     *("CommandParser", "StoreSettings", "add_environment_settings", "add_packages", "check_output", "device"),
-    *("existing_file", "new_file", "rate", "read_settings", "seconds", "whole", "without_option"),
+    *("existing_agent", "existing_file", "new_file", "rate", "read_settings", "seconds", "whole", "without_option"),
 ]
 
 _UNKNOWN = "unrecognized arguments: "
@@ -219,6 +219,22 @@ def existing_file(what: str) -> Callable[[str], Path]:
         return path
 
     return read
+
+
+def existing_agent(text: str) -> Path:
+    """Return the file or the folder of an agent, ``.zip`` added where it was left out; a type of option.
+
+    Raises:
+        argparse.ArgumentTypeError: There is none.
+    """
+    path = Path(text)
+    if _is((path / "agent.json").is_file):
+        return path
+    read = existing_file("an agent, as SB3's save() wrote it, or the folder that `equirl export` wrote")
+    try:
+        return read(text)
+    except argparse.ArgumentTypeError:
+        return read(f"{text}.zip") if _is(Path(f"{text}.zip").is_file) else read(text)
 
 
 def new_file(text: str) -> Path:

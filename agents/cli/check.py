@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from equirl.agents.cli.agent_files import load_acting
-from equirl.agents.cli.arguments import CommandParser, add_environment_settings, add_packages, existing_file, whole
+from equirl.agents.cli.arguments import CommandParser, add_environment_settings, add_packages, existing_agent, whole
 from equirl.agents.cli.zoo import named_environment
 from equirl.envs import check_symmetry, make_environment
 from equirl.envs.catalog import declared_view_settings
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         "--symmetry", required=True, metavar="NAME", help="`equirl envs` lists them; FILE.toml; mirror (MuJoCo)"
     )
     add_packages(parser)
-    parser.add_argument("--agent", type=existing_file("an agent"), metavar="FILE.zip", help="takes half of the actions")
+    parser.add_argument("--agent", type=existing_agent, metavar="AGENT.zip", help="takes half of the actions")
     add_environment_settings(parser)
     parser.add_argument("--transitions", type=whole(1), default=500, metavar="N", help="transitions compared (500)")
     parser.add_argument("--resets", type=whole(20), default=600, metavar="N", help="resets for the start test (600)")

@@ -16,7 +16,7 @@ from equirl.agents.cli.arguments import (
     StoreSettings,
     add_environment_settings,
     add_packages,
-    existing_file,
+    existing_agent,
     new_file,
     whole,
 )
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("env", metavar="ENV", help="environment id, or MODULE:ID for one of your own")
     parser.add_argument("-o", "--output", type=new_file, metavar="FILE.toml", help="write the symmetry to a file")
     parser.add_argument("--steps", type=whole(1), default=_STEPS, metavar="N", help=f"environment steps ({_STEPS})")
-    parser.add_argument("--agent", type=existing_file("an agent"), metavar="FILE.zip", help="takes half of the actions")
+    parser.add_argument("--agent", type=existing_agent, metavar="AGENT.zip", help="takes half of the actions")
     parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     add_packages(parser)

@@ -7,11 +7,12 @@ import os
 import runpy
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from equirl.agents.cli.arguments import CommandParser, check_output, device, whole
+from equirl.agents.cli.folder_runs import agent_of_folder
 from equirl.agents.cli.runs import Run, find_run, run_of
 from equirl.agents.cli.zoo import (
     DEFAULT_ENVIRONMENT,
@@ -21,6 +22,7 @@ from equirl.agents.cli.zoo import (
     split_id,
     statistics_of_any_age,
 )
+from equirl.agents.open_folder import algorithm_and_symmetry, is_agent_folder, read_card
 from equirl.agents.sb3_doors import legal_actions
 from equirl.envs.making import make_as_registered, render_problem
 
@@ -50,7 +52,7 @@ only. The environment's settings, wrappers and modules are those of the run.
 
 most used (all of them: equirl enjoy --help-all):
   --env ID        default equirl/GridWorld-v0   -f DIR            folder of the runs, default logs
-  --exp-id N      which run (0: the latest)     --run DIR         the run's own folder, instead of -f and --exp-id
+  --exp-id N      which run (0: the latest)     --run DIR         the run's or the agent's own folder
   -n STEPS        default 1000                  --load-best       the best agent instead of the last
   --seed N        random seed                   --no-render       without a window
   --algo NAME     default dqn                   --env-kwargs K:V  settings of the environment
@@ -68,7 +70,7 @@ Records a video (MP4) of a trained agent; by default into the run's folder, unde
 
 most used (all of them: equirl record --help-all):
   --env ID        default equirl/GridWorld-v0   -f DIR            folder of the runs, default logs
-  --exp-id N      which run (0: the latest)     --run DIR         the run's own folder, instead of -f and --exp-id
+  --exp-id N      which run (0: the latest)     --run DIR         the run's or the agent's own folder
   -n STEPS        default 1000                  --load-best       the best agent instead of the last
   --seed N        random seed                   -o DIR            folder of the video
   --algo NAME     default dqn                   --gym-packages MODULE ...  or --env MODULE:ID
@@ -120,6 +122,8 @@ def _for_zoo(program: str, arguments: Sequence[str], defaults: dict[str, Any]) -
     original = rl_zoo3.utils.get_model_path
 
     def model_path(exp_id: int, folder: str, algo: str, *rest: Any) -> tuple[str, str, str]:
+        if is_agent_folder(ours.run or ""):
+            return ours.run.name, str(ours.run), str(ours.run)
         if ours.run is not None:  # the folder of an algorithm is a run, where -1 is the run's number
             exp_id, folder, algo = -1, str(ours.run.parent), ours.run.name
         found: tuple[str, str, str] = original(exp_id, folder, algo, *rest)
@@ -140,6 +144,7 @@ def _for_zoo(program: str, arguments: Sequence[str], defaults: dict[str, Any]) -
             ),
             statistics_of_any_age(),
             legal_actions(*modules),
+            agent_of_folder(ours.run, *modules) if is_agent_folder(ours.run or "") else nullcontext(),
         ):
             yield
     finally:
@@ -161,7 +166,10 @@ def _complete(parsed: argparse.Namespace, folder: Path | None, packages: Sequenc
     if own:
         named_environment(name)
     run: Run | None = None
-    if folder is not None:
+    if folder is not None and is_agent_folder(folder):
+        _like_the_agent(parsed, folder)
+        environment = split_id(str(parsed.env))[1]
+    elif folder is not None:
         run = run_of(folder / "agent.zip")
         if run is None:
             raise ValueError(f"--run {folder} is not the folder of one run, such as logs/dqn/CartPole-v1_1")
@@ -190,6 +198,14 @@ def _complete(parsed: argparse.Namespace, folder: Path | None, packages: Sequenc
     if enjoys and not parsed.no_render and not _has_display():
         print("There is no display here, so the agent is not shown (--no-render); `equirl record` writes a video")
         parsed.no_render = True
+
+
+def _like_the_agent(parsed: argparse.Namespace, folder: Path) -> None:
+    """Take over from the folder of an agent what the arguments leave open, in place."""
+    card = read_card(folder)
+    parsed.algo, _ = algorithm_and_symmetry(folder)
+    parsed.env = card.environment or getattr(parsed.env, "gym_id", parsed.env)
+    parsed.env_kwargs = {**card.environment_kwargs, **(parsed.env_kwargs or {})} or None
 
 
 def _has_display() -> bool:

@@ -21,11 +21,13 @@ class Run:
         folder: The folder, such as ``logs/dqn/CartPole-v1_3``.
         arguments: The parsed command line.
         hyperparameters: What the agent was trained with.
+        command: The command that trained it; empty if the run does not tell.
     """
 
     folder: Path
     arguments: dict[str, Any]
     hyperparameters: dict[str, Any]
+    command: str = ""
 
     @property
     def environment_settings(self) -> dict[str, Any]:
@@ -115,4 +117,11 @@ def _read(folder: Path, settings: Path) -> Run:
         except Exception as error:  # the unsafe loader may raise anything
             reason = " ".join(str(error).split())
             raise ValueError(f"{file} cannot be read ({type(error).__name__}: {reason}); was it changed?") from error
-    return Run(folder, content["args.yml"], content["config.yml"])
+    return Run(folder, content["args.yml"], content["config.yml"], _command(settings / "command.txt"))
+
+
+def _command(file: Path) -> str:
+    """Return the command in a file of rl_zoo3, without the paths of Python and of the script."""
+    words = file.read_text(encoding="utf-8", errors="replace").split() if file.is_file() else []
+    scripts = [at for at, word in enumerate(words) if Path(word).name in ("equirl", "__main__.py")]
+    return " ".join(["equirl", *words[scripts[0] + 1 :]]) if scripts else " ".join(words)

@@ -21,6 +21,8 @@ from equirl.models.token_actions import TokenAction
 __all__ = ["LookAhead", "SymmetrizedLM", "make_lm_aggregator"]
 
 _LEAST_PROBABILITY = 1e-30
+_VIEWS = "equirl_view_weights"  # where a cache keeps the weights of the views that it is of
+_WAYS_OUT = "start without a cache, or continue one that this model's generate returned"
 
 
 class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc, no-untyped-call, unused-ignore]
@@ -90,8 +92,12 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc, no-
             **kwargs: Handed through, the cache among them: it holds ``|G|`` rows for each sequence (one where a
                 view is chosen).
         """
-        if view_weights is None and self.looks_ahead:
-            view_weights = self.view_weights(input_ids, attention_mask)
+        if self.looks_ahead:
+            of_cache = _weights_of_cache(kwargs)
+            if view_weights is None:
+                view_weights = self.view_weights(input_ids, attention_mask) if of_cache is None else of_cache
+            elif of_cache is not None and of_cache is not view_weights and not torch.equal(of_cache, view_weights):
+                raise ValueError(f"the cache holds other views of these sequences than view_weights takes; {_WAYS_OUT}")
         read = view_weights is None and self.aggregator.scores_rows
         chosen = None
         if view_weights is not None and bool(((view_weights > 0).sum(dim=1) == 1).all()):
@@ -109,6 +115,8 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc, no-
             return_dict=True,
             **kwargs,
         )
+        if self.looks_ahead and getattr(outputs, "past_key_values", None) is not None:
+            setattr(outputs.past_key_values, _VIEWS, view_weights)
         outputs.logits = self._mixed(outputs, len(input_ids), chosen, view_weights, read)
         outputs.hidden_states = None
         if labels is not None:
@@ -135,7 +143,21 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc, no-
         return mixed.view(batch, -1, mixed.shape[-1]).clamp_min(_LEAST_PROBABILITY).log()
 
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Generate as ``transformers`` does; equizero looks ahead of the prompts first."""
+        """Generate as ``transformers`` does; equizero looks ahead of the prompts first.
+
+        A cache that is continued (``past_key_values``) keeps the views that were chosen for its prompts.
+
+        Raises:
+            ValueError: Equizero with an assistant model, or with a cache that is not of this model.
+        """
+        if self.looks_ahead and kwargs.get("assistant_model") is not None:
+            raise ValueError(
+                "equizero continues a view of each prompt, which an assistant model does not know: leave "
+                "assistant_model out, take prompt_lookup_num_tokens for drafts, or take equitune or "
+                "λ-equitune, which work with one"
+            )
+        if self.looks_ahead and kwargs.get("view_weights") is None:
+            kwargs["view_weights"] = _weights_of_cache(kwargs)
         prompts = cast(Tensor, kwargs.get("input_ids") if inputs is None else inputs)
         if self.looks_ahead and kwargs.get("view_weights") is None:
             kwargs["view_weights"] = self.view_weights(prompts, kwargs.get("attention_mask"))
@@ -216,3 +238,18 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc, no-
         rows = beam_idx.unsqueeze(1) * self._cached_rows + torch.arange(self._cached_rows, device=beam_idx.device)
         cache.reorder_cache(rows.flatten())
         return cache
+
+
+def _weights_of_cache(kwargs: dict[str, Any]) -> Tensor | None:
+    """Return the weights of the views that a given cache is of; ``None`` where there is no cache, or an empty one.
+
+    Raises:
+        ValueError: It does not tell: another model made it.
+    """
+    cache = kwargs.get("past_key_values", kwargs.get("cache"))
+    if cache is None or cache.get_seq_length() == 0:
+        return None
+    weights: Tensor | None = getattr(cache, _VIEWS, None)
+    if weights is None:
+        raise ValueError(f"equizero continues the view that it chose, and this cache does not tell which; {_WAYS_OUT}")
+    return weights

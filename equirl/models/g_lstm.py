@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from equirl.groups import FiniteGroup
 from equirl.models.seq2seq import Encoded, EncoderDecoder
-from equirl.models.sequences import SequenceSymmetry
+from equirl.models.sequence_base import SequenceSymmetry
 from equirl.models.special_tokens import PAD
 
 __all__ = ["GLSTM"]

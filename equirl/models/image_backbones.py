@@ -40,17 +40,23 @@ def load_backbone(name: str, classes: int, seed: int = 0) -> Classifier:
         ModuleNotFoundError: A package is not installed; the message says what to type.
     """
     whole_number(classes, "classes", 1)
-    kind, _, which = name.partition(":")
     with seeded(seed):
-        if name == "small-cnn":
-            return Classifier(_small_cnn(), nn.AdaptiveAvgPool2d(1), LinearHead(64, classes), 32, [0.5] * 3, [0.5] * 3)
-        if name == "efficientnet-lite0":
-            maps, pool, last = load_efficientnet()
-            return Classifier(maps, pool, LinearHead(last.in_features, classes), *EFFICIENTNET_INPUTS)
-        if kind == "timm" and which:
-            return _timm(which, classes)
-        if kind == "torchvision" and which:
-            return _torchvision(which, classes)
+        made = _made(name, classes)
+    made.made_by = {"name": name, "classes": classes}
+    return made
+
+
+def _made(name: str, classes: int) -> Classifier:
+    kind, _, which = name.partition(":")
+    if name == "small-cnn":
+        return Classifier(_small_cnn(), nn.AdaptiveAvgPool2d(1), LinearHead(64, classes), 32, [0.5] * 3, [0.5] * 3)
+    if name == "efficientnet-lite0":
+        maps, pool, last = load_efficientnet()
+        return Classifier(maps, pool, LinearHead(last.in_features, classes), *EFFICIENTNET_INPUTS)
+    if kind == "timm" and which:
+        return _timm(which, classes)
+    if kind == "torchvision" and which:
+        return _torchvision(which, classes)
     raise ValueError(unknown_name_message("model", name, _MODELS))
 
 

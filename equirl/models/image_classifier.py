@@ -33,6 +33,9 @@ class Classifier(nn.Module):
     mean: Tensor
     std: Tensor
 
+    made_by: dict[str, Any] | None = None
+    """Name and number of classes with which ``load_backbone`` made it; ``None`` for others."""
+
     def __init__(
         self,
         features: nn.Module,

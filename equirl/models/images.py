@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -13,6 +14,7 @@ from equirl.chunking import Chunking
 from equirl.constructions import trivial_representation
 from equirl.models.image_classifier import Classifier
 from equirl.models.image_lambda import SHRUNK, make_lambda, shrink
+from equirl.models.saved_images import load_classifier, save_classifier
 from equirl.names import ORBIT_METHODS, unknown_name_message
 from equirl.orbit import Orbit
 from equirl.orbit_map import OrbitMap
@@ -75,6 +77,32 @@ class SymmetrizedClassifier(nn.Module):
             numbers = torch.Generator().manual_seed(0)
             _check_head(classifier, torch.rand(maps.shape, generator=numbers).to(maps))
         self._chunking = Chunking([classifier])
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Write the model into a folder without pickle, which ``from_pretrained`` opens again.
+
+        Args:
+            save_directory: The folder; it is made.
+
+        Raises:
+            ValueError: The folder holds something else, or the aggregator is of your own.
+        """
+        save_classifier(self, Path(save_directory))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, classifier: Classifier | None = None) -> SymmetrizedClassifier:
+        """Return a model that ``save_pretrained`` wrote, in evaluation mode.
+
+        Args:
+            folder: The folder.
+            classifier: The backbone, where it was not made by ``load_backbone``; it gets the saved weights.
+
+        Raises:
+            FileNotFoundError: There is no such model in the folder.
+            ValueError: Its files are damaged, or it needs its backbone.
+        """
+        model: SymmetrizedClassifier = load_classifier(cls, Path(folder), classifier)
+        return model
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits of images ``[N, 3, S, S]``, ``[N, K]``."""

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from equirl.aggregators import Aggregator, Mean, Weighted
-from equirl.files import load_weights, read_saved, written_whole
 from equirl.models.lm_aggregators import LookAhead, make_lm_aggregator
+from equirl.models.saved_models import give_weights, weights_of
 from equirl.models.token_actions import TokenAction
 from equirl.models.word_groups import WordGroup
+from equirl.safe_files import checksum_of_tensors, read_json, read_tensors, write_json, write_tensors
 from equirl.tokens import TokenRepresentation
 
 __all__ = ["load_symmetrized", "save_symmetrized"]
 
-_BACKBONE, _SYMMETRY, _TABLE, _LAMBDA = "backbone", "symmetry.json", "tokens.pt", "lambda.pt"
-_FORMAT = 1
+_BACKBONE, _SYMMETRY, _TENSORS = "backbone", "symmetry.json", "symmetry.safetensors"
+_FORMAT = 2
 
 
 def save_symmetrized(model: Any, folder: Path, **settings: Any) -> None:
@@ -40,18 +40,19 @@ def save_symmetrized(model: Any, folder: Path, **settings: Any) -> None:
     method = _method_of(model)
     (folder / _SYMMETRY).unlink(missing_ok=True)  # written last: what is there is whole
     model.backbone.save_pretrained(folder / _BACKBONE, **settings)
-    with written_whole(folder / _TABLE) as temporary:
-        torch.save(model.tokens.table.cpu(), temporary)
+    tensors = {"tokens": model.tokens.table}
     if method == "lambda_equitune":
-        with written_whole(folder / _LAMBDA) as temporary:
-            torch.save({name: value.cpu() for name, value in model.aggregator.state_dict().items()}, temporary)
+        tensors |= weights_of(model.aggregator, _LAMBDA)
     action = model.action
     about: dict[str, Any] = {"format": _FORMAT, "method": method, "words": asdict(action.words)}
     about |= {"relaxed": action.relaxed, "moved": action.moved, "left_out": action.left_out, "pieces": action.pieces}
     if isinstance(model.aggregator, LookAhead):
         about |= {"look_ahead": model.aggregator.tokens, "pad_token_id": model.aggregator.pad_token_id}
-    with written_whole(folder / _SYMMETRY) as temporary:
-        temporary.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    about |= {"checksum": checksum_of_tensors(tensors), "backbone": _checksums(folder / _BACKBONE)}
+    written = folder / f".{_SYMMETRY}"
+    checksum = write_json(written, about)
+    write_tensors(folder / _TENSORS, tensors, **{_SYMMETRY: checksum})
+    written.replace(folder / _SYMMETRY)
 
 
 def load_symmetrized(
@@ -82,8 +83,13 @@ def load_symmetrized(
             f"{folder} holds no symmetrized language model ({_SYMMETRY} is not there); SymmetrizedLM.save_pretrained "
             "writes one"
         )
+    about, checksum = read_json(path)
+    if about.get("format", _FORMAT) != _FORMAT:
+        raise ValueError(
+            f"{path} has the format {about['format']!r}, and this version of equirl reads {_FORMAT}; symmetrize the "
+            "backbone beside it again"
+        )
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
         method, relaxed = about["method"], bool(about["relaxed"])
         rows = {name: tuple(map(tuple, about[name])) for name in ("moved", "left_out", "pieces")}
         words = _words(about["words"])
@@ -95,13 +101,34 @@ def load_symmetrized(
             f"{folder} holds a model with equizero, whose loss of texts is a function and is not saved: give "
             "from_pretrained(folder, loss=..., decode=tokenizer.batch_decode)"
         )
+    tensors, header = read_tensors(folder / _TENSORS)
+    if header.get(_SYMMETRY) != checksum or checksum_of_tensors(tensors) != about.get("checksum"):
+        raise ValueError(f"{folder / _TENSORS} does not match its checksum, or is of another model; {_AGAIN}")
+    if _checksums(folder / _BACKBONE) != about.get("backbone"):
+        raise ValueError(f"{folder / _BACKBONE} holds another backbone than was saved, or a damaged one; {_AGAIN}")
+    settings = {"use_safetensors": True, **settings}  # and no pickle
     backbone = transformers.AutoModelForCausalLM.from_pretrained(folder / _BACKBONE, **settings)
-    tokens = TokenRepresentation(words.group, read_saved(folder / _TABLE))
+    tokens = TokenRepresentation(words.group, tensors["tokens"])
     action = TokenAction(words, tokens, tokens.on_logits(), rows["moved"], rows["left_out"], rows["pieces"], relaxed)
     aggregator = make_lm_aggregator(method, backbone, loss, decode, look_ahead, pad)
     if method == "lambda_equitune":
-        load_weights(aggregator, folder / _LAMBDA)
+        give_weights(aggregator, tensors, _LAMBDA, folder)
     return model_class(backbone, action, aggregator).eval()
+
+
+_LAMBDA = "lambda"
+_AGAIN = "copy the folder again"
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """Return the checksums of the files that decide what a backbone answers."""
+    files = [*sorted(folder.glob("*.safetensors")), folder / "config.json"]
+    found = {}
+    for path in files:
+        if path.is_file():
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _words(content: dict[str, Any]) -> WordGroup:

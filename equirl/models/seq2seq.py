@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from equirl.arguments import whole_number
-from equirl.models.sequences import SequenceModel, mask_after_end
+from equirl.models.sequence_base import SequenceModel, mask_after_end
 from equirl.models.special_tokens import PAD
 from equirl.representations import Tree
 
@@ -115,6 +115,12 @@ class Seq2Seq(EncoderDecoder):
         self.output = nn.Linear(hidden, n_actions)
         self.dropout = nn.Dropout(dropout)
 
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that make a model like this one."""
+        cell = next(name for name, kind in _RECURRENT.items() if type(self.encoder) is kind)
+        sizes = {"n_words": self.words.num_embeddings, "n_actions": self.actions.num_embeddings}
+        return {**sizes, "cell": cell, "hidden": self.words.embedding_dim, "dropout": self.dropout.p}
+
     def encode(self, commands: Tensor) -> Encoded:  # noqa: D102
         padding = commands == PAD
         embedded = self.dropout(self.words(commands))
@@ -172,6 +178,13 @@ class Transformer(EncoderDecoder):
             nn.TransformerDecoderLayer(hidden, heads, 4 * hidden, **settings), layers, nn.LayerNorm(hidden)
         )
         self.output = nn.Linear(hidden, n_actions)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that make a model like this one."""
+        layer: Any = self.encoder.layers[0]
+        sizes = {"n_words": self.words.num_embeddings, "n_actions": self.actions.num_embeddings}
+        sizes |= {"hidden": self.words.embedding_dim, "layers": len(self.encoder.layers)}
+        return {**sizes, "heads": layer.self_attn.num_heads, "dropout": layer.dropout.p}
 
     def encode(self, commands: Tensor) -> Encoded:  # noqa: D102
         padding = commands == PAD

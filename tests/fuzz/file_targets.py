@@ -121,9 +121,12 @@ def saved(kind: str) -> bytes:
 
 
 def _agents() -> list[FileTarget]:
-    def read(folder: Path) -> Any:
+    def read(kind: str, folder: Path) -> Any:
         env = environments(1)
         model = load_agent(folder / "agent.zip", env, device="cpu")
+        found, expected = model.policy.state_dict(), agent(kind).policy.state_dict()
+        if any(not found[name].equal(value) for name, value in expected.items()):
+            raise RuntimeError("the agent loaded has other weights than the one that was saved")
         action, _ = model.predict(env.reset(), deterministic=True)
         if not env.action_space.contains(action[0]):
             raise RuntimeError(f"the agent loaded acts {action}, which is no action")
@@ -151,7 +154,7 @@ def _agents() -> list[FileTarget]:
         return made
 
     return [
-        FileTarget(f"load_agent, {kind}", lambda kind=kind: {"agent.zip": saved(kind)}, read, odd)  # type: ignore[misc]
+        FileTarget(f"load_agent, {kind}", lambda kind=kind: {"agent.zip": saved(kind)}, partial(read, kind), odd)  # type: ignore[misc]
         for kind in ("dqn", "ppo", "qrdqn", "equivariant")
     ]
 

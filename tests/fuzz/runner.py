@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fuzz.agent_folder_targets import agent_folder_targets
 from fuzz.agent_targets import agent_targets
 from fuzz.command_lines import CommandTarget, try_line
 from fuzz.command_targets import command_targets, make_folder
@@ -48,7 +49,7 @@ _MAKERS: dict[str, Callable[[], list[Any]]] = {
     "envs": env_targets,
     "agents": agent_targets,
     "experiments": experiment_targets,
-    "files": lambda: [*file_targets(), *symmetry_file_targets()],
+    "files": lambda: [*file_targets(), *symmetry_file_targets(), *agent_folder_targets()],
     "commands": command_targets,
 }
 

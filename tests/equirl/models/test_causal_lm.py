@@ -209,6 +209,38 @@ def test_lambda_starts_as_equitune_and_learns_which_view_knows() -> None:
         fit_lambda(start, TOKENIZER, ["The man"], ["The"], LambdaSettings())
 
 
+@pytest.mark.parametrize("method", ORBIT_METHODS)
+def test_a_cache_is_continued_in_the_same_views(method: str) -> None:
+    model, prompt = _model(method, GENDER), encode(TOKENIZER, ["The man was"])
+    settings = {"do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    whole = model.generate(**prompt, max_new_tokens=6, **settings)
+    first = model.generate(**prompt, max_new_tokens=3, return_dict_in_generate=True, **settings)
+    tokens = {"input_ids": first.sequences, "attention_mask": torch.ones_like(first.sequences)}
+    cache = first.past_key_values
+    if method == "equizero":
+        assert torch.equal(cache.equirl_view_weights, model.view_weights(**prompt))
+        other = cache.equirl_view_weights.flip(1)
+        with pytest.raises(ValueError, match="the cache holds other views of these sequences"):
+            model.generate(**tokens, max_new_tokens=3, past_key_values=cache, view_weights=other, **settings)
+        foreign = BACKBONE.generate(**prompt, max_new_tokens=3, return_dict_in_generate=True, **settings)
+        with pytest.raises(ValueError, match="this cache does not tell which"):
+            model.generate(**tokens, max_new_tokens=3, past_key_values=foreign.past_key_values, **settings)
+    assert torch.equal(model.generate(**tokens, max_new_tokens=3, past_key_values=cache, **settings), whole)
+
+
+@pytest.mark.parametrize("method", ORBIT_METHODS)
+def test_an_assistant_model_changes_nothing_or_is_refused(method: str) -> None:
+    model, prompt = _model(method, GENDER), encode(TOKENIZER, ["The man was"])
+    settings = {"do_sample": False, "pad_token_id": 0, "max_new_tokens": 5}
+    assistant = tiny_lm(len(TOKENIZER))
+    if method == "equizero":
+        with pytest.raises(ValueError, match="which an assistant model does not know"):
+            model.generate(**prompt, assistant_model=assistant, **settings)
+        return
+    expected = model.generate(**prompt, **settings)
+    assert torch.equal(model.generate(**prompt, assistant_model=assistant, **settings), expected)
+
+
 def test_the_same_seed_gives_the_same_lambda() -> None:
     words = load_word_group("gender")
     batch = encode(TOKENIZER, PROMPTS["gender"])

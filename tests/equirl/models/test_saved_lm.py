@@ -78,8 +78,15 @@ def test_what_cannot_be_opened_again_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no symmetrized language model"):
         SymmetrizedLM.from_pretrained(tmp_path / "plain")
     model.save_pretrained(tmp_path / "model")
-    (tmp_path / "model" / "lambda.pt").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=r"lambda\.pt cannot be read"):
+    assert not [path for path in (tmp_path / "model").rglob("*") if path.suffix in (".pt", ".bin", ".pkl")]
+    backbone = tmp_path / "model" / "backbone" / "model.safetensors"
+    whole = backbone.read_bytes()
+    backbone.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"backbone holds another backbone than was saved, or a damaged one"):
+        SymmetrizedLM.from_pretrained(tmp_path / "model")
+    backbone.write_bytes(whole)
+    (tmp_path / "model" / "symmetry.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"symmetry\.safetensors is no safetensors file, or is damaged"):
         SymmetrizedLM.from_pretrained(tmp_path / "model")
     (tmp_path / "model" / "symmetry.json").write_text(json.dumps({"method": "equitune"}))
     with pytest.raises(ValueError, match=r"symmetry\.json is not what"):
