@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,7 @@ def export_onnx(model: BaseAlgorithm, path: str | Path) -> ExportReport:
             external_data=False,
             verbose=False,
         )
+        _name_the_batch(exported.model.graph)
         exported.model.metadata_props.update(_about(model, policy))
         exported.save(temporary, external_data=False)
         session = runtime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
@@ -134,6 +136,15 @@ def _program(policy: ExportedPolicy, space: spaces.Space[Any]) -> torch.export.E
     axes = batch if isinstance(example, Tensor) else dict.fromkeys(example, batch)
     with torch.no_grad():
         return torch.export.export(policy, (example,), dynamic_shapes=(axes,))
+
+
+def _name_the_batch(graph: Any) -> None:
+    """Call the first axis of an ONNX graph "batch", in the place of torch's own symbol, such as "s18"."""
+    symbol = re.compile(rf"\b{re.escape(str(graph.inputs[0].shape[0]))}\b")
+    for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
+        for axis, size in enumerate(() if value.shape is None else value.shape):
+            if not isinstance(size, int):
+                value.shape[axis] = symbol.sub("batch", str(size))
 
 
 def _about(model: BaseAlgorithm, policy: ExportedPolicy) -> dict[str, str]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from equirl.aggregators import Aggregator, Mean
 from equirl.arguments import whole_number
 from equirl.constructions import tensor_product, trivial_representation
+from equirl.eager import eager
 from equirl.groups import FiniteGroup
 from equirl.mappings import MappingRepresentation
 from equirl.models.special_tokens import BEGIN, END, PAD
@@ -84,7 +85,7 @@ class SequenceModel(nn.Module):
             tokens.append(token)
             places.append(probabilities)
             over = over | (token == END)
-            if bool(over.all()):
+            if eager(over) and bool(over.all()):
                 break
         return torch.cat(tokens, dim=1), torch.cat(places, dim=1)
 
@@ -193,9 +194,18 @@ class SymmetrizedSequenceModel(SequenceModel):
         return self.aggregator.weights(Orbit(views, answers, output_rep, scores=scores))
 
     def output_rep(self, length: int, device: torch.device) -> MonomialRepresentation:
-        """Return how the group moves probabilities ``[length, V]``."""
-        key = (length, device)
+        """Return how the group moves probabilities ``[length, V]``; made on first use, and kept.
+
+        Raises:
+            RuntimeError: It is to be made while a graph is recorded.
+        """
+        key = (int(length), device)  # traced lengths are no numbers
         if key not in self._on_scores:
+            if not eager(self.symmetry.actions.table):
+                raise RuntimeError(
+                    f"run the model once on actions of this length, {length}, before you export or trace it: its "
+                    "tables are made then"
+                )
             places = trivial_representation(self.symmetry.group, (length,))
             on_logits = self.symmetry.actions.on_logits().cpu()
             self._on_scores[key] = tensor_product(places, on_logits).to(device)
