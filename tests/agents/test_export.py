@@ -190,6 +190,23 @@ class Forgetful(FlattenExtractor):
         return super().forward(observations) * (1.001 if torch.compiler.is_exporting() else 1)
 
 
+class Branching(FlattenExtractor):
+    """Looks at numbers to decide."""
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return super().forward(observations) * (2 if float(observations.sum()) > 0 else 1)
+
+
+def test_a_network_that_cannot_be_recorded_is_refused_in_words(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = agent("ppo", "mlp", "equitune", features_extractor_class=Branching)
+    with pytest.raises(ValueError, match=r"torch.export cannot record .* look for branches on the values of tensors"):
+        export_program(model, tmp_path / "policy.pt2")
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr().err == ""
+
+
 def test_a_file_that_answers_otherwise_is_not_left(tmp_path: Path) -> None:
     model = agent("dqn", "mlp", "equitune", features_extractor_class=Forgetful)
     path = tmp_path / "policy.pt2"
