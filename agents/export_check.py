@@ -164,7 +164,7 @@ def _orbit_sum(representation: MonomialRepresentation, row: Tensor, g: int) -> T
     start = (row * _STEPS).round() / _STEPS if real else row
     views = torch.stack([representation.transform(power, start) for power in powers])
     if real:
-        return views.sum(dim=0) / 2 ** math.ceil(math.log2(len(powers)))
+        return views.sum(dim=0) / float(2 ** math.ceil(math.log2(len(powers))))
     largest: Tensor = views.amax(dim=0)
     return largest.to(row.dtype)
 
