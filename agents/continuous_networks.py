@@ -206,7 +206,7 @@ class OrbitCritic(ContinuousOrbitNetwork):
     def plain_values(self, obs: Tree, actions: Tensor) -> Tensor:
         """Return one value of each network for the views as they are, ``[N, n_critics]``: nothing is symmetrized."""
         values = self._whole(self.q_networks, {OBSERVATION: obs, ACTION: actions})
-        return values.view(len(values), self.n_critics, self._n_each()).mean(dim=2)
+        return values.view(-1, self.n_critics, self._n_each()).mean(dim=2)
 
     def _n_each(self) -> int:
         """Return how many numbers each network gives."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -77,7 +79,8 @@ def export_onnx(model: BaseAlgorithm, path: str | Path) -> ExportReport:
     Raises:
         ModuleNotFoundError: The extra ``export`` is not installed.
         TypeError: A recurrent agent, or a policy or a space that cannot be exported.
-        ValueError: The file does not answer as the agent does, or is not equivariant; nothing is left of it.
+        ValueError: torch cannot record a layer of your own, or the file does not answer as the agent does or is not
+            equivariant; nothing is left of it.
     """
     needed("onnx", EXPORT)
     needed("onnxscript", EXPORT)
@@ -93,6 +96,7 @@ def export_onnx(model: BaseAlgorithm, path: str | Path) -> ExportReport:
             external_data=False,
             verbose=False,
         )
+        _name_the_batch(exported.model.graph)
         exported.model.metadata_props.update(_about(model, policy))
         exported.save(temporary, external_data=False)
         session = runtime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
@@ -117,7 +121,8 @@ def export_program(model: BaseAlgorithm, path: str | Path) -> ExportReport:
 
     Raises:
         TypeError: A recurrent agent, or a policy or a space that cannot be exported.
-        ValueError: The file does not answer as the agent does, or is not equivariant; nothing is left of it.
+        ValueError: torch cannot record a layer of your own, or the file does not answer as the agent does or is not
+            equivariant; nothing is left of it.
     """
     policy = exported_policy(model)
     with written_whole(path) as temporary, evaluation_mode(policy), _quiet():
@@ -129,11 +134,32 @@ def export_program(model: BaseAlgorithm, path: str | Path) -> ExportReport:
 
 
 def _program(policy: ExportedPolicy, space: spaces.Space[Any]) -> torch.export.ExportedProgram:
+    """Return the recorded policy.
+
+    Raises:
+        ValueError: torch cannot record it.
+    """
     example = random_observations(space, 3, np.random.default_rng(0))
     batch = {0: torch.export.Dim("batch", min=1)}
     axes = batch if isinstance(example, Tensor) else dict.fromkeys(example, batch)
-    with torch.no_grad():
-        return torch.export.export(policy, (example,), dynamic_shapes=(axes,))
+    try:
+        with torch.no_grad(), redirect_stderr(io.StringIO()):  # where torch prints the graph up to an error
+            return torch.export.export(policy, (example,), dynamic_shapes=(axes,))
+    except Exception as error:  # whatever torch makes of a network of the user's own
+        raise ValueError(
+            f"torch.export cannot record {type(policy.policy).__name__} ({type(error).__name__}: "
+            f"{str(error).strip().splitlines()[0]}); look for branches on the values of tensors, and for sizes of one "
+            "batch, in the features extractor and other layers of your own"
+        ) from error
+
+
+def _name_the_batch(graph: Any) -> None:
+    """Call the first axis of an ONNX graph "batch", in the place of torch's own symbol, such as "s18"."""
+    symbol = re.compile(rf"\b{re.escape(str(graph.inputs[0].shape[0]))}\b")
+    for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
+        for axis, size in enumerate(() if value.shape is None else value.shape):
+            if not isinstance(size, int):
+                value.shape[axis] = symbol.sub("batch", str(size))
 
 
 def _about(model: BaseAlgorithm, policy: ExportedPolicy) -> dict[str, str]:
@@ -182,12 +208,14 @@ def _described(name: str, values: Tensor) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep back what torch's exporter says about packages that nobody needs here, and about its own insides."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"torch\.|onnxscript|copyreg")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

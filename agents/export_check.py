@@ -87,8 +87,8 @@ def check_export(
     moved_errors = [0.0]
     flat_answers = answers.flatten(1)
     for g in range(min(order, _MOST_ELEMENTS)):
-        there = run(cast(Tree, symmetry.observation.transform(g, observations))).flatten(1)
-        moved_errors.append(_largest(there, cast(Tensor, symmetry.action.transform(g, flat_answers))))
+        there = run(symmetry.observation.transform(g, observations)).flatten(1)
+        moved_errors.append(_largest(there, symmetry.action.transform(g, flat_answers)))
     return ExportCheck(error, max(moved_errors) / size, n_rows(observations), n_symmetric)
 
 
@@ -164,8 +164,9 @@ def _orbit_sum(representation: MonomialRepresentation, row: Tensor, g: int) -> T
     start = (row * _STEPS).round() / _STEPS if real else row
     views = torch.stack([representation.transform(power, start) for power in powers])
     if real:
-        return views.sum(dim=0) / 2 ** math.ceil(math.log2(len(powers)))
-    return views.amax(dim=0).to(row.dtype)
+        return views.sum(dim=0) / float(2 ** math.ceil(math.log2(len(powers))))
+    largest: Tensor = views.amax(dim=0)
+    return largest.to(row.dtype)
 
 
 def _of_kept(representation: TokenRepresentation, row: Tensor, g: int, numbers: np.random.Generator) -> Tensor:
@@ -174,7 +175,8 @@ def _of_kept(representation: TokenRepresentation, row: Tensor, g: int, numbers: 
     kept = (table == torch.arange(len(table))).nonzero().flatten()
     if len(kept) == 0:
         return row
-    return kept[torch.as_tensor(numbers.integers(0, len(kept), tuple(row.shape)))].to(row.dtype)
+    drawn: Tensor = kept[torch.as_tensor(numbers.integers(0, len(kept), tuple(row.shape)))]
+    return drawn.to(row.dtype)
 
 
 def _count_fixed(representation: Representation, observations: Tree, elements: list[int]) -> int:

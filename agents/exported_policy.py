@@ -91,9 +91,7 @@ def exported_policy(model: BaseAlgorithm) -> ExportedPolicy:
         saved.seek(0)
         model = type(model).load(saved, device="cpu")
     policy = model.policy
-    network = policy if isinstance(policy, OrbitNetwork) else None
-    if network is None and isinstance(policy, SymmetricPolicy):
-        network = orbit_networks(model)[0]
+    network = orbit_networks(model)[0] if isinstance(policy, SymmetricPolicy) else None
     return ExportedPolicy(policy, _acting_function(model), model.action_space, network)
 
 
@@ -108,12 +106,12 @@ def _acting_function(model: BaseAlgorithm) -> Callable[[Any], Tensor]:
         if isinstance(policy, ActorCriticOrbit):
             parameters = policy.action_parameters(observation)
         else:
-            features = policy.extract_features(observation)
+            features: Any = policy.extract_features(observation)
             features = features if policy.share_features_extractor else features[0]
             parameters = policy.action_net(policy.mlp_extractor.forward_actor(features))
         if pairs:  # sb3-contrib gives each value of a bit a logit
             parameters = parameters[:, 1::2] - parameters[:, ::2]
         squashes = isinstance(model.action_space, spaces.Box) and policy.squash_output
-        return cast(Tensor, parameters.tanh() if squashes else parameters)
+        return parameters.tanh() if squashes else parameters
 
     return compute

@@ -22,6 +22,7 @@ from equirl.agents.observations import as_observations, as_tensors
 from equirl.agents.spaces import flat_size, observation_shape
 from equirl.agents.visited_states import n_rows, replay_observations
 from equirl.arguments import real_number, whole_number
+from equirl.eager import eager
 from equirl.names import unknown_name_message
 from equirl.orbit import Orbit, flatten_rows
 from equirl.proxy_losses import PROXY_LOSSES, ProxyLoss
@@ -53,18 +54,21 @@ class _VisitedStates:
     def _distances(self, orbit: Orbit) -> Tensor:
         """Return distances ``[B, |G|, N]`` of all views to all visited states."""
         views = orbit.flat_inputs.float()
-        self._visited, self._scale = self._visited.to(views.device), self._scale.to(views.device)
-        if views.shape[2] != self._visited.shape[1]:
+        visited, scale = self._visited.to(views.device), self._scale.to(views.device)
+        if eager(views):  # a tensor of a graph is of no use after it
+            self._visited, self._scale = visited, scale
+        if views.shape[2] != visited.shape[1]:
             raise ValueError(
-                f"{type(self).__name__} knows states of {self._visited.shape[1]} values, but the agent sees "
+                f"{type(self).__name__} knows states of {visited.shape[1]} values, but the agent sees "
                 f"{views.shape[2]}; make it from states of this agent"
             )
-        views = views / self._scale
+        views = views / scale
         if self._labels is None:
-            return _euclidean(views, self._visited)
-        named = self._labels.to(views.device)
-        measured = _euclidean(views[..., ~named], self._visited[:, ~named])
-        unequal = torch.cdist(views[..., named], self._visited[:, named], p=0)
+            return _euclidean(views, visited)
+        labels = self._labels.tolist()
+        named, counted = ([n for n, label in enumerate(labels) if label is wanted] for wanted in (True, False))
+        measured = _euclidean(views[..., counted], visited[:, counted])
+        unequal = torch.cdist(views[..., named], visited[:, named], p=0)
         return (measured.square() + unequal).sqrt()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -180,7 +180,7 @@ class GenericProjection(nn.Module):
             weights = _generic_numbers(representation.table.shape[1], seed)[representation.table.cpu()]
         # No buffers: half() and float() would take the precision that tells views apart.
         self._weights: dict[torch.device, tuple[Tensor, Tensor]] = {}
-        self._keep_weights(weights.T.contiguous())
+        self._weights[torch.device("cpu")] = _without_last(weights.T.contiguous())
 
     def forward(self, x: Tree) -> tuple[Tensor, Tensor]:
         """Return ``r(gx)``, float64 ``[B, |G|]``, and the size of what was summed for it, ``[B]``.
@@ -205,22 +205,20 @@ class GenericProjection(nn.Module):
             tokens = representation.check(x)
             tokens = tokens.flatten(1) if tokens.ndim > 1 else tokens.unsqueeze(1)
             _, weights = self._weights_on(tokens.device)
-            places = _generic_numbers(tokens.shape[1], self._seed + 1).to(weights)
+            places = _generic_numbers(tokens.shape[1], self._seed + 1, tokens).to(weights)
             return places @ weights[tokens], places.abs().sum().expand(tokens.shape[0])
         views = flatten_views(representation.orbit(x))
-        weights = _generic_numbers(views.shape[2], self._seed).to(views.device, _precision(views.device))
+        weights = _generic_numbers(views.shape[2], self._seed, views).to(views.device, _precision(views.device))
         views = _as_real(views).to(weights.dtype)
         return views @ weights, views.abs().sum(dim=(1, 2))
-
-    def _keep_weights(self, with_last: Tensor) -> None:
-        self._weights[with_last.device] = with_last[:, :-1].contiguous(), with_last
 
     def _weights_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the numbers without and with the last column."""
         found = self._weights.get(device)
         if found is None:
-            self._keep_weights(self._weights[torch.device("cpu")][1].to(device, _precision(device)))
-            found = self._weights[device]
+            found = _without_last(self._weights[torch.device("cpu")][1].to(device, _precision(device)))
+            if eager(found[1]):  # a tensor of a graph is of no use after it
+                self._weights[device] = found
         return found
 
 
@@ -266,11 +264,28 @@ def _precision(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
-@lru_cache(maxsize=64)
-def _generic_numbers(n: int, seed: int) -> Tensor:
-    """Return ``n`` numbers in [-1, 1), float64; a longer list begins as the shorter one does."""
+def _generic_numbers(n: int, seed: int, given: Tensor | None = None) -> Tensor:
+    """Return ``n`` numbers in [-1, 1), float64; a longer list begins as the shorter one does.
+
+    Args:
+        n: How many.
+        seed: Seed.
+        given: The input they are for; while a graph of it is recorded, nothing is kept for later.
+    """
+    return _kept_numbers(n, seed) if given is None or eager(given) else _made_numbers(n, seed)
+
+
+def _made_numbers(n: int, seed: int) -> Tensor:
     numbers = random.Random(seed)
     return torch.tensor([2 * numbers.random() - 1 for _ in range(n)], dtype=torch.float64)
+
+
+_kept_numbers = lru_cache(maxsize=64)(_made_numbers)
+
+
+def _without_last(with_last: Tensor) -> tuple[Tensor, Tensor]:
+    """Return numbers without and with their last column."""
+    return with_last[:, :-1].contiguous(), with_last
 
 
 def _entry(tree: Tree, g: int) -> Tree:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
 
 from equirl.aggregators import Aggregator, Weighted
+from equirl.eager import eager
 from equirl.models.lm_aggregators import LookAhead, make_lm_aggregator
 from equirl.models.saved_lm import load_symmetrized, save_symmetrized
 from equirl.models.token_actions import TokenAction
@@ -100,7 +101,7 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc, no-
                 raise ValueError(f"the cache holds other views of these sequences than view_weights takes; {_WAYS_OUT}")
         read = view_weights is None and self.aggregator.scores_rows
         chosen = None
-        if view_weights is not None and bool(((view_weights > 0).sum(dim=1) == 1).all()):
+        if view_weights is not None and eager(view_weights) and bool(((view_weights > 0).sum(dim=1) == 1).all()):
             chosen = view_weights.argmax(dim=1)
         self._cached_rows = self.order if chosen is None else 1
         views = self.views(input_ids) if chosen is None else cast(Tensor, self.tokens.transform_each(chosen, input_ids))
@@ -117,30 +118,29 @@ class SymmetrizedLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc, no-
         )
         if self.looks_ahead and getattr(outputs, "past_key_values", None) is not None:
             setattr(outputs.past_key_values, _VIEWS, view_weights)
-        outputs.logits = self._mixed(outputs, len(input_ids), chosen, view_weights, read)
+        outputs.logits = self._mixed(outputs, chosen, view_weights, read)
         outputs.hidden_states = None
         if labels is not None:
             outputs.loss = nn.functional.cross_entropy(outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
         return outputs
 
-    def _mixed(
-        self, outputs: Any, batch: int, chosen: Tensor | None, view_weights: Tensor | None, read: bool
-    ) -> Tensor:
+    def _mixed(self, outputs: Any, chosen: Tensor | None, view_weights: Tensor | None, read: bool) -> Tensor:
         """Return the logits ``[B, T, V]`` of the mixture from the backbone's outputs on all views, or on the chosen."""
         if chosen is not None:
             rows = outputs.logits.float().softmax(dim=-1)
             elements = chosen.repeat_interleave(rows.shape[1])
             mixed = self.on_scores.pull_back_each(elements, rows.flatten(0, 1))
             return mixed.view_as(rows).clamp_min(_LEAST_PROBABILITY).log()
+        places = outputs.logits.shape[1]
         by_place = self._by_place(outputs.logits).float().softmax(dim=-1)
         weights = None
         if view_weights is not None:
-            weights = view_weights.repeat_interleave(len(by_place) // batch, dim=0)
+            weights = view_weights.repeat_interleave(places, dim=0)
         elif read:
-            hidden = self._by_place(outputs.hidden_states[-1][:, -outputs.logits.shape[1] :])
+            hidden = self._by_place(outputs.hidden_states[-1][:, -places:])
             weights = self.place_weights(hidden.float())
         mixed = self.on_scores.combine(by_place, weights)
-        return mixed.view(batch, -1, mixed.shape[-1]).clamp_min(_LEAST_PROBABILITY).log()
+        return mixed.view(-1, places, mixed.shape[-1]).clamp_min(_LEAST_PROBABILITY).log()
 
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """Generate as ``transformers`` does; equizero looks ahead of the prompts first.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from equirl.aggregators import Aggregator, Mean, Weighted, weight_network
 from equirl.arguments import whole_number
+from equirl.eager import eager
 from equirl.names import ORBIT_METHODS, unknown_name_message
 from equirl.orbit import Orbit
 from equirl.testing import evaluation_mode
@@ -55,7 +56,17 @@ class LookAhead(Aggregator):
 
     @torch.no_grad()
     def of_views(self, backbone: Any, views: Tensor, attention_mask: Tensor, order: int) -> Tensor:
-        """Return the weights ``[B, |G|]`` of views ``[B |G|, T]``."""
+        """Return the weights ``[B, |G|]`` of views ``[B |G|, T]``.
+
+        Raises:
+            TypeError: While a graph is recorded, which would keep the choice of one prompt.
+            ValueError: The loss gives other than a finite number for each text.
+        """
+        if not eager(views):
+            raise TypeError(
+                "equizero continues prompts and reads texts to choose a view, which no exported or traced graph can "
+                "do: give the model view_weights, as model.view_weights(input_ids) returns them"
+            )
         with evaluation_mode(backbone):  # dropout would make the choice another one at each call
             answers = backbone.generate(
                 views,

@@ -196,5 +196,12 @@ class Transformer(EncoderDecoder):
         so_far = prefix if state is None else torch.cat([state, prefix], dim=1)
         embedded = self.actions(so_far) + self.places[1, : so_far.shape[1]]
         causal = torch.ones(so_far.shape[1], so_far.shape[1], dtype=torch.bool, device=prefix.device).triu(1)
-        decoded = self.decoder(embedded, encoded.memory, tgt_mask=causal, memory_key_padding_mask=encoded.padding)
+        # Said to be causal, so that torch does not look at the mask to find out.
+        decoded = self.decoder(
+            embedded,
+            encoded.memory,
+            tgt_mask=causal,
+            tgt_is_causal=True,
+            memory_key_padding_mask=encoded.padding,
+        )
         return self.output(decoded[:, -prefix.shape[1] :]), so_far

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from equirl.arguments import whole_number
+from equirl.eager import eager
 from equirl.groups import FiniteGroup
 from equirl.models.special_tokens import BEGIN, END, PAD
 from equirl.representations import Tree
@@ -77,7 +78,7 @@ class SequenceModel(nn.Module):
             tokens.append(token)
             places.append(probabilities)
             over = over | (token == END)
-            if bool(over.all()):
+            if eager(over) and bool(over.all()):
                 break
         return torch.cat(tokens, dim=1), torch.cat(places, dim=1)
 

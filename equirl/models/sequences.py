@@ -11,6 +11,7 @@ from torch import Tensor
 
 from equirl.aggregators import Aggregator, Mean
 from equirl.constructions import tensor_product, trivial_representation
+from equirl.eager import eager
 from equirl.mappings import MappingRepresentation
 from equirl.models.saved_sequences import load_sequences, save_sequences
 from equirl.models.sequence_base import SequenceModel, SequenceSymmetry, mask_after_end
@@ -106,9 +107,18 @@ class SymmetrizedSequenceModel(SequenceModel):
         return self.aggregator.weights(Orbit(views, answers, output_rep, scores=scores))
 
     def output_rep(self, length: int, device: torch.device) -> MonomialRepresentation:
-        """Return how the group moves probabilities ``[length, V]``."""
-        key = (length, device)
+        """Return how the group moves probabilities ``[length, V]``; made on first use, and kept.
+
+        Raises:
+            RuntimeError: It is to be made while a graph is recorded.
+        """
+        key = (int(length), device)  # traced lengths are no numbers
         if key not in self._on_scores:
+            if not eager(self.symmetry.actions.table):
+                raise RuntimeError(
+                    f"run the model once on actions of this length, {length}, before you export or trace it: its "
+                    "tables are made then"
+                )
             places = trivial_representation(self.symmetry.group, (length,))
             on_logits = self.symmetry.actions.on_logits().cpu()
             self._on_scores[key] = tensor_product(places, on_logits).to(device)
