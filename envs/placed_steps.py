@@ -110,6 +110,11 @@ class PlacedWorld:
         order = symmetry.group.order
         self._elements = [g for g in range(order) if g != symmetry.group.identity] or [symmetry.group.identity]
 
+    @property
+    def shows_all(self) -> bool:
+        """Whether observations show the state, so that no copy of it is made at each step of a rollout."""
+        return self._restorable is None and not self._copies
+
     def element(self) -> int:
         """Draw a group element other than the identity, if there is one."""
         return int(self.random.choice(self._elements))

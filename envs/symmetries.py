@@ -12,9 +12,12 @@ from equirl.constructions import (
     permutation_representation,
     signed_permutation_representation,
 )
+from equirl.displacements import displacement_representation
 from equirl.envs.grid_planes import FACING_PLANES
+from equirl.envs.gridworld import MOVES
 from equirl.envs.minigrid_state import facing_action
 from equirl.groups import FiniteGroup, cyclic_group, dihedral_group
+from equirl.plane_groups import torus_symmetries
 from equirl.representations import MonomialRepresentation
 from equirl.symmetry import MDPSymmetry, ObservationShape, register_symmetry
 
@@ -25,6 +28,7 @@ __all__ = [
     "grid_symmetry",
     "mirror_symmetry",
     "signed_symmetry",
+    "torus_symmetry",
 ]
 
 
@@ -51,6 +55,37 @@ def grid_symmetry(name: str, group: FiniteGroup, observation_shape: ObservationS
     if n_actions != 4:
         raise ValueError(f"symmetry {name!r} permutes the 4 moves up, left, down, right; there are {n_actions} actions")
     return MDPSymmetry(name, image_representation(group, observation_shape), permutation_representation(group))
+
+
+def torus_symmetry(
+    name: str, point_group: FiniteGroup, observation_shape: ObservationShape, n_actions: int
+) -> MDPSymmetry:
+    """Return the symmetry of an image ``[C, H, W]`` of a torus with the moves up, left, down, right.
+
+    The image turns, flips, and shifts: what leaves it on one side comes in again on the other. Shifts leave the moves
+    as they are. The order of the group is ``H * W`` times that of ``point_group``.
+
+    Args:
+        name: Its name.
+        point_group: Turns and mirrors, such as ``dihedral_group(4)``; ``cyclic_group(1)`` for shifts alone.
+        observation_shape: ``(C, H, W)``; square where ``point_group`` holds a quarter turn.
+        n_actions: 4, or 5 with "stay" as the last one.
+
+    Raises:
+        ValueError: The observation is no image, or there are not four or five moves.
+    """
+    if not isinstance(observation_shape, tuple) or len(observation_shape) != 3:
+        raise ValueError(
+            f"symmetry {name!r} acts on images [C, H, W] of a torus; the observation space has {observation_shape!r}"
+        )
+    if n_actions not in (4, 5):
+        raise ValueError(
+            f"symmetry {name!r} permutes the moves up, left, down, right, and perhaps stay as the fifth; there are "
+            f"{n_actions} actions. For others: `equirl discover`, or displacement_representation"
+        )
+    group = torus_symmetries(*observation_shape[1:], point_group)
+    moves = [*MOVES.tolist(), [0, 0]][:n_actions]
+    return MDPSymmetry(name, image_representation(group, observation_shape), displacement_representation(group, moves))
 
 
 def board_symmetry(name: str, group: FiniteGroup, observation_shape: ObservationShape, n_actions: int) -> MDPSymmetry:
@@ -204,6 +239,9 @@ def _turning_actions(facing: torch.Tensor, n_actions: int) -> torch.Tensor:
 
 register_symmetry("grid-c4", partial(grid_symmetry, "grid-c4", cyclic_group(4)))
 register_symmetry("grid-d4", partial(grid_symmetry, "grid-d4", dihedral_group(4)))
+register_symmetry("torus-shifts", partial(torus_symmetry, "torus-shifts", cyclic_group(1)))
+register_symmetry("torus-c4", partial(torus_symmetry, "torus-c4", cyclic_group(4)))
+register_symmetry("torus-d4", partial(torus_symmetry, "torus-d4", dihedral_group(4)))
 register_symmetry("board-c4", partial(board_symmetry, "board-c4", cyclic_group(4)))
 register_symmetry("board-d4", partial(board_symmetry, "board-d4", dihedral_group(4)))
 register_symmetry("minigrid-c4", partial(full_view_symmetry, "minigrid-c4", cyclic_group(4)))

@@ -30,13 +30,14 @@ from equirl.symmetry_files import save_symmetry
 __all__ = ["discovered_file", "find_into", "main"]
 
 _STEPS = 20_000
+_DIFFERS = 4  # exit status
 _VIEW = "minigrid-d4"  # of MiniGrid's worlds: the whole grid
 
 _EXAMPLES = """\
 Takes random actions (with --agent: half of them the agent's), sets no state to search, and prints the group, its
 generators and the evidence. Where states can be set, `equirl check` has the last word. The first line says what came of
 it: exact; nearly, with the error; none found; or not enough data. Exit status: 0 a symmetry was found, 2 a mistake in
-the command, 3 none found or not enough data.
+the command, 3 none found or not enough data, 4 a symmetry that does not hold, but nearly: -o writes it and says so.
 
 examples:
   equirl discover CartPole-v1
@@ -46,7 +47,11 @@ examples:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run ``equirl discover`` and return its exit status: 0 found, 3 none found or not enough data."""
+    """Run ``equirl discover`` and return its exit status.
+
+    Returns:
+        0: found, no difference seen; 3: none found or not enough data; 4: nearly, with differences that were seen.
+    """
     parser = CommandParser(
         prog="equirl discover", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -68,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
         return 3
     if options.output is not None:
         _save(found, options.output, options.env, options.seed)
-    return 0
+    return 0 if found.report.deviation is None else _DIFFERS
 
 
 def discovered_file(given: str, arguments: Sequence[str]) -> str:
@@ -129,6 +134,11 @@ def find_into(
             f"--symmetry auto: {found.report.outcome} in {environment} (see above); train it with --method plain, or "
             "name a symmetry"
         )
+    if found.report.deviation is not None:
+        raise ValueError(
+            f"--symmetry auto: the symmetry of {environment} does not hold, but nearly (see above). To train with it "
+            f"all the same: `equirl discover {environment} -o FILE.toml`, and --symmetry FILE.toml"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     _save(found, path, environment, 0, evidence)
 
@@ -184,6 +194,7 @@ def _save(found: _Found, path: Path, environment: str, seed: int, further: Mappi
         "error": report.error,
         "steps": report.steps,
         "seed": seed,
+        **({} if report.deviation is None else {"does not hold": str(report.deviation)}),
         "notes": "; ".join(report.notes),
         **(further or {}),
     }

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium import spaces
 
 from equirl.arguments import of_kind
 from equirl.envs.checker import check_symmetry
+from equirl.envs.discovery.closing import built, closed, one_action_order_each
 from equirl.envs.discovery.images import search_images
-from equirl.envs.discovery.known_groups import recognized
+from equirl.envs.discovery.nearly import find_nearly, measured
 from equirl.envs.discovery.report import DiscoveryReport, Element, Findings, Outcome
 from equirl.envs.discovery.values import search_values
 from equirl.envs.discovery.vectors import search_vectors
 from equirl.envs.mujoco_states import mujoco_states
 from equirl.envs.mujoco_symmetry import mujoco_mirror
-from equirl.envs.observations import ObservationLayout
 from equirl.envs.recurring import Outcomes
 from equirl.envs.transitions import Transitions, collect_transitions
-from equirl.generated_tables import GeneratedTables, Step, close, step_of
-from equirl.groups import FiniteGroup
+from equirl.generated_tables import GeneratedTables, step_of
 from equirl.representations import MonomialRepresentation
 from equirl.symmetry import MDPSymmetry
-from equirl.tokens import TokenRepresentation
 
 __all__ = ["discover_symmetry"]
 
@@ -84,7 +81,9 @@ def discover_symmetry(
     data = collect_transitions(environment, steps, seed, agent)
     findings = _search(environment, data, seed)
     if not findings.elements:
-        return _nothing("not enough data" if findings.unclear else "none found", findings, steps)
+        if findings.unclear:
+            return _nothing("not enough data", findings, steps)
+        return find_nearly(environment, data, findings, seed, name) or _nothing("none found", findings, steps)
     report = _judged(environment, data, findings, findings.elements, seed, name)
     if report.outcome == "none found" and len(findings.elements) > 1:
         single = [_judged(environment, data, replace(findings, notes=[]), [e], seed, name) for e in findings.elements]
@@ -92,6 +91,8 @@ def discover_symmetry(
         if 0 < len(kept) < len(findings.elements):
             findings.notes.append(f"{len(kept)} of the {len(findings.elements)} elements hold by themselves")
             return _judged(environment, data, findings, kept, seed, name)
+    if report.outcome == "none found":
+        return find_nearly(environment, data, findings, seed, name) or report
     return report
 
 
@@ -100,11 +101,11 @@ def _judged(
 ) -> DiscoveryReport:
     """Close elements to a group, check it, and say what came of it."""
     steps = len(data)
-    elements = _one_action_order_each(found)
+    elements = one_action_order_each(found)
     if len(elements) < len(found):
         findings.notes.append("some actions have the same effect; those that move few actions are kept")
     try:
-        generators, tables = _closed(elements)
+        generators, tables = closed(elements)
     except ValueError as error:
         findings.notes.append(f"no group: {error}")
         return _nothing("not enough data", findings, steps)
@@ -125,7 +126,7 @@ def _judged(
             findings.notes.append(note)
             findings.unclear = True
         findings.notes.append(f"under all products together {share:.0%} of the pairs seen were compared: no difference")
-    symmetry = _symmetry(name, tables, generators, environment)
+    symmetry = built(name, tables, generators, environment)
     silent = not data.ends.any() and float(data.rewards.min()) == float(data.rewards.max())
     if silent:
         findings.notes.append("all rewards are equal and no episode ended: nothing is said about rewards and ends")
@@ -171,12 +172,15 @@ def _of_the_model(environment: gym.Env[Any, Any], seed: int, name: str) -> Disco
         return _nothing("none found", findings, 0)
     symmetry = MDPSymmetry(name, mirror.observation, mirror.action)
     verdict = _verdict(environment, symmetry, seed, findings)
-    if verdict != "holds":
-        return _nothing("none found" if verdict == "violated" else "not enough data", findings, _CHECKED)
     g = 1 - symmetry.group.identity
     element = Element(
         "mirror", step_of(cast(MonomialRepresentation, mirror.observation), g), step_of(mirror.action, g), 0.0, _CHECKED
     )
+    if verdict == "violated":
+        found = measured(environment, symmetry, (element,), findings, seed, _CHECKED)
+        return found or _nothing("none found", findings, _CHECKED)
+    if verdict != "holds":
+        return _nothing("not enough data", findings, _CHECKED)
     return DiscoveryReport("exact", symmetry, (element,), tuple(findings.notes), _CHECKED)
 
 
@@ -190,7 +194,7 @@ def _search(environment: gym.Env[Any, Any], data: Transitions, seed: int) -> Fin
             "actions Discrete"
         )
     if isinstance(space, spaces.Discrete):
-        return search_values(data)
+        return search_values(data, int(space.n))
     if len(data.shape) != 3:
         raise ValueError(
             f"symmetries are sought on vectors [n] and images [C, H, W]; observations are {list(data.shape)}"
@@ -223,56 +227,3 @@ def _verdict(environment: gym.Env[Any, Any], symmetry: MDPSymmetry, seed: int, f
     reason = f" ({report.skipped[0]})" if report.skipped else f": {report.violations[0]}" if report.violations else ""
     findings.notes.append(f"check_symmetry, which sets states: {report.verdict}{reason}")
     return report.verdict
-
-
-def _one_action_order_each(elements: Sequence[Element]) -> list[Element]:
-    """Return one element for each map of observations: the one that moves the fewest actions."""
-    best: dict[Step, Element] = {}
-    for element in sorted(elements, key=lambda e: (sum(a != b for a, b in enumerate(e.action.to)), e.error)):
-        best.setdefault(element.observation, element)
-    return list(best.values())
-
-
-def _closed(elements: Sequence[Element]) -> tuple[tuple[Element, ...], GeneratedTables]:
-    """Return a few of the elements that generate all of them, named, and the tables of the group."""
-    kept: dict[str, Element] = {}
-    tables: GeneratedTables | None = None
-    reached: set[tuple[tuple[int, ...], ...]] = set()
-    sizes = [len(elements[0].observation.to), len(elements[0].action.to)]
-    for element in elements:
-        if _key(element) in reached:
-            continue
-        label = f"g{len(kept) + 1}"
-        kept[label] = replace(element, name=f"{label} ({element.name})" if element.name else label)
-        tables = close({g: (e.observation, e.action) for g, e in kept.items()}, sizes)
-        rows = zip(tables.to[0].tolist(), tables.signs[0].tolist(), tables.to[1].tolist(), strict=True)
-        reached = {(tuple(to), tuple(signs), tuple(actions)) for to, signs, actions in rows}
-    if tables is None:
-        raise ValueError("there are no elements")
-    return tuple(kept.values()), tables
-
-
-def _key(element: Element) -> tuple[tuple[int, ...], ...]:
-    signs = element.observation.signs or (1,) * len(element.observation.to)
-    return element.observation.to, signs, element.action.to
-
-
-def _symmetry(
-    name: str, tables: GeneratedTables, generators: Sequence[Element], environment: gym.Env[Any, Any]
-) -> MDPSymmetry:
-    space = environment.observation_space
-    shape = cast(tuple[int, ...], ObservationLayout(space).shape)
-    labels = [element.name.split(" ")[0] for element in generators]
-    group = FiniteGroup(name, tables.names, tables.cayley, generators=labels)
-    places = torch.arange(group.order)
-    if len(shape) == 3 and (known := recognized(tables.to[0], shape)) is not None:
-        group, places = known
-
-    def moved(array: int, shape: tuple[int, ...]) -> MonomialRepresentation:
-        source = tables.to[array][places].argsort(dim=1)
-        return MonomialRepresentation(group, shape, source, tables.signs[array][places].gather(1, source))
-
-    action = moved(1, (tables.to[1].shape[1],))
-    if isinstance(space, spaces.Discrete):
-        return MDPSymmetry(name, TokenRepresentation(group, tables.to[0][places], shape=()), action)
-    return MDPSymmetry(name, moved(0, shape), action)

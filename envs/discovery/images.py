@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from equirl.envs.discovery.report import Element, Findings
 from equirl.envs.frequencies import shift_seen
-from equirl.envs.recurring import Outcomes, action_orders
+from equirl.envs.recurring import Comparison, Outcomes, action_orders
 from equirl.envs.transitions import Transitions
 from equirl.generated_tables import Step
 
@@ -23,6 +23,7 @@ _LEAST_ALIKE = 0.3  # of a channel's pictures, that must be among another's
 _LEAST_STATES = 0.1  # of the states, that a candidate must carry to states that were seen
 _MOST_CHANNEL_ORDERS = 500
 _MOST_ELSEWHERE = 2000
+_MOST_BROKEN = 0.2  # share of the pairs that may contradict a candidate that is to be measured by setting states
 _LOOKED_AT = 300  # states that tell whether a candidate is worth a comparison
 
 Integers = NDArray[np.int64]
@@ -91,6 +92,7 @@ class _Comparing:
         result = known.compare(known.image(known.states[:, index]))
         orders = action_orders(result.wrong == 0)
         if not orders:
+            self._consider_nearly(name, index, result)
             return
         chosen = range(known.n_actions), orders[0]
         n_pairs = int(result.pairs[chosen].sum())
@@ -102,6 +104,23 @@ class _Comparing:
         to = tuple(np.argsort(index).tolist())
         step, share = Step(to, (1,) * len(to)), n_pairs / known.n_pairs
         self._found.elements.append(Element(name, step, Step(orders[0], None), error, n_pairs, share))
+
+    def _consider_nearly(self, name: str, index: Integers, result: Comparison) -> None:
+        """Keep a candidate that few pairs contradict, with the order of the actions that fewest do."""
+        from scipy.optimize import linear_sum_assignment  # slow to import
+
+        if self._known.varies:
+            return
+        share = result.wrong / np.maximum(result.pairs, 1)
+        order = tuple(linear_sum_assignment(share)[1].tolist())
+        chosen = range(len(order)), order
+        n_pairs, n_wrong = int(result.pairs[chosen].sum()), int(result.wrong[chosen].sum())
+        if n_pairs >= _LEAST_COMPARED and n_wrong <= _MOST_BROKEN * n_pairs:
+            to = tuple(np.argsort(index).tolist())
+            step = Step(to, (1,) * len(to))
+            self._found.near.append(
+                Element(name, step, Step(order, None), n_wrong / n_pairs, n_pairs, n_pairs / self._known.n_pairs)
+            )
 
 
 def _candidates(states: NDArray[np.float64], moves: dict[str, Integers]) -> Iterator[tuple[str, Integers]]:

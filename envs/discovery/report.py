@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from equirl.envs.deviation import Deviation
 from equirl.envs.recurring import Outcomes
 from equirl.generated_tables import Step
 from equirl.symmetry import MDPSymmetry
@@ -53,6 +54,7 @@ class Findings:
         unclear: Whether a candidate was neither confirmed nor refuted.
         complete: Whether the elements are all there are, so that a product that is missing is a contradiction.
         outcomes: What was compared, where states recur and outcomes do not vary: any product can be compared on it.
+        near: What was refuted, but holds in most of what was compared.
     """
 
     elements: list[Element] = field(default_factory=list)
@@ -60,6 +62,7 @@ class Findings:
     unclear: bool = False
     complete: bool = False
     outcomes: Outcomes | None = None
+    near: list[Element] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class DiscoveryReport:
         generators: The elements that generate it.
         notes: What was compared, left out, and found by the checker, a sentence each.
         steps: Environment steps used.
+        deviation: How far from holding the symmetry was seen to be, where states can be set: it does **not** hold.
+            ``None`` where no difference was seen.
     """
 
     outcome: Outcome
@@ -80,6 +85,7 @@ class DiscoveryReport:
     generators: tuple[Element, ...]
     notes: tuple[str, ...]
     steps: int
+    deviation: Deviation | None = None
 
     @property
     def found(self) -> bool:
@@ -110,14 +116,18 @@ class DiscoveryReport:
             ],
             "notes": list(self.notes),
             "steps": self.steps,
+            "deviation": None if self.deviation is None else asdict(self.deviation),
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.outcome}, after {self.steps:,} steps"]
+        lines, order = [f"{self.outcome}, after {self.steps:,} steps"], 1
         if self.symmetry is not None:
             order = self.symmetry.group.order
             error = f", up to {self.error:.2g} of the spread" if self.outcome == "nearly" else ""
             lines = [f"found, {self.outcome}{error}: a group of order {order}, after {self.steps:,} steps"]
+        if self.deviation is not None:
+            lines[0] = f"nearly: a group of order {order} that does not hold, after {self.steps:,} steps"
+            lines += [f"  {self.deviation}"]
         for element in self.generators:
             lines += [f"  {element.name}: {element.describe()}"]
             lines += [f"     error {element.error:.2g}, {element.compared:,} compared ({element.share:.0%})"]

@@ -18,6 +18,7 @@ __all__ = ["search_vectors"]
 
 LARGEST_RATIO = 1.5  # of a symmetry's prediction error to the model's own
 LARGEST_ERROR = 0.05  # share of the spread: what is off by more is no symmetry, not even nearly
+_LARGEST_NEAR = 0.4  # share of the spread: what is off by less is measured by setting states, where they can be set
 _LARGEST_RESOLUTION = 0.3  # of a model that can tell candidates apart
 _LARGEST_DISTANCE = 0.2  # of two distribution functions; consecutive states are far from independent
 _LARGEST_COUPLING = 0.35  # difference of two correlations
@@ -29,12 +30,13 @@ _LEAST_EACH = 200  # transitions with each action
 Floats = NDArray[np.float64]
 
 
-def search_vectors(data: Transitions, seed: int = 0) -> Findings:
+def search_vectors(data: Transitions, seed: int = 0, *, loose: bool = False) -> Findings:
     """Return the signed permutations that hold, each with a permutation (``Box``: a signed one) of the actions.
 
     Args:
         data: Transitions with observations ``[n]``.
         seed: Seed of the model and of its split.
+        loose: Whether distributions of coordinates count as alike that differ by a few hundredths of their spread.
     """
     if len(data) < _LEAST_TRANSITIONS:
         return Findings(notes=[f"{len(data):,} transitions; take {_LEAST_TRANSITIONS:,} or more"], unclear=True)
@@ -46,7 +48,7 @@ def search_vectors(data: Transitions, seed: int = 0) -> Findings:
         return Findings(notes=[note], unclear=True)
     n = data.states.shape[1]
     found = Findings(complete=True)
-    steps = list(itertools.islice(_candidates(data), _MOST_CANDIDATES + 1))
+    steps = list(itertools.islice(_candidates(data, loose), _MOST_CANDIDATES + 1))
     if len(steps) > _MOST_CANDIDATES:
         note = f"more than {_MOST_CANDIDATES:,} signed permutations of {n} coordinates are left to try"
         return Findings(notes=[note], unclear=True)
@@ -65,6 +67,8 @@ def search_vectors(data: Transitions, seed: int = 0) -> Findings:
             evidence = model.compare(state, chosen)
             if not evidence.away and _refused(evidence):
                 best_refused = min(best_refused, max(evidence.error, 1e-6))
+                if evidence.error <= _LARGEST_NEAR:
+                    found.near.append(Element("", state, chosen, evidence.error, len(model.held)))
                 continue
             if evidence.away or evidence.error > LARGEST_ERROR:
                 found.unclear = True
@@ -88,7 +92,7 @@ def _refused(evidence: VectorEvidence) -> bool:
     return far or evidence.outliers or evidence.events
 
 
-def _candidates(data: Transitions) -> Iterator[tuple[Step, Step]]:
+def _candidates(data: Transitions, loose: bool = False) -> Iterator[tuple[Step, Step]]:
     """Yield signed permutations of coordinates and of ``Box`` actions that keep marginals and correlations.
 
     They keep the distribution of each coordinate, of its change, and the correlations of all these with each other.
@@ -100,13 +104,14 @@ def _candidates(data: Transitions) -> Iterator[tuple[Step, Step]]:
     values = np.concatenate([data.states, boxed], axis=1)
     changes = np.concatenate([change, boxed], axis=1)
     still = np.ptp(values, axis=0) == 0
+    alike = _loosely_alike if loose else _alike
     options = [
         [
             (j, sign)
             for j in (range(n) if i < n else range(n, n + m))
             for sign in (1, -1)
             if not (still[i] or still[j]) or (i == j and sign == 1)
-            if _alike(values[:, i], sign * values[:, j]) and _alike(changes[:, i], sign * changes[:, j])
+            if alike(values[:, i], sign * values[:, j]) and alike(changes[:, i], sign * changes[:, j])
         ]
         for i in range(n + m)
     ]
@@ -160,6 +165,18 @@ def _alike(first: Floats, second: Floats) -> bool:
     both = np.concatenate([first, second])
     below = np.searchsorted(first, both, "right") - np.searchsorted(second, both, "right")
     return float(np.abs(below).max() / len(first)) <= _LARGEST_DISTANCE
+
+
+def _loosely_alike(first: Floats, second: Floats) -> bool:
+    """Return whether two distributions are close after a shift, each way, by what may differ nearly."""
+    slack = 2 * LARGEST_ERROR * max(float(first.std()), float(second.std()))
+    first, second = np.sort(first), np.sort(second)
+    both = np.concatenate([first, second])
+    return all(
+        float((np.searchsorted(one, both - slack) - np.searchsorted(other, both + slack, "right")).max())
+        <= _LARGEST_DISTANCE * len(first)
+        for one, other in ((first, second), (second, first))
+    )
 
 
 def _correlated(first: Floats, second: Floats) -> Floats:

@@ -9,6 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
 
+from equirl.envs.gridworld import GridWorldEnv
+
 MOVES = [(0, 0), (-1, 0), (0, 1), (1, 0), (0, -1)]  # stay first; clockwise from up
 
 
@@ -63,6 +65,32 @@ class Line(gym.Env[Any, int]):
         return np.stack([self.x, self.v], 1).ravel(), -float((self.x**2).sum()), out, self.time >= 100, {}
 
 
+class NoisyWalk(gym.Env[Any, int]):
+    """A walk with chance in its velocity, which ends at both sides; actions push right, left, or not.
+
+    ``louder`` is the factor of the chance on the right, ``drift`` a push to the right, and ``ripple`` the height of
+    waves in the force, too short for a model; without ``chance`` they are all that varies.
+    """
+
+    def __init__(self, louder: float = 1.0, drift: float = 0.0, ripple: float = 0.0, chance: float = 0.03) -> None:
+        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+        self.action_space = spaces.Discrete(3)
+        self.louder, self.drift, self.ripple, self.chance = louder, drift, ripple, chance
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.state, self.time = self.np_random.uniform(-0.4, 0.4, 2), 0
+        return self.state.copy(), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        x, v = self.state
+        noise = self.chance * (self.louder if x > 0 else 1.0) * self.np_random.normal()
+        v = 0.9 * v + (0.1, -0.1, 0.0)[action] + self.drift + self.ripple * np.cos(200 * x) + noise
+        x = 0.97 * x + 0.1 * v
+        self.state, self.time = np.array([x, v]), self.time + 1
+        return self.state.copy(), -x * x, bool(abs(x) > 0.5), self.time >= 60, {}
+
+
 class WalledCartPole(CartPoleEnv):
     """A cart that stops at a wall on the right, where random actions hardly ever bring it."""
 
@@ -72,3 +100,23 @@ class WalledCartPole(CartPoleEnv):
         if x > 2.0:
             self.state = (x, min(speed, 0.0), angle, turning)
         return np.array(self.state, dtype=np.float32), float(reward), terminated, truncated, info
+
+
+class WindyCartPole(CartPoleEnv):
+    """A cart that each step blows a little to the right; ``wind`` in units of the push of an action."""
+
+    wind = 0.01
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        _, reward, terminated, truncated, info = super().step(action)
+        x, speed, angle, turning = self.state
+        self.state = (x, speed + 0.195 * self.wind, angle, turning)
+        return np.array(self.state, dtype=np.float32), float(reward), terminated, truncated, info
+
+
+class MarkedGridWorld(GridWorldEnv):
+    """A GridWorld with a reward of its own in one cell, which no mirror or turn leaves where it is."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        seen, reward, *rest = super().step(action)
+        return seen, reward + 0.5 * (self.agent == (0, 1)), *rest  # type: ignore[return-value]

@@ -1,6 +1,7 @@
 """``equirl discover`` and ``equirl train --symmetry auto``."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import gymnasium as gym
@@ -21,6 +22,25 @@ def test_what_was_found_is_printed_and_written(tmp_path: Path, monkeypatch: pyte
     none = here("discover", "MountainCar-v0", "--steps", "4000", "--json")
     assert none.status == 3
     assert json.loads(none.out)["outcome"] == "none found"
+
+
+def test_what_holds_nearly_is_never_written_as_a_symmetry_that_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mujoco")
+    monkeypatch.chdir(tmp_path)
+    told = here("discover", "InvertedPendulum-v5", "-o", "pole.toml")
+    assert told.status == 4
+    assert told.out.startswith("nearly: a group of order 2 that does not hold")
+    evidence = tomllib.loads(Path("pole.toml").read_text())["evidence"]
+    assert evidence["outcome"] == "nearly"
+    assert 0 < evidence["error"] < 0.01
+    assert "100.0% of 300 pairs of state and action differ" in evidence["does not hold"]
+    assert here("check", "InvertedPendulum-v5", "--symmetry", "pole.toml", "--no-starts").status == 1
+    refused = here("train", "--algo", "ppo", "--symmetry", "auto", "--env", "InvertedPendulum-v5")
+    assert refused.status == 2
+    assert "does not hold, but nearly" in refused.err[-1]
+    assert not Path("logs").exists()
 
 
 def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

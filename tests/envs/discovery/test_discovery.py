@@ -44,6 +44,42 @@ def test_worlds_without_a_symmetry_have_none(name: str, steps: int) -> None:
     assert report.symmetry is None
 
 
+class _Corridor(gym.Env[Any, int]):
+    """Cells in a row, from the first one on; ``reward`` is that of a step in the fourth cell."""
+
+    def __init__(self, length: int = 40, reward: float = 0.0, steps: int = 12) -> None:
+        self.observation_space, self.action_space = spaces.Discrete(length), spaces.Discrete(2)
+        self.length, self.reward, self.steps = length, reward, steps
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.cell, self.time = 0, 0
+        return self.cell, {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        reward = self.reward if self.cell == 3 else 0.0
+        self.cell = min(max(self.cell + (1 if action else -1), 0), self.length - 1)
+        self.time += 1
+        return self.cell, reward, False, self.time == self.steps, {}
+
+
+def test_values_that_no_step_reached_may_be_the_images_of_others() -> None:
+    for reward in (0.0, 1.0):  # its mirror carries the cells seen to cells that were not, whatever is in them
+        report = discover_symmetry(_Corridor(reward=reward), steps=1500)
+        assert report.outcome == "not enough data", report
+        assert any("take " in note and " steps" in note for note in report.notes)
+    assert discover_symmetry(_Corridor(8, steps=200), steps=1000).outcome in ("exact", "not enough data")
+    assert discover_symmetry(_Corridor(8, 1.0, 200), steps=1000).outcome == "none found"
+
+
+def test_pairs_that_were_hardly_seen_do_not_stop_a_refutation() -> None:
+    lake = gym.make("FrozenLake-v1")
+    data = collect_transitions(lake, 12_000, seed=1)
+    visits = np.bincount((4 * data.states[:, 0] + data.actions).astype(int), minlength=64)
+    assert 0 < visits[visits > 0].min() < 30  # fewer than confirm a symmetry
+    assert discover_symmetry(lake, steps=12_000, seed=1).outcome == "none found"
+
+
 def test_a_wall_that_random_actions_do_not_reach_is_found_by_the_checker() -> None:
     report = check_symmetry(WalledCartPole(), "cartpole-z2", n_transitions=200, check_starts=False)
     assert report.verdict == "violated"
