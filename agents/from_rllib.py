@@ -32,8 +32,9 @@ def agent_from_rllib(module: Any, env: GymEnv, **settings: Any) -> BaseAlgorithm
         **settings: Arguments of SB3's ``DQN`` or ``PPO``, for training that goes on there.
 
     Raises:
-        TypeError: Another module, or an environment with other spaces.
-        ValueError: Networks that SB3 does not have: duelling heads, other activations, other layers; or no critic.
+        TypeError: Another module.
+        ValueError: Networks that SB3 does not have: duelling heads, other activations, other layers; no critic; or an
+            environment with other spaces.
     """
     config = getattr(module, "model_config", None)
     if not isinstance(module, nn.Module) or not isinstance(config, Mapping) or "symmetry" not in config:
@@ -44,13 +45,7 @@ def agent_from_rllib(module: Any, env: GymEnv, **settings: Any) -> BaseAlgorithm
         "method_kwargs": config.get("method_kwargs"),
     }
     state = module.state_dict()
-    agent = (_dqn if hasattr(module, "af") else _ppo)(state, config, env, how, settings)
-    if agent.observation_space != module.observation_space or agent.action_space != module.action_space:
-        raise TypeError(
-            f"the module acts in {module.observation_space} and {module.action_space}, but the environment, as SB3 "
-            f"sees it, has {agent.observation_space} and {agent.action_space}"
-        )
-    return agent
+    return (_dqn if hasattr(module, "af") else _ppo)(state, config, env, how, settings)
 
 
 def _dqn(
@@ -120,9 +115,8 @@ def _activation(config: Mapping[str, Any], hidden_heads: bool) -> type[nn.Module
 
 
 def _fill(network: Iterable[nn.Module], layers: _Layers) -> None:
+    linear = [layer for layer in network if isinstance(layer, nn.Linear)]
     with torch.no_grad():
-        for layer, (weight, bias) in zip(
-            (part for part in network if isinstance(part, nn.Linear)), layers, strict=True
-        ):
+        for layer, (weight, bias) in zip(linear, layers, strict=True):
             layer.weight.copy_(weight)
             layer.bias.copy_(bias)

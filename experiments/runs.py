@@ -82,9 +82,9 @@ def run_missing(
 
 def _by_joblib(calls: Sequence[Any], n_jobs: int, cluster: str | None) -> Iterator[Any]:
     with ExitStack() as stack:
-        if cluster is not None:
+        if cluster is not None and calls:
             stack.enter_context(needed("distributed", _DASK).Client(cluster))
-            stack.enter_context(parallel_config(backend="dask", n_jobs=-1))
+            stack.enter_context(parallel_config(backend="dask", n_jobs=-1, wait_for_workers_timeout=60))
         parallel = Parallel(n_jobs=n_jobs if cluster is None else None, return_as="generator_unordered")
         yield from parallel(delayed(_numbered)(*call) for call in calls)
 

@@ -36,9 +36,7 @@ def symmetry_for(symmetry: str | MDPSymmetry, observation_space: Any, action_spa
     return symmetry_of_shape(symmetry, _shape(observation_space), int(action_space.n))
 
 
-def symmetry_of_shape(
-    symmetry: str | MDPSymmetry, observation_shape: ObservationShape, n_actions: int
-) -> MDPSymmetry:
+def symmetry_of_shape(symmetry: str | MDPSymmetry, observation_shape: ObservationShape, n_actions: int) -> MDPSymmetry:
     """Return a symmetry for observations of a shape and a number of actions.
 
     Args:

@@ -1,8 +1,7 @@
 """Kill a study, or a worker of its cluster, by signal 9 at random moments; look at what it left, and go on.
 
-Each time a study of four runs begins in an empty folder. After a random part of the time that it takes undisturbed, all
-its own processes are killed or, every second time on a cluster, one worker of the cluster: then the study has to come to
-its end by itself. Every file that is there must open. The same command does the rest, and the table must be that of the
+Each time a study of four runs begins in an empty folder. After a random part of the time that it takes undisturbed,
+all its own processes are killed or, every second time on a cluster, one worker of the cluster. Every file that is there must open. The same command does the rest, and the table must be that of the
 undisturbed study but for the columns of seconds. Not collected by an ordinary `pytest`.
 
 examples:

@@ -108,11 +108,11 @@ def dask_cluster() -> Iterator[Any]:
 
 @contextmanager
 def ray_cluster(cpus: int = 2) -> Iterator[Any]:
-    """A Ray cluster on the loopback; ``RAY_ADDRESS`` is its ``address``."""
+    """A Ray cluster of this machine alone; ``RAY_ADDRESS`` is its ``address``, which Ray wants to be no 127.0.0.1."""
     from ray.cluster_utils import Cluster
 
     small = {"num_cpus": cpus, "object_store_memory": 100_000_000, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args={"node_ip_address": "127.0.0.1", **small})
+    cluster = Cluster(initialize_head=True, head_node_args=small)
     try:
         yield cluster
     finally:
