@@ -205,5 +205,5 @@ def test_cartpole_is_trained_on_the_cluster(cluster: dict[str, str]) -> None:
     said = subprocess.run(
         [sys.executable, str(EXAMPLES / "rllib_cartpole.py")], env=cluster, capture_output=True, text=True, check=True
     ).stdout
-    assert "4096 steps" in said
+    assert [int(steps) >= 3000 for steps in re.findall(r"(\d+) steps, mean return", said)] == [False, True]
     assert float(re.findall(r"equivariance error: (\S+)", said)[0]) < 1e-5

@@ -19,7 +19,7 @@ from equirl.experiments.rl.report import COLUMNS
 from equirl.experiments.tables import read_rows
 
 SMALL = (
-    *("study", "rl", "--agents", "plain", "grid-d4/canonical", "--seeds", "2", "--size", "3", "--n-jobs", "2"),
+    *("study", "rl", "--agents", "plain", "grid-d4/canonical", "--seeds", "2", "--size", "3"),
     *("--total-timesteps", "2000", "--eval-freq", "500", "--threshold", "1"),
 )
 """A study of four runs of a second or two."""
@@ -31,9 +31,9 @@ _FORKED = multiprocessing.get_context("forkserver")
 _FORKED.set_forkserver_preload(["equirl.experiments.rl.command"])
 
 
-def begin(out: Path, cluster: str | None = None, environment: Mapping[str, str] | None = None) -> Any:
+def begin(out: Path, cluster: str | None = None, environment: Mapping[str, str] | None = None, n_jobs: int = 2) -> Any:
     """Begin the study in a process group of its own, writing into ``out``; return its ``multiprocessing.Process``."""
-    there = () if cluster is None else ("--cluster", cluster)
+    there = ("--n-jobs", str(n_jobs)) if cluster is None else ("--cluster", cluster)
     study = _FORKED.Process(target=_study, args=(out, [*SMALL, "--out", str(out), *there], dict(environment or {})))
     study.start()
     return study
@@ -79,14 +79,14 @@ def open_everything(out: Path) -> int:
     Raises:
         ValueError: One is damaged.
     """
-    finished = sorted(out.glob("runs/*.csv"))
-    for path in [path for path in finished if not path.name.startswith(".")]:
+    finished = sorted(out.glob("runs/[!.]*.csv"))
+    for path in finished:
         read_rows(path, COLUMNS)
     for path in out.glob("record.json"):
         json.loads(path.read_text(encoding="utf-8"))
     for path in out.glob("study.csv"):
         read_rows(path, COLUMNS)
-    return sum(not path.name.startswith(".") for path in finished)
+    return len(finished)
 
 
 def rows_but_for_seconds(out: Path) -> list[dict[str, str]]:
