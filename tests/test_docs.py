@@ -48,6 +48,8 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 def test_the_blocks_of_a_page_run(page: Path, empty_folder: Path) -> None:
     if "mujoco_mirror" in page.read_text(encoding="utf-8"):
         pytest.importorskip("mujoco", reason="the extra mujoco is not installed: pip install 'equirl[mujoco]'")
+    if page.parent.name == "engines" and page.stem != "cleanrl":
+        pytest.importorskip({"rllib": "ray"}.get(page.stem, page.stem), reason="make engines")
     if "load_language_model" in page.read_text(encoding="utf-8"):
         pytest.importorskip("transformers")
         from tiny_lm import save_tiny
