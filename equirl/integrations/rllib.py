@@ -13,6 +13,7 @@ from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPP
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.utils import make_target_network
 from ray.rllib.core.models.base import ACTOR, CRITIC, ENCODER_OUT
+from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, cat
 
 from equirl.integrations.symmetries import orbit_map_for, show_actions, symmetry_for
@@ -23,14 +24,14 @@ from equirl.representations import Tree, map_tensors
 __all__ = ["EquivariantDQNModule", "EquivariantPPOModule"]
 
 
-class _Symmetric:
+class _Symmetric(TorchRLModule):
     def __init__(self, *args: Any, catalog_class: Any = None, **kwargs: Any) -> None:
         def flat(observation_space: Any, **more: Any) -> Any:
             return (catalog_class or self.catalogs)(observation_space=flatten_space(observation_space), **more)
 
         super().__init__(*args, catalog_class=flat, **kwargs)
 
-    def _symmetrize(self, **sizes: int) -> None:
+    def _symmetrize(self, **sizes: Any) -> None:
         self.symmetry = symmetry_for(self.model_config.get("symmetry"), self.observation_space, self.action_space)
         how = {key: self.model_config[key] for key in ("method", "method_kwargs") if key in self.model_config}
         self.input_rep, self.output_rep, self.aggregator, _ = orbit_map_for(self.symmetry, **how, **sizes)

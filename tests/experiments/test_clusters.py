@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -35,19 +36,21 @@ def _fail(job: int) -> Rows:
 @contextmanager
 def _cluster(kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Start a cluster whose workers know this file, and give its address."""
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    try:
-        if kind == "dask":
-            pytest.importorskip("distributed", reason="pip install 'equirl[bench]'")
-            with dask_cluster() as cluster:
-                yield cluster.scheduler_address
-        else:
-            pytest.importorskip("ray", reason="pip install 'equirl[ray]'")
-            with ray_cluster() as cluster:
-                monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-                yield "ray://auto"
-    finally:
-        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    module = sys.modules[__name__]
+    if kind == "dask":
+        pytest.importorskip("distributed", reason="pip install 'equirl[bench]'")
+        cloudpickle.register_pickle_by_value(module)
+        with dask_cluster() as cluster:
+            yield cluster.scheduler_address
+        cloudpickle.unregister_pickle_by_value(module)
+    else:
+        pytest.importorskip("ray", reason="pip install 'equirl[ray]'")
+        its_own = importlib.import_module("ray.cloudpickle")
+        its_own.register_pickle_by_value(module)
+        with ray_cluster() as cluster:
+            monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+            yield "ray://auto"
+        its_own.unregister_pickle_by_value(module)
 
 
 def _squares(folder: Path) -> list[list[str]]:
