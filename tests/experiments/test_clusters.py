@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import pytest
 from killed_studies import begin, dask_cluster, finish, kill, open_everything, ray_cluster, rows_but_for_seconds
 
@@ -34,23 +33,28 @@ def _fail(job: int) -> Rows:
 
 
 @contextmanager
+def _known(pickler: str) -> Iterator[None]:
+    """Let other processes, which do not know this file, get its functions by value."""
+    pickle, module = importlib.import_module(pickler), sys.modules[__name__]
+    pickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        pickle.unregister_pickle_by_value(module)
+
+
+@contextmanager
 def _cluster(kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Start a cluster whose workers know this file, and give its address."""
-    module = sys.modules[__name__]
     if kind == "dask":
         pytest.importorskip("distributed", reason="pip install 'equirl[bench]'")
-        cloudpickle.register_pickle_by_value(module)
-        with dask_cluster() as cluster:
+        with _known("cloudpickle"), dask_cluster() as cluster:
             yield cluster.scheduler_address
-        cloudpickle.unregister_pickle_by_value(module)
     else:
         pytest.importorskip("ray", reason="pip install 'equirl[ray]'")
-        its_own = importlib.import_module("ray.cloudpickle")
-        its_own.register_pickle_by_value(module)
-        with ray_cluster() as cluster:
+        with _known("ray.cloudpickle"), ray_cluster() as cluster:
             monkeypatch.setenv("RAY_ADDRESS", cluster.address)
             yield "ray://auto"
-        its_own.unregister_pickle_by_value(module)
 
 
 def _squares(folder: Path) -> list[list[str]]:
@@ -80,7 +84,8 @@ def test_a_run_whose_worker_dies_is_done_again_elsewhere(
 @pytest.mark.slow
 def test_a_study_whose_process_dies_says_so_and_the_same_command_goes_on(tmp_path: Path) -> None:
     def do() -> None:
-        run_missing(range(4), partial(_run, tmp_path), lambda job: tmp_path / f"{job}.csv", COLUMNS, 2)
+        with _known("joblib.externals.cloudpickle"):
+            run_missing(range(4), partial(_run, tmp_path), lambda job: tmp_path / f"{job}.csv", COLUMNS, 2)
 
     with pytest.raises(ValueError, match=r"a worker died, .* the same command does the others"):
         do()
