@@ -84,7 +84,7 @@ def test_a_run_whose_worker_dies_is_done_again_elsewhere(
 @pytest.mark.slow
 def test_a_study_whose_process_dies_says_so_and_the_same_command_goes_on(tmp_path: Path) -> None:
     def do() -> None:
-        with _known("joblib.externals.cloudpickle"):
+        with _known("cloudpickle"):
             run_missing(range(4), partial(_run, tmp_path), lambda job: tmp_path / f"{job}.csv", COLUMNS, 2)
 
     with pytest.raises(ValueError, match=r"a worker died, .* the same command does the others"):
