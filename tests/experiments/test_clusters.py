@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,49 +10,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cluster_runs
 import pytest
+from cluster_runs import fail, square_or_die
 from killed_studies import begin, dask_cluster, finish, kill, open_everything, ray_cluster, rows_but_for_seconds
 
-from equirl.experiments.runs import Rows, run_missing
+from equirl.experiments.runs import run_missing
 
 COLUMNS = ("n", "square", "process")
 
 
-def _run(folder: Path, job: int) -> Rows:
-    """Do a run; the third kills its process when it is done for the first time."""
-    if job == 2 and not (folder / "died").exists():
-        (folder / "died").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return [(job, job * job, os.getpid())]
-
-
-def _fail(job: int) -> Rows:
-    raise ValueError(f"run {job} cannot be done")
-
-
-@contextmanager
-def _known(pickler: str) -> Iterator[None]:
-    """Let other processes, which do not know this file, get its functions by value."""
-    pickle, module = importlib.import_module(pickler), sys.modules[__name__]
-    pickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        pickle.unregister_pickle_by_value(module)
-
-
 @contextmanager
 def _cluster(kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Start a cluster whose workers know this file, and give its address."""
+    """Start a cluster whose workers know the runs, and give its address."""
     if kind == "dask":
         pytest.importorskip("distributed", reason="pip install 'equirl[bench]'")
-        with _known("cloudpickle"), dask_cluster() as cluster:
+        with dask_cluster() as cluster:
             yield cluster.scheduler_address
     else:
         pytest.importorskip("ray", reason="pip install 'equirl[ray]'")
-        with _known("ray.cloudpickle"), ray_cluster() as cluster:
-            monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-            yield "ray://auto"
+        pickle = importlib.import_module("ray.cloudpickle")
+        pickle.register_pickle_by_value(cluster_runs)  # workers of Ray have another path
+        try:
+            with ray_cluster() as cluster:
+                monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+                yield "ray://auto"
+        finally:
+            pickle.unregister_pickle_by_value(cluster_runs)
 
 
 def _squares(folder: Path) -> list[list[str]]:
@@ -70,22 +52,21 @@ def test_a_run_whose_worker_dies_is_done_again_elsewhere(
         return tmp_path / f"{job}.csv"
 
     with _cluster(kind, monkeypatch) as address:
-        run_missing(range(4), partial(_run, tmp_path), file_of, COLUMNS, 1, address)
+        run_missing(range(4), partial(square_or_die, tmp_path), file_of, COLUMNS, 1, address)
         assert (tmp_path / "died").exists()
         assert _squares(tmp_path) == [["0", "0"], ["1", "1"], ["2", "4"], ["3", "9"]]
         kept = file_of(1).read_text()
         file_of(3).unlink()
-        run_missing(range(4), partial(_run, tmp_path), file_of, COLUMNS, 1, address)
+        run_missing(range(4), partial(square_or_die, tmp_path), file_of, COLUMNS, 1, address)
         assert file_of(1).read_text() == kept
         with pytest.raises(ValueError, match=r"^run 0 cannot be done$"):
-            run_missing(range(1), _fail, lambda job: tmp_path / "fails.csv", COLUMNS, 1, address)
+            run_missing(range(1), fail, lambda job: tmp_path / "fails.csv", COLUMNS, 1, address)
 
 
 @pytest.mark.slow
 def test_a_study_whose_process_dies_says_so_and_the_same_command_goes_on(tmp_path: Path) -> None:
     def do() -> None:
-        with _known("cloudpickle"):
-            run_missing(range(4), partial(_run, tmp_path), lambda job: tmp_path / f"{job}.csv", COLUMNS, 2)
+        run_missing(range(4), partial(square_or_die, tmp_path), lambda job: tmp_path / f"{job}.csv", COLUMNS, 2)
 
     with pytest.raises(ValueError, match=r"a worker died, .* the same command does the others"):
         do()
@@ -100,14 +81,14 @@ def test_a_ray_cluster_that_is_not_there_is_named(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     with pytest.raises(ValueError, match="no Ray cluster answers at ray://auto"):
-        run_missing(range(1), _fail, lambda job: tmp_path / "x.csv", COLUMNS, 1, "ray://auto")
+        run_missing(range(1), fail, lambda job: tmp_path / "x.csv", COLUMNS, 1, "ray://auto")
 
 
 def test_without_a_clusters_package_the_message_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module, address, extra in (("ray", "ray://auto", "ray"), ("distributed", "tcp://127.0.0.1:1", "bench")):
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(ModuleNotFoundError, match=rf"pip install 'equirl\[{extra}\]'"):
-            run_missing(range(1), _fail, lambda job: tmp_path / "x.csv", COLUMNS, 1, address)
+            run_missing(range(1), fail, lambda job: tmp_path / "x.csv", COLUMNS, 1, address)
 
 
 @pytest.mark.slow
