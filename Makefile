@@ -10,13 +10,14 @@ FILES := .venv/.files
 NLG := .venv/.nlg
 VISION := .venv/.vision
 DOCS := .venv/.docs
+ENGINES := .venv-engines/.installed
 WHEEL_BIN := .venv-wheel/bin
 PIP := -m pip --disable-pip-version-check -q
 STRICT := --config-settings editable_mode=strict
 LIST_FILES := find equirl agents envs experiments -type f -not -name '*.pyc' -not -path 'experiments/results/*' | sort
 
 .DEFAULT_GOAL := help
-.PHONY: help install nlg vision docs train lint types laws unit quick wheel packaged test clean FORCE
+.PHONY: help install nlg vision docs engines train lint types laws unit quick wheel packaged test clean FORCE
 
 help:
 	@echo 'make train   install, then train a λ-equitune DQN on the 7x7 grid (20 seconds, installing apart)'
@@ -24,6 +25,7 @@ help:
 	@echo 'make quick   lint, types and the laws of the core (about a minute): for every day'
 	@echo 'make nlg     install what `equirl nlg` needs: language models (300 MB)'
 	@echo 'make vision  install what `equirl vision` needs: an image network, small image sets (130 MB)'
+	@echo 'make engines test RLlib, TorchRL and Tianshou, which it installs into .venv-engines (750 MB without torch)'
 	@echo 'make docs    build the documentation into site/ and check its links'
 	@echo 'make clean   remove the virtual environments and build files (logs/ stays)'
 
@@ -73,6 +75,15 @@ docs: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean --quiet
 	$(BIN)/python docs/tools/check_links.py site
 
+# Other engines, in an environment of their own: RLlib wants one version of gymnasium, and the tests do not need them.
+$(ENGINES): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-engines
+	.venv-engines/bin/python $(PIP) install -c constraints.txt -e '.[dev,ray,torchrl,tianshou]'
+	@touch $@
+
+engines: $(ENGINES)
+	.venv-engines/bin/python -m pytest -q tests/engines tests/experiments/test_clusters.py
+
 train: $(FILES)
 	$(BIN)/equirl train --env equirl/GridWorld-v0 -P --seed $(SEED) --verbose 0 --require-success 0.97
 
@@ -108,4 +119,4 @@ packaged: types wheel
 	EQUIRL_WHEEL_PYTHON=$(CURDIR)/$(WHEEL_BIN)/python $(BIN)/pytest -q tests/test_wheel.py
 
 clean:
-	rm -rf .venv .venv-wheel build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-wheel .venv-engines build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache

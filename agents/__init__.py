@@ -11,7 +11,6 @@ from equirl.agents.dqn import EquivariantDQNPolicy, EquivariantQNetwork
 from equirl.agents.features_extractors import GridCNN
 from equirl.agents.lambda_fit import LambdaFit, LambdaFitReport, fit_lambda
 from equirl.agents.loading import load_agent
-from equirl.agents.methods import METHODS, make_aggregator
 from equirl.agents.mirror_loss import MirrorLossCallback
 from equirl.agents.normalization import symmetrize_statistics
 from equirl.agents.open_folder import load_normalization
@@ -29,6 +28,7 @@ from equirl.agents.td3 import EquivariantTD3Policy
 from equirl.agents.tqc import EquivariantTQCPolicy
 from equirl.agents.vector_env import GridWorldVecEnv, make_vectorized_env
 from equirl.agents.visited_states import replay_observations, rollout_observations
+from equirl.methods import METHODS, make_aggregator
 
 __all__ = [
     "METHODS",

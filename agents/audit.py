@@ -18,13 +18,13 @@ from equirl.agents.disagreement import disagreement_share
 from equirl.agents.evaluation import evaluate_episodes
 from equirl.agents.intervals import rate_interval, return_interval
 from equirl.agents.measuring import measurement
-from equirl.agents.methods import make_aggregator
 from equirl.agents.scores import before_normalization, history_scores
 from equirl.agents.spaces import symmetry_on
 from equirl.agents.symmetrization import agent_symmetry, symmetrize_agent
 from equirl.agents.visited_states import rollout_histories
 from equirl.arguments import whole_number
 from equirl.files import written_whole
+from equirl.methods import make_aggregator
 from equirl.names import unknown_name_message
 from equirl.symmetry import MDPSymmetry
 from equirl.testing import equivariance_error

@@ -18,7 +18,6 @@ from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from equirl.agents.loading import ALGORITHMS
-from equirl.agents.methods import METHODS, settings_of
 from equirl.agents.minigrid_views import is_minigrid, put_on_view
 from equirl.agents.mirror_loss import MirrorLossCallback
 from equirl.agents.monitoring import monitored
@@ -30,6 +29,7 @@ from equirl.agents.rollout import SymmetryMaskableRolloutBuffer, SymmetryRollout
 from equirl.agents.sb3_doors import with_schedules
 from equirl.agents.self_play import SelfPlayCallback
 from equirl.envs.making import make_as_registered
+from equirl.methods import METHODS, settings_of
 from equirl.names import unknown_name_message
 
 __all__ = ["AUGMENTATION", "COMPARED", "Comparison", "make_agent", "prepare_comparison"]

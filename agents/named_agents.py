@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from equirl.agents.methods import METHODS
 from equirl.arguments import check_text
+from equirl.methods import METHODS
 from equirl.names import check_names, unknown_name_message
 from equirl.symmetry import registered_symmetries
 

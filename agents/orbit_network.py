@@ -13,10 +13,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
-from equirl.agents.methods import make_aggregator
 from equirl.agents.spaces import NetworkInputs, resolve_symmetry
 from equirl.chunking import Chunking
 from equirl.eager import eager
+from equirl.methods import make_aggregator
 from equirl.orbit import Orbit
 from equirl.orbit_map import OrbitMap
 from equirl.representations import MonomialRepresentation, Representation, Tree

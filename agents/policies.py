@@ -17,12 +17,12 @@ from equirl.agents.actor_critic_masked import EquivariantMaskablePolicy
 from equirl.agents.actor_critic_recurrent import EquivariantRecurrentPolicy
 from equirl.agents.crossq import EquivariantCrossQPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy
-from equirl.agents.methods import METHODS
 from equirl.agents.qrdqn import EquivariantQRDQNPolicy
 from equirl.agents.sac import EquivariantSACPolicy
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.td3 import EquivariantTD3Policy
 from equirl.agents.tqc import EquivariantTQCPolicy
+from equirl.methods import METHODS
 from equirl.names import unknown_name_message
 from equirl.symmetry import registered_symmetries
 

@@ -9,13 +9,13 @@ import rl_zoo3.exp_manager
 from gymnasium import spaces
 from rl_zoo3.utils import get_class_by_name
 
-from equirl.agents.methods import METHODS
 from equirl.agents.policies import POLICY_CLASSES, policy_with
 from equirl.agents.spaces import check_actions, resolve_symmetry
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.envs import DECLARED_SYMMETRIES
 from equirl.envs.catalog import MUJOCO_MIRRORS
 from equirl.envs.mujoco_symmetry import MIRROR
+from equirl.methods import METHODS
 from equirl.names import unknown_name_message
 from equirl.symmetry import check_symmetry_name, comes_with_equirl, registered_symmetries
 

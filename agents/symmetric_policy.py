@@ -14,11 +14,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from equirl.agents.features_extractors import resolve_features_extractor
-from equirl.agents.methods import check_method
 from equirl.agents.normalization import check_normalized_env
 from equirl.agents.sb3_doors import calling_algorithm, carry_symmetry
 from equirl.agents.spaces import check_actions, resolve_symmetry
 from equirl.envs.spaces import warn_of_bounds
+from equirl.methods import check_method
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["SymmetricPolicy", "with_fused_adam"]

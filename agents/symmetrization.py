@@ -28,7 +28,6 @@ from equirl.agents.crossq import EquivariantCrossQPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy
 from equirl.agents.lambda_fit import LambdaFit, fit_lambda
 from equirl.agents.loading import ALGORITHMS
-from equirl.agents.methods import check_method
 from equirl.agents.normalization import check_normalization
 from equirl.agents.proxy_losses import AGENT_PROXY_LOSSES, agent_proxy_loss
 from equirl.agents.qrdqn import EquivariantQRDQNPolicy
@@ -39,6 +38,7 @@ from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.td3 import EquivariantTD3Policy
 from equirl.agents.tqc import EquivariantTQCPolicy
 from equirl.agents.visited_states import replay_observations
+from equirl.methods import check_method
 from equirl.representations import Tree
 from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry, stack_frames
 

@@ -17,10 +17,10 @@ from equirl.agents.agent_folder import MADE_AGAIN
 from equirl.agents.agent_zip import check_numbers, one_line, policy_bytes, told_algorithm
 from equirl.agents.algorithms import ALGORITHMS
 from equirl.agents.known_objects import known_object, policies_of
-from equirl.agents.methods import METHODS
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.sb3_doors import as_vec_env, built_agent, give_parameters
 from equirl.agents.symmetric_policy import SymmetricPolicy
+from equirl.methods import METHODS
 from equirl.safe_files import AllocationBudget
 from equirl.symmetry import MDPSymmetry, comes_with_equirl
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["DAMAGED", "load_weights", "read_saved", "written_whole"]
+__all__ = ["DAMAGED", "load_weights", "read_saved", "write_text", "written_whole"]
 
 DAMAGED = (
     pickle.UnpicklingError,
@@ -42,6 +42,12 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all; a line break is put at its end."""
+    with written_whole(path) as temporary:
+        temporary.write_text(f"{text}\n", encoding="utf-8")
 
 
 def read_saved(path: Path) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from equirl.experiments.tables import read_rows, write_rows
-from equirl.files import written_whole
+from equirl.files import write_text
 
 __all__ = [
     *("Table", "commit", "keep_earlier", "machine"),
@@ -52,8 +52,7 @@ def write_record(path: Path, config: Any) -> None:
         "versions": {package: version(package) for package in _PACKAGES} | {"python": platform.python_version()},
         "machine": machine(),
     }
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(record, indent=2, default=str))
 
 
 def recorded_settings(config: Any) -> dict[str, Any]:

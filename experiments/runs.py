@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,10 +14,14 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 
 from equirl.experiments.tables import Rows, write_rows
+from equirl.optional import needed
 
 __all__ = ["Rows", "check_cluster", "run_file", "run_missing"]
 
 Job = TypeVar("Job")
+
+_DASK, _RAY = "'equirl[bench]'", "'equirl[ray]'"
+_DEATHS = ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker", "WorkerCrashedError")  # of a worker
 
 
 def run_file(folder: Path, name: str, decisive: Any) -> Path:
@@ -52,71 +55,72 @@ def run_missing(
         file_of: Returns the file of a run's rows.
         columns: Names of the columns.
         n_jobs: Runs at a time; one is done in this process.
-        cluster: Address of a Dask scheduler (``tcp://...``) or of a Ray cluster (``ray://...``) whose workers do the
-            runs; equirl has to be installed there. Files are written here. ``None``: processes on this machine.
+        cluster: Address of a Dask scheduler (``tcp://...``) or of a Ray cluster (``ray://...``; on one of its machines
+            ``ray://auto``) whose workers do the runs; equirl has to be installed there. Files are written here. A run
+            whose worker dies is done again, three times at most. ``None``: processes on this machine.
         threads: Torch threads of a run; ``None``: as many as torch likes.
 
     Raises:
-        ValueError: An address of another kind, or what the cluster needs is not installed.
+        ValueError: An address of another kind, a cluster that does not answer, or a worker that died (too often).
+        ModuleNotFoundError: What the cluster needs is not installed.
     """
-    missing = [job for job in jobs if not file_of(job).exists()]
+    undone = [job for job in jobs if not file_of(job).exists()]
     check_cluster(cluster)
-    for folder in {file_of(job).parent for job in missing}:
+    for folder in {file_of(job).parent for job in undone}:
         folder.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is an error now, not after the runs
-    where = f"{n_jobs} at a time" if cluster is None else f"on {cluster}"
-    print(f"{len(jobs)} runs, {len(missing)} to do, {where}", flush=True)
-    with _backend(cluster):
-        parallel = Parallel(n_jobs=n_jobs if cluster is None else -1, return_as="generator_unordered")
-        # Written as they come, so that a study that is stopped keeps what is done.
-        for index, rows in parallel(delayed(_numbered)(run, index, job, threads) for index, job in enumerate(missing)):
-            write_rows(file_of(missing[index]), columns, rows)
+    print(f"{len(jobs)} runs, {len(undone)} to do, {f'on {cluster}' if cluster else f'{n_jobs} at a time'}", flush=True)
+    calls = [(run, index, job, threads) for index, job in enumerate(undone)]
+    try:  # rows are written as they come, so that a study that is stopped keeps what is done
+        for index, rows in (_on_ray if (cluster or "").startswith("ray://") else _by_joblib)(calls, n_jobs, cluster):
+            write_rows(file_of(undone[index]), columns, rows)
+    except Exception as error:
+        if type(error).__name__ not in _DEATHS:
+            raise
+        died = "a worker died, killed or out of memory; finished runs are kept, and the same command does the others"
+        raise ValueError(f"{died} ({type(error).__name__})") from error
 
 
-@contextmanager
-def _backend(cluster: str | None) -> Iterator[None]:
-    if cluster is None:
-        yield
-    elif cluster.startswith("ray://"):
-        ray, joblib_ray = _needed("ray", "ray"), _needed("ray.util.joblib", "ray")
-        ray.init(address=cluster)
-        joblib_ray.register_ray()
-        with parallel_config(backend="ray"):
-            yield
-    else:
-        with _dask_client(cluster), parallel_config(backend="dask"):
-            yield
+def _by_joblib(calls: Sequence[Any], n_jobs: int, cluster: str | None) -> Iterator[Any]:
+    with ExitStack() as stack:
+        if cluster is not None and calls:
+            stack.enter_context(needed("distributed", _DASK).Client(cluster))
+            stack.enter_context(parallel_config(backend="dask", n_jobs=-1, wait_for_workers_timeout=60))
+        parallel = Parallel(n_jobs=n_jobs if cluster is None else None, return_as="generator_unordered")
+        yield from parallel(delayed(_numbered)(*call) for call in calls)
 
 
-def _dask_client(cluster: str) -> Any:
+def _on_ray(calls: Sequence[Any], n_jobs: int, cluster: Any) -> Iterator[Any]:
+    """Do the runs as tasks of Ray: its backend for joblib hands results out when all are there."""
+    ray = needed("ray", _RAY)
     try:
-        return _needed("distributed", "equirl[bench]").Client(cluster)
-    except OSError as error:
-        raise ValueError(f"no Dask scheduler answers at {cluster} ({error})") from error
+        ray.init(address=cluster.replace("ray://auto", "auto"), log_to_driver=False)
+    except ConnectionError as error:
+        raise ValueError(f"no Ray cluster answers at {cluster} ({error})") from error
+    try:
+        waiting = [ray.remote(num_cpus=1, max_retries=3)(_numbered).remote(*call) for call in calls]
+        while waiting:
+            (done,), waiting = ray.wait(waiting)
+            yield ray.get(done)
+    except ray.exceptions.RayTaskError as error:  # an error of the run's own
+        raise error.cause from None
+    finally:
+        ray.shutdown()
 
 
 def check_cluster(cluster: str | None) -> None:
     """Check the address of a cluster, and that what it needs is installed; ``None``: this machine.
 
     Raises:
-        ValueError: An address of another kind, or a package that is not installed.
+        ValueError: An address of another kind.
+        ModuleNotFoundError: A package that is not installed.
     """
     if cluster is None:
         return
     if not re.fullmatch(r"[a-z]+://.+", cluster):
         raise ValueError(
-            f"a cluster is named by its address, tcp://HOST:PORT (Dask) or ray://HOST:PORT, not {cluster!r}"
+            f"a cluster is named by its address, tcp://HOST:PORT (Dask) or ray://HOST:PORT; got {cluster!r}"
         )
-    if cluster.startswith("ray://"):
-        _needed("ray", "ray")
-    else:
-        _needed("distributed", "equirl[bench]")
-
-
-def _needed(module: str, package: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"this cluster needs {module}, which is not installed: pip install {package!r}") from error
+    needed(*("ray", _RAY) if cluster.startswith("ray://") else ("distributed", _DASK))
 
 
 def _numbered(run: Callable[[Job], Rows], index: int, job: Job, threads: int | None) -> tuple[int, Rows]:

@@ -14,7 +14,7 @@ from equirl.agents.cli.option_checks import check_counts, check_device, check_ou
 from equirl.experiments.figures import save_figure
 from equirl.experiments.records import Table, write_tables
 from equirl.experiments.runs import Rows, check_cluster, run_file, run_missing
-from equirl.files import written_whole
+from equirl.files import write_text, written_whole
 
 __all__ = ["CommonOptions", "Report", "Stage", "Study", "StudyOptions", "run_stages", "run_study"]
 
@@ -30,8 +30,8 @@ class CommonOptions:
     n_jobs: int = 2
     """Runs at a time, each in a process of its own."""
     cluster: str | None = None
-    """Address of a Dask scheduler (tcp://...) or a Ray cluster (ray://...) that does the runs instead; runs that leave
-    files for later ones need an --out that all workers see."""
+    """Address of a Dask scheduler (tcp://...) or a Ray cluster (ray://..., or ray://auto on one of its machines) that
+    does the runs instead; runs that leave files for later ones need an --out that all workers see."""
     device: str = "cpu"
     """Torch device."""
     threads: int = 1
@@ -149,8 +149,7 @@ def run_study(study: Study[Options], options: Options) -> int:
         if isinstance(content, Figure):
             save_figure(content, options.out / name)
         else:
-            with written_whole(options.out / name) as temporary:
-                temporary.write_text(content + "\n", encoding="utf-8")
+            write_text(options.out / name, content)
     print(report.text)
     print(f"\nWritten to {options.out}: {', '.join([*written, *files])}")
     if options.csv is not None:

@@ -27,7 +27,12 @@ def _modules() -> dict[str, Path]:
 
 
 MODULES = _modules()
-IMPORTABLE = [name for name in MODULES if not name.endswith("__main__")]
+ENGINES = {"equirl.integrations.rllib": "ray", "equirl.integrations.torchrl": "torchrl"}
+IMPORTABLE = [
+    name
+    for name in MODULES
+    if not name.endswith("__main__") and (name not in ENGINES or importlib.util.find_spec(ENGINES[name]))
+]
 
 
 def _layer(module: str) -> int:
@@ -52,7 +57,9 @@ def test_imports_point_one_way(module: str) -> None:
     assert all(_layer(name) <= _layer(module) for name in ours if _is_module(name)), (module, ours)
     if _layer(module) == 0:  # the core is pure torch
         outside = {name.split(".")[0] for name in imported}
-        assert not outside & {"gymnasium", "stable_baselines3", "rl_zoo3"}
+        assert not outside & {"stable_baselines3", "rl_zoo3"}
+        assert "gymnasium" not in outside or module in ENGINES
+        assert not any(other.startswith("equirl.integrations") for other in ours) or "integrations" in module
         assert "numpy" not in outside or module.startswith("equirl.models.")
     assert not {name.split(".")[0] for name in imported} & {"agents", "envs", "experiments"}
 

@@ -50,6 +50,8 @@ def test_the_blocks_of_a_page_run(page: Path, empty_folder: Path) -> None:
         pytest.importorskip("mujoco", reason="the extra mujoco is not installed: pip install 'equirl[mujoco]'")
     if "onnxruntime" in page.read_text(encoding="utf-8"):
         pytest.importorskip("onnxruntime", reason="the extra export is not installed: pip install 'equirl[export]'")
+    if page.parent.name == "engines" and page.stem != "cleanrl":
+        pytest.importorskip({"rllib": "ray"}.get(page.stem, page.stem), reason="make engines")
     if "load_language_model" in page.read_text(encoding="utf-8"):
         pytest.importorskip("transformers")
         from tiny_lm import save_tiny

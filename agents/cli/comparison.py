@@ -12,8 +12,8 @@ from equirl.agents.cli.discover import find_into
 from equirl.agents.cli.hyperparameters import check_hyperparameters, hyperparameter_file, read_hyperparameters, zoo_file
 from equirl.agents.cli.zoo import named_environment
 from equirl.agents.comparison import COMPARED, Comparison, prepare_comparison
-from equirl.agents.methods import METHODS, settings_of
 from equirl.agents.policy_choice import FOUND_FIRST
+from equirl.methods import METHODS, settings_of
 from equirl.names import check_names, unknown_name_message
 from equirl.symmetry import check_symmetry_name
 

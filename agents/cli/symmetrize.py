@@ -12,10 +12,10 @@ from stable_baselines3.common.vec_env import unwrap_vec_normalize
 from equirl.agents.cli.agent_options import add_agent_options, load, make_environments, parse_agent_options
 from equirl.agents.cli.arguments import CommandParser, StoreSettings, check_output, new_file, whole
 from equirl.agents.lambda_fit import LambdaFit
-from equirl.agents.methods import METHODS, make_aggregator
 from equirl.agents.symmetrization import agent_symmetry, symmetrize_agent
 from equirl.agents.visited_states import replay_observations, rollout_observations
 from equirl.files import written_whole
+from equirl.methods import METHODS, make_aggregator
 
 __all__ = ["main"]
 

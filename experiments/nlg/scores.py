@@ -18,7 +18,7 @@ from scipy.special import softmax
 
 from equirl.arguments import check_texts
 from equirl.experiments.nlg.texts import DATA
-from equirl.files import written_whole
+from equirl.files import write_text
 from equirl.models.sentence_encoder import SentenceEncoder
 from equirl.models.word_groups import WordGroup
 from equirl.optional import NLG, needed, own_function
@@ -125,8 +125,7 @@ class RegardClassifier:
     def save(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""
         content = {"weights": self.weights.tolist(), "bias": self.bias.tolist(), "accuracy": self.accuracy}
-        with written_whole(path) as temporary:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+        write_text(path, json.dumps(content))
 
 
 def read_labelled(path: Path) -> tuple[list[str], list[str]]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from equirl.experiments.vision.config import FinetuneConfig, StudyConfig, ZeroShotConfig, variants_of
 from equirl.experiments.vision.image_sets import CorruptImageError, ImageSet, load_images, read_images
 from equirl.experiments.vision.training import main_process_first, n_processes, train_or_read
-from equirl.files import written_whole
+from equirl.files import write_text, written_whole
 from equirl.models.image_backbones import load_backbone
 from equirl.models.image_classifier import Classifier, invert
 from equirl.models.image_heads import Bridge, LinearHead
@@ -201,8 +201,7 @@ def readable(images: ImageSet, on_corrupt: str, cache: Path) -> tuple[ImageSet, 
                 images.read(row)
             except CorruptImageError as error:
                 corrupt[str(row)] = str(error)
-        with written_whole(path) as temporary:
-            temporary.write_text(json.dumps(corrupt, indent=1), encoding="utf-8")
+        write_text(path, json.dumps(corrupt, indent=1))
     if corrupt and on_corrupt != "skip":
         found = f"{next(iter(corrupt.values()))} ({len(corrupt)} in all)"
         raise CorruptImageError(f"{found}; --on-corrupt skip leaves such images out")

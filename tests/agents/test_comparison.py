@@ -11,10 +11,10 @@ from equirl.agents import SymmetryReplayBuffer, SymmetryRolloutBuffer
 from equirl.agents.comparison import COMPARED, Comparison, make_agent, prepare_comparison
 from equirl.agents.learning_curve import EvaluationPlan, check_agents, learning_curve, level
 from equirl.agents.loading import ALGORITHMS
-from equirl.agents.methods import METHODS
 from equirl.agents.orbit_statistics import OrbitStatistics
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.symmetric_policy import SymmetricPolicy
+from equirl.methods import METHODS
 
 _SMALL = {"policy": "MlpPolicy", "n_timesteps": 100, "policy_kwargs": "dict(net_arch=[8])", "learning_rate": "lin_0.01"}
 

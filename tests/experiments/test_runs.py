@@ -1,11 +1,10 @@
 import csv
 import os
-import sys
 from pathlib import Path
 
-import cloudpickle
 import pandas as pd
 import pytest
+from cluster_runs import square
 
 from equirl.experiments.records import write_tables
 from equirl.experiments.runs import Rows, run_missing
@@ -13,13 +12,9 @@ from equirl.experiments.study import CommonOptions
 from equirl.experiments.tables import write_rows
 
 
-def _run(job: int) -> Rows:
-    return [(job, job * job, os.getpid())]
-
-
 def test_only_missing_runs_are_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "1.csv").write_text("kept")
-    run_missing(range(3), _run, lambda job: tmp_path / f"{job}.csv", ("n", "square", "process"), 1)
+    run_missing(range(3), square, lambda job: tmp_path / f"{job}.csv", ("n", "square", "process"), 1)
     assert "3 runs, 2 to do" in capsys.readouterr().out
     assert (tmp_path / "1.csv").read_text() == "kept"
     assert (tmp_path / "2.csv").read_text().startswith("n,square,process\n2,4,")
@@ -29,7 +24,7 @@ def test_a_run_that_fails_leaves_those_before_it(tmp_path: Path) -> None:
     def run(job: int) -> Rows:
         if job == 2:
             raise RuntimeError("stopped")
-        return _run(job)
+        return square(job)
 
     with pytest.raises(RuntimeError, match="stopped"):
         run_missing(range(4), run, lambda job: tmp_path / f"{job}.csv", ("n", "square", "process"), 1)
@@ -38,16 +33,12 @@ def test_a_run_that_fails_leaves_those_before_it(tmp_path: Path) -> None:
 
 def test_the_workers_of_a_dask_cluster_do_the_runs(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="pip install 'equirl[bench]'")
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do not know this file
-    try:
-        with distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
-        ) as cluster:
-            address = cluster.scheduler_address
-            assert address.startswith("tcp://127.0.0.1")
-            run_missing(range(5), _run, lambda job: tmp_path / f"{job}.csv", ("n", "square", "process"), 1, address)
-    finally:
-        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+    ) as cluster:
+        address = cluster.scheduler_address
+        assert address.startswith("tcp://127.0.0.1")
+        run_missing(range(5), square, lambda job: tmp_path / f"{job}.csv", ("n", "square", "process"), 1, address)
     rows = [(tmp_path / f"{n}.csv").read_text().splitlines()[1].split(",") for n in range(5)]
     assert [row[0] for row in rows] == ["0", "1", "2", "3", "4"]
     assert all(int(row[2]) != os.getpid() for row in rows)
@@ -55,7 +46,7 @@ def test_the_workers_of_a_dask_cluster_do_the_runs(tmp_path: Path) -> None:
 
 def test_an_address_of_no_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="named by its address"):
-        run_missing(range(1), _run, lambda job: tmp_path / "x.csv", ("n",), 1, "my-cluster")
+        run_missing(range(1), square, lambda job: tmp_path / "x.csv", ("n",), 1, "my-cluster")
 
 
 def test_texts_come_back_as_they_were(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Symmetrization methods by name: what policies, hyperparameter files and the command line call them."""
+"""Symmetrization methods by name: what policies, engines, hyperparameter files and the command line call them."""
 
 from __future__ import annotations
 
