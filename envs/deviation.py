@@ -19,7 +19,7 @@ from equirl.symmetry import MDPSymmetry
 __all__ = ["LARGEST_SHARE", "LARGEST_SIZE", "Deviation", "measure_deviation"]
 
 LARGEST_SIZE = 0.05  # share of the spread: a step that differs by more breaks the symmetry
-LARGEST_SHARE = 0.1  # of the steps that break it; a symmetry broken in more does not even nearly hold
+LARGEST_SHARE = 0.08  # of the steps that break it; a symmetry broken in more does not even nearly hold
 
 _OTHERS = 4  # elements compared that are no generators
 _FURTHER = 10  # steps of rollouts for each that is compared

@@ -40,8 +40,9 @@ for name in {sorted(set(modules))}:
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:  # of an extra that is not installed here
-        optional = name.startswith(("equirl.experiments.nlg.", "equirl.models."))
-        assert optional and error.name == "transformers", (name, error)
+        optional = name.startswith(("equirl.experiments.nlg.", "equirl.models.")) and error.name == "transformers"
+        engine = name.startswith("equirl.integrations.") and error.name in ("ray", "tensordict", "torchrl")
+        assert optional or engine, (name, error)
     file = importlib.util.find_spec(name).origin
     assert pathlib.Path(file).is_relative_to(site.getsitepackages()[0]), file
 print("all imported")

@@ -69,6 +69,8 @@ class TuneOptions(StudyOptions):
     """Environment steps between two evaluations."""
     threshold: float | None = None
     """Success rate that counts as learned."""
+    n_eval_episodes: int = 100
+    """Episodes of each evaluation of a task of MiniGrid."""
     seeds: int = 2
     """Seeds of each trial."""
     trials: int = 30
@@ -83,7 +85,7 @@ class TuneOptions(StudyOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, "total_timesteps", "eval_freq", "trials", "finalists", "final_seeds")
+        check_counts(self, "total_timesteps", "eval_freq", "n_eval_episodes", "trials", "finalists", "final_seeds")
         check_positive(self, "most_cpu_seconds")
         if self.threshold is not None:
             check_shares(self, "threshold")
@@ -119,7 +121,14 @@ def _stages(options: TuneOptions) -> list[Stage[_Job]]:
 def _file_of(job: _Job) -> Path:
     options, agent = job
     world = str(_world(replace(options, agents=())))
-    effort = (options.seeds, options.trials, options.finalists, options.final_seeds, options.most_cpu_seconds)
+    effort = (
+        options.n_eval_episodes,
+        options.seeds,
+        options.trials,
+        options.finalists,
+        options.final_seeds,
+        options.most_cpu_seconds,
+    )
     return options.run_file(f"tune-{agent}", world, effort, str(SPACES[options.task]), RATES)
 
 
@@ -181,7 +190,9 @@ def _learner(
         return grid_agent(world, spec, seed), grid_curve(world, 1, most)
     fixed = settings_for(world.algorithm, world.environment_id, world.total_timesteps)
     settings = with_exploration(fixed | settings, world.total_timesteps)
-    return task_agent(world, name, settings, seed, options.device), task_curve(world, 100, 1, seed, most)
+    return task_agent(world, name, settings, seed, options.device), task_curve(
+        world, options.n_eval_episodes, 1, seed, most
+    )
 
 
 def _report(options: TuneOptions) -> Report:

@@ -93,17 +93,17 @@ def test_going_on_gives_the_same_weights_and_evaluations(make: Callable[[], Base
     torch.set_num_threads(1)
     whole = make()
     whole_evaluation = _callbacks(whole, tmp_path / "whole")
-    whole.learn(160, callback=whole_evaluation)
+    whole.learn(120, callback=whole_evaluation)
 
     stopped, file = make(), tmp_path / "snapshot.pkl"
     beside = _callbacks(stopped, tmp_path / "stopped")
     with pytest.raises(_StopError):
-        stopped.learn(160, callback=[Snapshots(file, 0.0, beside), *beside, _StopAt(110)])
+        stopped.learn(120, callback=[Snapshots(file, 0.0, beside), *beside, _StopAt(80)])
 
     again = make()
     beside = _callbacks(again, tmp_path / "stopped")
     state = read_snapshot(file)
-    again.learn(160, callback=[Snapshots(file, 1e9, beside, state), *beside])
+    again.learn(120, callback=[Snapshots(file, 1e9, beside, state), *beside])
 
     assert again.num_timesteps == whole.num_timesteps
     _assert_same(whole.get_parameters(), again.get_parameters())

@@ -100,8 +100,3 @@ def test_the_latest_run_that_has_not_ended_goes_on(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "started.json").touch()
     assert unfinished_run("", tmp_path / "logs") == tmp_path / "logs/dqn/World_2"
-
-
-def test_without_snapshots_nothing_is_kept() -> None:
-    done(*TRAIN, "-f", "plain", "--snapshot-every", "0", "-params", *FAST)
-    assert not list(Path("plain", SETTINGS).glob("st*"))

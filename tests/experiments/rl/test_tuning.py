@@ -32,7 +32,7 @@ def test_every_agent_has_its_trials_and_its_finalists() -> None:
 def test_tasks_of_minigrid_are_searched_with_their_own_agents_and_choices() -> None:
     command = ["study", "tune", "--task", "door-key", "--agents", "equitune", "--threshold", "0.001", "--n-jobs", "1"]
     command += ["--trials", "1", "--seeds", "1", "--finalists", "1", "--final-seeds", "1"]
-    done(*command, "--total-timesteps", "600", "--eval-freq", "300")
+    done(*command, "--total-timesteps", "300", "--eval-freq", "300", "--n-eval-episodes", "2")
     (first, second) = pd.read_csv("logs/study/tune/study.csv").to_dict("records")
     assert all(first[name] in values for name, values in SPACES["door-key"].items())
     assert (first["seed"], second["seed"]) == (10_000, 10_001)
