@@ -281,6 +281,8 @@ def test_every_module_of_the_library_is_recorded_by_a_case_or_said_not_to_be() -
             continue
         if name.startswith(("equirl.experiments", "equirl.integrations")):  # other engines record their modules
             continue
+        if name == "equirl.agents.policies":  # of the classes below, with a symmetry built in, made when asked for
+            continue
         for label, value in vars(importlib.import_module(name)).items():
             if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == name:
                 left_out |= set() if (name, value.__qualname__) in held else {label}
