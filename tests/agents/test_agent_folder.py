@@ -1,37 +1,26 @@
 """Agents as folders of data: equal answers in other processes, no pickle, and refusals of code and of damage."""
 
-import io
 import json
-import pickle
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from fuzz.agent_folder_targets import FILES
 from gymnasium import spaces
+from pole_agents import OBSERVATIONS, POLE, OwnExtractor, no_pickle, pole_agent, same
 from sb3_contrib import ARS
 from small_worlds import KINDS, World, mirror
 from stable_baselines3 import DQN, PPO, SAC
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
 from warm_process import run_python
 
-from equirl import (
-    MDPSymmetry,
-    cyclic_group,
-    permutation_representation,
-    signed_permutation_representation,
-)
 from equirl.agents import (
     METHODS,
     AgentCard,
@@ -54,39 +43,6 @@ from equirl.agents.cli.agent_files import load_acting
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.safe_files import checksum_of_bytes, read_tensors, write_tensors
 
-_MIRROR = cyclic_group(2)
-POLE = MDPSymmetry(
-    "a-pole-of-ones-own",
-    signed_permutation_representation(_MIRROR, [[0, 1, 2, 3]] * 2, [[1] * 4, [-1] * 4]),
-    permutation_representation(_MIRROR, [[0, 1], [1, 0]]),
-)
-OBSERVATIONS = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
-
-
-def _dqn(symmetry: str | MDPSymmetry = POLE, method: str = "equitune", **settings: Any) -> DQN:
-    arguments = {"symmetry": symmetry, "method": method, "net_arch": [8]}
-    settings = {"buffer_size": 50, "learning_starts": 5, "seed": 0, "device": "cpu", **settings}
-    return DQN(EquivariantDQNPolicy, "CartPole-v1", policy_kwargs=arguments, **settings)
-
-
-def _no_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(*_: Any, **__: Any) -> Any:
-        raise AssertionError("a pickle is read")
-
-    for owner in (pickle, cloudpickle):
-        for name in ("load", "loads"):
-            monkeypatch.setattr(owner, name, read)
-    monkeypatch.setattr(pickle, "Unpickler", read)
-    monkeypatch.setattr(torch, "load", read)
-
-
-def _same(one: BaseAlgorithm, other: BaseAlgorithm, observations: Any) -> None:
-    ours, theirs = one.policy.state_dict(), other.policy.state_dict()
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    answers = [model.predict(observations, deterministic=True)[0] for model in (one, other)]
-    assert np.array_equal(answers[0], answers[1])
-
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_opens_and_answers_alike(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,13 +55,13 @@ def test_every_algorithm_opens_and_answers_alike(name: str, tmp_path: Path, monk
     arguments = {"symmetry": symmetry, "method": method, "net_arch": [8]}
     model = make(POLICY_CLASSES[name], env, seed=0, policy_kwargs=arguments, device="cpu", **settings)
     save_agent_folder(model, tmp_path / "agent")
-    _no_pickle(monkeypatch)
+    no_pickle(monkeypatch)
     opened = load_agent(tmp_path / "agent", device="cpu")
     assert type(opened) is make
     shape = env.observation_space.shape or ()
     boards = np.random.default_rng(0).integers(0, 2, (16, *shape))
     values = boards if name == "ppo_mask" else OBSERVATIONS[:, : shape[0]]
-    _same(opened, model, values.astype(env.observation_space.dtype))
+    same(opened, model, values.astype(env.observation_space.dtype))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -122,7 +78,7 @@ def test_every_kind_of_observation_is_kept(kind: str, tmp_path: Path) -> None:
 
 def test_a_symmetry_of_ones_own_opens_where_nothing_is_registered(tmp_path: Path) -> None:
     for method in METHODS:
-        save_agent_folder(_dqn(method=method).learn(20), tmp_path / method)
+        save_agent_folder(pole_agent(method=method).learn(20), tmp_path / method)
         assert (tmp_path / method / "symmetry.toml").is_file()
     np.save(tmp_path / "observations.npy", OBSERVATIONS)
     program = (
@@ -143,7 +99,7 @@ def test_a_symmetry_of_ones_own_opens_where_nothing_is_registered(tmp_path: Path
 
 
 def test_there_is_no_pickle_in_a_folder(tmp_path: Path) -> None:
-    save_agent_folder(_dqn(), tmp_path)
+    save_agent_folder(pole_agent(), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FILES, "README.md"])
     for path in tmp_path.iterdir():
         content = path.read_bytes()
@@ -167,11 +123,7 @@ def test_training_goes_on_as_from_a_zip(tmp_path: Path) -> None:
         opened = load_agent(tmp_path / name, make_vec_env("CartPole-v1", seed=1), device="cpu")
         trained.append(opened.learn(48, reset_num_timesteps=False))
     assert trained[0].num_timesteps == trained[1].num_timesteps == 96 - 16
-    _same(trained[0], trained[1], OBSERVATIONS)
-
-
-class OwnExtractor(FlattenExtractor):
-    """Code that a folder cannot hold."""
+    same(trained[0], trained[1], OBSERVATIONS)
 
 
 class OwnPolicy(EquivariantDQNPolicy):
@@ -211,7 +163,7 @@ def test_what_is_data_is_kept(tmp_path: Path) -> None:
     constant = DQN("MlpPolicy", "CartPole-v1", learning_rate=lambda _: 7e-4, buffer_size=10, target_update_interval=7)
     save_agent_folder(constant, tmp_path)
     assert load_agent(tmp_path).learning_rate == 7e-4
-    falling = _dqn(learning_rate=LinearSchedule(1e-3, 1e-4, 0.5), train_freq=(3, "step"))
+    falling = pole_agent(learning_rate=LinearSchedule(1e-3, 1e-4, 0.5), train_freq=(3, "step"))
     save_agent_folder(falling, tmp_path)
     opened: Any = load_agent(tmp_path)
     assert [opened.lr_schedule(x) for x in (1.0, 0.8, 0.1)] == [falling.lr_schedule(x) for x in (1.0, 0.8, 0.1)]
@@ -229,7 +181,7 @@ def test_what_is_data_is_kept(tmp_path: Path) -> None:
     assert isinstance(load_agent(tmp_path).policy.q_net.features_extractor, GridCNN)  # type: ignore[union-attr]
     familiar = symmetrize_agent(constant, "cartpole-z2", "equizero", {"proxy_loss": Novelty(OBSERVATIONS)})
     save_agent_folder(familiar, tmp_path, replace={"learning_rate": 1e-3})
-    _same(load_agent(tmp_path), familiar, OBSERVATIONS)
+    same(load_agent(tmp_path), familiar, OBSERVATIONS)
 
 
 def _resealed(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -280,7 +232,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("folders") / "agent"
-    save_agent_folder(_dqn(), made)
+    save_agent_folder(pole_agent(), made)
     return made
 
 
@@ -312,7 +264,7 @@ def test_arguments_for_zips_are_refused_for_folders(folder: Path) -> None:
 
 def test_files_of_another_agent_are_told(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    save_agent_folder(_dqn(seed=1), other)
+    save_agent_folder(pole_agent(seed=1), other)
     for name in FILES:
         copied = _copied(folder, tmp_path / name)
         if name == "symmetry.toml":
@@ -347,73 +299,13 @@ def test_statistics_of_normalised_observations_are_kept(kind: str, tmp_path: Pat
     assert np.array_equal(act(raw[0]), model.predict(env.normalize_obs(raw)[0], deterministic=True)[0])
     with pytest.raises(ValueError, match=r"agent.json.*statistics are of observations of shape \(3,\)"):
         load_normalization(tmp_path / "agent", make_vec_env("CartPole-v1"))
-    save_agent_folder(_dqn(), tmp_path / "other")
+    save_agent_folder(pole_agent(), tmp_path / "other")
     with pytest.raises(ValueError, match="whose observations were not normalised"):
         load_normalization(tmp_path / "other", make_vec_env("CartPole-v1"))
 
 
-def test_a_zip_that_is_not_trusted_is_not_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    env = gym.make("CartPole-v1")
-    tanh = {"activation_fn": torch.nn.ELU, "net_arch": [8]}
-    named, own = _dqn("cartpole-z2"), _dqn(POLE)
-    plain = PPO("MlpPolicy", env, n_steps=8, policy_kwargs=tanh, device="cpu")
-    built_in = DQN(policy_with("cartpole-z2", "equizero"), env, buffer_size=10, device="cpu")
-    extractor = DQN("MlpPolicy", env, policy_kwargs={"features_extractor_class": OwnExtractor}, buffer_size=10)
-    for name, model in {"named": named, "own": own, "plain": plain, "built": built_in, "extractor": extractor}.items():
-        model.save(tmp_path / name)
-    monkeypatch.setattr(cloudpickle, "loads", lambda *_: pytest.fail("a pickle is read"))
-    monkeypatch.setattr(pickle, "loads", lambda *_: pytest.fail("a pickle is read"))
-    with pytest.raises(ValueError, match=r"spaces in .*named.zip are pickled.*load_agent\(path, env, trusted=False\)"):
-        load_agent(tmp_path / "named", trusted=False)
-    for name, model in {"named": named, "plain": plain, "built": built_in}.items():
-        _same(load_agent(tmp_path / name, env, device="cpu", trusted=False), model, OBSERVATIONS)
-    with pytest.raises(ValueError, match=r"symmetry in .*own.zip is pickled.*symmetry=\.\.\."):
-        load_agent(tmp_path / "own", env, trusted=False)
-    _same(load_agent(tmp_path / "own", env, device="cpu", trusted=False, symmetry=POLE), own, OBSERVATIONS)
-    with pytest.raises(ValueError, match=r"policy argument features_extractor_class in .*extractor.zip is pickled"):
-        load_agent(tmp_path / "extractor", env, trusted=False)
-    given = {"features_extractor_class": FlattenExtractor}
-    load_agent(tmp_path / "extractor", env, trusted=False, policy_kwargs=given)
-    with pytest.raises(ValueError, match="these weights were saved with the group"):
-        load_agent(tmp_path / "named", env, trusted=False, policy_kwargs={"symmetry": _swapped()})
-    with pytest.raises(ValueError, match=r"its observation_space has shape \[4\], and the environment's has \[6\]"):
-        load_agent(tmp_path / "named", gym.make("Acrobot-v1"), trusted=False)
-    with pytest.raises(ValueError, match="without a symmetry"):
-        load_agent(tmp_path / "plain", env, trusted=False, symmetry=POLE)
-    with pytest.raises(ValueError, match="symmetry and policy_kwargs are for"):
-        load_agent(tmp_path / "plain", env, symmetry=POLE)
-
-
-def _swapped() -> MDPSymmetry:
-    return MDPSymmetry("kept", POLE.observation, permutation_representation(_MIRROR, [[0, 1], [0, 1]]))
-
-
-@pytest.mark.parametrize("trusted", [True, False])
-def test_inflated_zips_take_no_memory(trusted: bool, tmp_path: Path) -> None:
-    _dqn("cartpole-z2").save(tmp_path / "agent.zip")
-    with zipfile.ZipFile(tmp_path / "agent.zip") as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    data = json.loads(members["data"])
-    data["policy_kwargs"] = {"symmetry": "cartpole-z2", "method": "equitune", "net_arch": [10**6, 10**6]}
-
-    def written(changed: dict[str, bytes], packed: int = zipfile.ZIP_STORED) -> None:
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w", packed) as archive:
-            for name, member in {**members, **changed}.items():
-                archive.writestr(name, member)
-        (tmp_path / "agent.zip").write_bytes(content.getvalue())
-
-    env = gym.make("CartPole-v1")
-    written({"data": json.dumps(data).encode()})
-    with pytest.raises(ValueError, match=r"agent.zip holds no .*many times larger than its weights"):
-        load_agent(tmp_path / "agent.zip", env, trusted=trusted)
-    written({"policy.pth": members["policy.pth"] + bytes(65 << 20)}, zipfile.ZIP_DEFLATED)
-    with pytest.raises(ValueError, match=r"agent.zip has a member policy.pth of .* bytes, packed into"):
-        load_agent(tmp_path / "agent.zip", env, trusted=trusted)
-
-
 def test_the_card_tells_what_was_measured(tmp_path: Path) -> None:
-    model = _dqn("cartpole-z2").learn(20)
+    model = pole_agent("cartpole-z2").learn(20)
     measured = evaluate_for_card(model, make_vec_env("CartPole-v1"), 4, n_states=50)
     assert measured.n_episodes == 4
     assert measured.low <= measured.mean_return <= measured.high
