@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+from gymnasium.utils import EzPickle
 from stable_baselines3.common.monitor import ResultsWriter
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrapper
 
@@ -33,6 +35,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if not any(obj is writer for writer in self.writers):
             self.writers.append(obj)
         return next(number for number, writer in enumerate(self.writers) if writer is obj)
+
+    def reducer_override(self, obj: Any) -> Any:
+        # Of gymnasium's EzPickle (MuJoCo's robots, Box2D) a pickle holds the constructor's arguments and no state.
+        if isinstance(obj, EzPickle):
+            return copyreg.__newobj__, (type(obj),), vars(obj), None, None, _set_attributes  # type: ignore[attr-defined]
+        return super().reducer_override(obj)
+
+
+def _set_attributes(obj: Any, attributes: dict[str, Any]) -> None:
+    vars(obj).update(attributes)
 
 
 class _Unpickler(pickle.Unpickler):

@@ -66,9 +66,9 @@ class Snapshots(BaseCallback):
         try:
             with written_whole(self._file) as whole, whole.open("wb") as file:
                 cloudpickle.dump(training_state(self.model, self._others), file)
-        except OSError as error:
+        except Exception as error:  # the disk is full, or what a callback or a buffer of the user's holds is no data
             if not self._complained:
-                print(f"{self._file} cannot be written ({error.strerror or error}); training goes on without it")
+                print(f"{self._file} cannot be written ({type(error).__name__}: {error}); training goes on without it")
             self._complained = True
         took = time.monotonic() - started
         self._due = started + took + max(self._every, _SHARE * took)

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.utils import EzPickle
 from sb3_contrib import QRDQN, RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -17,6 +18,7 @@ from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import VecEnv
 
 from equirl.agents import EquivariantDQNPolicy, EquivariantSACPolicy, SymmetricVecNormalize, SymmetryReplayBuffer
+from equirl.agents.environment_state import environment_state, restore_environments
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.snapshots import Snapshots, read_snapshot
 from equirl.agents.vector_env import make_vectorized_env
@@ -134,6 +136,50 @@ def test_environments_that_cannot_be_pickled_begin_anew_and_it_is_said(
     said = capsys.readouterr().out
     assert "episodes that were under way begin anew" in said
     assert "generator" in said
+
+
+class _Counting(gym.Env[Any, Any], EzPickle):
+    """A world whose ordinary pickle holds its arguments alone, as that of MuJoCo's robots does."""
+
+    observation_space = gym.spaces.Box(0, 1000, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        EzPickle.__init__(self)
+        self.count = 0
+
+    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+        self.count = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        return np.full(1, self.count, np.float32), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("world", ["counting", "InvertedPendulum-v5"])
+def test_worlds_that_pickle_by_their_arguments_keep_their_state(world: str) -> None:
+    if world != "counting":
+        pytest.importorskip("mujoco")
+    first, second = (make_vec_env(_Counting if world == "counting" else world, seed=0) for _ in range(2))
+    actions = np.zeros((1, *first.action_space.shape), dtype=first.action_space.dtype)
+    first.reset()
+    for _ in range(3):
+        first.step(actions)
+    second.reset()
+    assert restore_environments(second, environment_state(first))
+    assert np.array_equal(first.step(actions)[0], second.step(actions)[0])
+
+
+def test_a_snapshot_that_cannot_be_made_does_not_end_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = DQN("MlpPolicy", "CartPole-v1", learning_starts=20, seed=1)
+    odd = _StopAt(1000)
+    odd.held = {"of the user's": np.array([(_ for _ in ())], dtype=object)}  # type: ignore[attr-defined]
+    model.learn(32, callback=[Snapshots(tmp_path / "snapshot.pkl", 0.0, [odd]), odd])
+    assert model.num_timesteps == 32
+    assert capsys.readouterr().out.count("training goes on without it") == 1
 
 
 def test_a_snapshot_holds_the_filled_rows_of_the_buffer_alone(tmp_path: Path) -> None:
