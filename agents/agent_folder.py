@@ -121,7 +121,7 @@ def save_agent_folder(
         **{name: checksum_of_bytes(content) for name, content in symmetries.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SETTINGS).unlink(missing_ok=True)  # a folder without it is no agent: what is there is whole
+    (folder / SETTINGS).unlink(missing_ok=True)  # removed first and written last: where it is, all is
     for old in folder.glob("symmetry*.toml"):
         old.unlink()
     for name, content in symmetries.items():
@@ -197,7 +197,7 @@ def _with_own_symmetry(model: BaseAlgorithm, value: Any) -> Any:
 
 
 def _check_spaces(model: BaseAlgorithm, about: Mapping[str, Any], writer: ValueWriter) -> None:
-    """Raise unless what is written of the spaces, which have many kinds and settings, gives them again."""
+    """Check that the spaces, as they are written, can be read back unchanged."""
     reader = ValueReader(writer.tensors, writer.symmetries)
     for name in ("observation_space", "action_space"):
         space = getattr(model, name)

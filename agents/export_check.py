@@ -33,7 +33,7 @@ _NEAR = 1e-5  # losses of two views that are this near tell nothing: round-off d
 
 @dataclass(frozen=True)
 class ExportCheck:
-    """How far an exported policy is off. Errors are relative to the largest output, absolute where that is below 1.
+    """The largest errors of an exported policy, relative to the largest output, or absolute where that is below 1.
 
     Attributes:
         answer_error: The largest difference between the file's answers and the agent's.

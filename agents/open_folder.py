@@ -94,7 +94,7 @@ def load_agent_folder(
 
 
 def read_card(path: str | Path) -> AgentCard:
-    """Return what the card of a folder's agent tells.
+    """Return the model card of the agent in a folder.
 
     Raises:
         FileNotFoundError: A file of the folder is missing.

@@ -67,7 +67,7 @@ def check_folder_options(options: argparse.Namespace) -> None:
 
 
 def write_folder(model: BaseAlgorithm, output: Path, options: argparse.Namespace) -> None:
-    """Write an agent's folder, and push it where that is asked for.
+    """Write the folder of an agent, and push it to the Hugging Face hub if --push is given.
 
     Args:
         model: The agent.

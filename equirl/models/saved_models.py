@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from equirl.aggregators import Aggregator, Mean, Select
-from equirl.files import DAMAGED
+from equirl.files import DAMAGED, written_whole
 from equirl.groups import FiniteGroup
 from equirl.proxy_losses import ProxyLoss
 from equirl.safe_files import checksum_of_tensors, read_json, read_tensors, write_json, write_tensors
@@ -37,12 +37,11 @@ def write_model(folder: Path, kind: str, about: Mapping[str, Any], tensors: Mapp
     if folder.is_file() or (others and not (folder / SETTINGS).is_file()):
         raise ValueError(f"{folder} holds something else than a model (no {SETTINGS} in it); name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SETTINGS).unlink(missing_ok=True)  # written last: what is there is whole
+    (folder / SETTINGS).unlink(missing_ok=True)  # removed first and written last: where it is, all is
     content = {"format": _FORMAT, "kind": kind, **about, "checksum": checksum_of_tensors(tensors)}
-    written = folder / f".{SETTINGS}"
-    checksum = write_json(written, content)
-    write_tensors(folder / WEIGHTS, tensors, **{SETTINGS: checksum})
-    written.replace(folder / SETTINGS)
+    with written_whole(folder / SETTINGS) as temporary:
+        checksum = write_json(temporary, content)
+        write_tensors(folder / WEIGHTS, tensors, **{SETTINGS: checksum})
 
 
 def read_model(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
