@@ -1,12 +1,11 @@
 """Image classifiers and sequence models: saved without pickle, opened again, and refused where they hold code."""
 
 import json
-import pickle
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from pole_agents import no_pickle
 from torch import nn
 
 from equirl.aggregators import Select, Weighted
@@ -28,11 +27,7 @@ IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(autouse=True)
 def _no_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(*_: Any, **__: Any) -> Any:
-        raise AssertionError("a pickle is read")
-
-    for owner, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
-        monkeypatch.setattr(owner, name, read)
+    no_pickle(monkeypatch)
 
 
 def _random(model: nn.Module) -> None:
