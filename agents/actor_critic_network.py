@@ -87,6 +87,8 @@ class ActorCriticOrbit(SymmetricPolicy, OrbitNetwork):
         index = self.symmetry.action.index
         self._exchanges = bool((index != torch.arange(index.shape[1], device=index.device)).any())
         self.aggregator.to(policy.device)
+        if self.relaxation is not None:
+            self.relaxation.to(policy.device)
         if self._with_features:
             policy.action_dist = OrbitNoiseDistribution(policy.action_dist, self.symmetry.action)
 

@@ -52,6 +52,7 @@ class EquivariantRecurrentPolicy(ActorCriticOrbit, RecurrentActorCriticPolicy):
     """
 
     algorithm: ClassVar[str] = "Recurrent"
+    takes_relaxed: ClassVar[bool] = False
 
     lstm_actor: OrbitLSTM
     lstm_critic: OrbitLSTM | None

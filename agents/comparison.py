@@ -29,7 +29,7 @@ from equirl.agents.rollout import SymmetryMaskableRolloutBuffer, SymmetryRollout
 from equirl.agents.sb3_doors import with_schedules
 from equirl.agents.self_play import SelfPlayCallback
 from equirl.envs.making import make_as_registered
-from equirl.methods import METHODS, settings_of
+from equirl.methods import ALL_METHODS, METHODS, settings_of
 from equirl.names import unknown_name_message
 
 __all__ = ["AUGMENTATION", "COMPARED", "Comparison", "make_agent", "prepare_comparison"]
@@ -40,7 +40,7 @@ AUGMENTATION = "augmentation"
 MIRROR_LOSS = "mirror_loss"
 """The plain policy, with a loss that asks for the symmetry; see ``MirrorLossCallback``."""
 
-COMPARED = (PLAIN, AUGMENTATION, MIRROR_LOSS, *METHODS)
+COMPARED = (PLAIN, AUGMENTATION, MIRROR_LOSS, *ALL_METHODS)
 """What can be compared, by name."""
 
 _OF_ZOO = ("policy", "n_timesteps", "monitor_kwargs", "callback", "env_wrapper", "n_envs", "normalize", "env_kwargs")
@@ -130,7 +130,7 @@ class Comparison:
         environments = self.normalized(self.environments(self.n_envs, seed), method)
         # Schedules and the like are the agent's own.
         settings = copy.deepcopy(dict(self.settings))
-        taken = settings_of(method) if method in METHODS else []
+        taken = settings_of(method) if method in ALL_METHODS else []
         agent: BaseAlgorithm = make_agent(
             self.algorithm,
             environments,
@@ -253,7 +253,7 @@ def make_agent(
         rollout = SymmetryMaskableRolloutBuffer if algorithm == "ppo_mask" else SymmetryRolloutBuffer
         kind, buffer = ("replay", SymmetryReplayBuffer) if replay else ("rollout", rollout)
         arguments |= {f"{kind}_buffer_class": buffer, f"{kind}_buffer_kwargs": {"symmetry": symmetry}}
-    elif method in METHODS:
+    elif method in ALL_METHODS:
         policy = POLICY_CLASSES[algorithm]
         own = {"symmetry": symmetry, "method": method, "method_kwargs": dict(method_kwargs or {})}
         arguments["policy_kwargs"] = (arguments.get("policy_kwargs") or {}) | own

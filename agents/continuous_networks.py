@@ -17,7 +17,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 from torch import Tensor, nn
 
-from equirl.agents.orbit_network import OrbitNetwork, side_by_side
+from equirl.agents.orbit_network import OrbitNetwork, side_by_side, unsigned
 from equirl.agents.orbit_noise import OrbitNoiseDistribution, latent_representation
 from equirl.agents.spaces import check_actions, resolve_symmetry
 from equirl.aggregators import Select, Weighted
@@ -27,15 +27,10 @@ from equirl.orbit import Orbit
 from equirl.representations import MonomialRepresentation, Representation, Tree
 from equirl.symmetry import MDPSymmetry
 
-__all__ = ["ACTION", "OBSERVATION", "ContinuousOrbitNetwork", "GaussianActor", "OrbitCritic", "PointActor", "unsigned"]
+__all__ = ["ACTION", "OBSERVATION", "ContinuousOrbitNetwork", "GaussianActor", "OrbitCritic", "PointActor"]
 
 OBSERVATION, ACTION = "observation", "action"
 """The entries of what a critic reads."""
-
-
-def unsigned(representation: MonomialRepresentation) -> MonomialRepresentation:
-    """Return the representation without its signs: how the group moves sizes, such as standard deviations."""
-    return MonomialRepresentation(representation.group, representation.shape, representation.index)
 
 
 class ContinuousOrbitNetwork(OrbitNetwork):
@@ -85,7 +80,8 @@ class PointActor(ContinuousOrbitNetwork):
         Raises:
             ValueError: NaN or infinite observations, or a shape that does not fit.
         """
-        return self.symmetrized(obs)
+        actions = self.symmetrized(obs)
+        return actions if self.relaxation is None else actions.clamp(-1, 1)  # a correction may lead out
 
     def _features(self, rows: Tree) -> Tensor:
         network: Any = self
@@ -136,6 +132,12 @@ class GaussianActor(ContinuousOrbitNetwork):
     def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
         return direct_sum(action, latent_representation(action, self._width) if self.use_sde else unsigned(action))
 
+    def _gate_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
+        return super()._gate_rep(action) if self.use_sde else unsigned(action)
+
+    def _spread(self, opening: Tensor) -> Tensor:
+        return opening if self.use_sde else torch.cat([opening, opening], dim=1)
+
     def _shown(self, orbit: Orbit) -> Orbit:
         mean = orbit.outputs[..., : self.symmetry.n_actions]
         return replace(orbit, outputs=mean.tanh(), combined=orbit.outputs)
@@ -179,7 +181,8 @@ class OrbitCritic(ContinuousOrbitNetwork):
         both: Any = {OBSERVATION: obs, ACTION: actions}
         if self._weights_read_the_networks():
             return self.symmetrized(both)
-        return self.orbit_map(lambda rows: self._whole(self.q_networks, rows), self._observations(both))
+        rows = self._observations(both)
+        return self._relaxed(rows, self.orbit_map(lambda views: self._whole(self.q_networks, views), rows))
 
     def first_values(self, obs: PyTorchObs, actions: Tensor) -> Tensor:
         """Return the invariant values of the first network, ``[B, n]``; the others are asked if the weights need them.
@@ -187,7 +190,7 @@ class OrbitCritic(ContinuousOrbitNetwork):
         Raises:
             ValueError: NaN or infinite observations, or a shape that does not fit.
         """
-        if self._weights_read_the_networks():
+        if self._weights_read_the_networks() or self.relaxation is not None:
             return self.values(obs, actions)[:, : self._n_each()]
         alone = self.orbit_map._replace(output_rep=self._first_rep)
         rows = self._observations({OBSERVATION: obs, ACTION: actions})
@@ -223,6 +226,9 @@ class OrbitCritic(ContinuousOrbitNetwork):
 
     def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
         return trivial_representation(action.group, (self.n_critics * self._n_each(),))
+
+    def _gate_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
+        return trivial_representation(action.group, (1,))
 
     def _observations(self, obs: Any) -> Tree:
         return {OBSERVATION: super()._observations(obs[OBSERVATION]), ACTION: cast(Tensor, obs[ACTION]).float()}

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from equirl.arguments import check_text
-from equirl.methods import METHODS
+from equirl.methods import ALL_METHODS
 from equirl.names import check_names, unknown_name_message
 from equirl.symmetry import registered_symmetries
 
@@ -58,7 +58,7 @@ def parse_agent(name: str) -> AgentSpec:
     if without_symmetry:
         return AgentSpec(name, None, base, {}, dqn_kwargs)
     check_names("symmetry", (symmetry,), registered_symmetries())
-    check_names("method", (method,), (*METHODS, "augmentation"))
+    check_names("method", (method,), (*ALL_METHODS, "augmentation"))
     if settings and method == "augmentation":
         raise ValueError(unknown_name_message("setting of augmentation:", next(iter(settings)), DQN_SETTINGS))
     return AgentSpec(name, symmetry, method, settings, dqn_kwargs)

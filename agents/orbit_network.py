@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from equirl.agents.spaces import NetworkInputs, resolve_symmetry
 from equirl.chunking import Chunking
 from equirl.eager import eager
-from equirl.methods import make_aggregator
+from equirl.methods import make_aggregator, make_relaxation
 from equirl.orbit import Orbit
 from equirl.orbit_map import OrbitMap
+from equirl.relaxation import Relaxation
 from equirl.representations import MonomialRepresentation, Representation, Tree
 from equirl.symmetry import MDPSymmetry
 
-__all__ = ["OrbitNetwork", "orbit_networks", "side_by_side"]
+__all__ = ["OrbitNetwork", "orbit_networks", "side_by_side", "unsigned"]
 
 _METADATA_KEY = "equirl_group"
 _FINGERPRINT_KEY = "equirl_symmetry"
@@ -42,6 +43,7 @@ class OrbitNetwork(nn.Module):
         input_rep: How the group moves an observation.
         output_rep: How it moves what the network gives.
         aggregator: How the orbit of outputs becomes one.
+        relaxation: What opens the exact output to a free correction, for ``method="partial"``; otherwise ``None``.
     """
 
     observation_space: Any  # SB3's, whose classes differ in how they declare them
@@ -50,6 +52,7 @@ class OrbitNetwork(nn.Module):
     symmetry: MDPSymmetry
     method: str
     method_kwargs: dict[str, Any]
+    relaxation: Relaxation | None
 
     leading: ClassVar[str | None] = None
     """The entry of the input that the canonical choice looks at first; see ``MinimalFrame``."""
@@ -71,7 +74,14 @@ class OrbitNetwork(nn.Module):
         self.output_rep = self._output_rep(copy.deepcopy(resolved.action))
         inputs = NetworkInputs(self._input_space(), self.normalize_images)
         sizes = {"features": features_dim, "inputs": inputs.size}
-        self.aggregator = make_aggregator(method, method_kwargs, sizes, self.input_rep, inputs, self.leading)
+        self.aggregator = make_aggregator(
+            method, method_kwargs, sizes, self.input_rep, inputs, self.leading, relaxed=True
+        )
+        places = self._gate_rep(copy.deepcopy(resolved.action))
+        self.relaxation = make_relaxation(
+            *(method, method_kwargs, inputs.size, self.input_rep, places, self.output_rep.dim),
+            *(self._spread, inputs, self.leading),
+        )
         self._chunking = Chunking([self])
 
     def train(self, mode: bool = True) -> Self:
@@ -96,12 +106,20 @@ class OrbitNetwork(nn.Module):
         return self._shown(self.orbit_map.evaluate(self._head, self._observations(obs), self._features))
 
     def symmetrized(self, obs: PyTorchObs) -> Tensor:
-        """Return the network's output, made equivariant.
+        """Return the network's output, made equivariant; with ``method="partial"`` as far as the gate is shut.
 
         Raises:
             ValueError: NaN or infinite observations, or a shape that does not fit.
         """
-        return self.orbit_map(self._head, self._observations(obs), self._features, self._shown)
+        observations = self._observations(obs)
+        return self._relaxed(observations, self.orbit_map(self._head, observations, self._features, self._shown))
+
+    def _relaxed(self, observations: Tree, exact: Tensor) -> Tensor:
+        """Return the output for observations as ``_observations`` gives them, once the exact one is known."""
+        if self.relaxation is None:
+            return exact
+        relaxed: Tensor = self.relaxation(observations, exact)
+        return relaxed
 
     def orbit_weights(self, obs: PyTorchObs) -> Tensor:
         """Return the weight of each group element for each observation, shape ``[B, |G|]``, rows summing to 1."""
@@ -125,6 +143,14 @@ class OrbitNetwork(nn.Module):
     def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
         """Return how the group moves the network's output, given how it moves the actions."""
         return action
+
+    def _gate_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
+        """Return how the group moves the gate's numbers, for ``method="partial"``: one for each output, by default."""
+        return unsigned(self.output_rep)
+
+    def _spread(self, opening: Tensor) -> Tensor:
+        """Return the gate's numbers, ``[B, *places]``, as they lie over the output."""
+        return opening
 
     def _shown(self, orbit: Orbit) -> Orbit:
         """Return the orbit as proxy losses are to see it: ``outputs`` with one score per action, ``[B, |G|, A]``."""
@@ -199,6 +225,11 @@ def orbit_networks(model: BaseAlgorithm) -> list[OrbitNetwork]:
         f"{type(model.policy).__name__} is not equivariant; make it so with equirl.agents.symmetrize_agent, or train "
         "with a policy of equirl.agents"
     )
+
+
+def unsigned(representation: MonomialRepresentation) -> MonomialRepresentation:
+    """Return the representation without its signs: how the group moves sizes, such as standard deviations."""
+    return MonomialRepresentation(representation.group, representation.shape, representation.index)
 
 
 def side_by_side(outputs: list[Tensor]) -> Tensor:

@@ -37,6 +37,12 @@ class EquivariantQuantileNetwork(ValueOrbitNetwork, QuantileNetwork):
     def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
         return tensor_product(trivial_representation(action.group, (self.n_quantiles,)), action)
 
+    def _gate_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
+        return action
+
+    def _spread(self, opening: Tensor) -> Tensor:
+        return opening.unsqueeze(1)
+
     def _shown(self, orbit: Orbit) -> Orbit:
         return replace(orbit, outputs=orbit.outputs.mean(dim=2), combined=orbit.outputs)
 

@@ -39,6 +39,7 @@ __all__ = [
     "forget_last_observation",
     "give_parameters",
     "know_maskable_ppo",
+    "last_observation",
     "legal_actions",
     "made_managers",
     "masked_evaluation",
@@ -101,6 +102,11 @@ def as_vec_env(agent_class: type[BaseAlgorithm], env: GymEnv, monitored: bool = 
         monitored: Whether a ``Monitor`` is put around it, if it has none.
     """
     return agent_class._wrap_env(env, monitor_wrapper=monitored)
+
+
+def last_observation(model: BaseAlgorithm) -> Any:
+    """Return what the agent saw before the step that a callback is told of."""
+    return model._last_obs
 
 
 def forget_last_observation(model: BaseAlgorithm) -> None:

@@ -18,7 +18,7 @@ from equirl.agents.normalization import check_normalized_env
 from equirl.agents.sb3_doors import calling_algorithm, carry_symmetry
 from equirl.agents.spaces import check_actions, resolve_symmetry
 from equirl.envs.spaces import warn_of_bounds
-from equirl.methods import check_method
+from equirl.methods import METHODS, RELAXED_METHODS, check_method
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["SymmetricPolicy", "with_fused_adam"]
@@ -43,6 +43,9 @@ class SymmetricPolicy(nn.Module):
 
     takes: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Discrete,)
     """The kinds of action spaces that it acts in."""
+
+    takes_relaxed: ClassVar[bool] = True
+    """Whether it takes methods that are not exact."""
 
     _network_kwargs: dict[str, Any]
 
@@ -104,9 +107,22 @@ class SymmetricPolicy(nn.Module):
             raise TypeError(f"method_kwargs is a mapping of settings to values; got {method_kwargs!r}")
         return {
             "symmetry": resolved,
-            "method": check_method("lambda_equitune" if method is None else method),
+            "method": self._check_method("lambda_equitune" if method is None else method),
             "method_kwargs": dict(method_kwargs or {}),
         }
+
+    def _check_method(self, method: object) -> str:
+        """Return the name of a method.
+
+        Raises:
+            ValueError: It is unknown, or not exact where the policy takes exact ones alone.
+        """
+        if not self.takes_relaxed and method in RELAXED_METHODS:
+            raise ValueError(
+                f"{type(self).__name__} takes exact methods alone ({', '.join(METHODS)}); got {method!r}: its state is "
+                "carried with the views"
+            )
+        return check_method(method, relaxed=True)
 
     def set_training_mode(self, mode: bool) -> None:
         """Set training or evaluation mode, as SB3's policies do; an algorithm's new environment is looked at first.

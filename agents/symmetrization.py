@@ -94,7 +94,7 @@ def symmetrize_agent(
             an observation normalisation that is not symmetric or still changes, or no states to fit λ on.
     """
     policy_class = _equivariant_policy_class(model)
-    check_method(method)
+    check_method(method, relaxed=True)
     if method_kwargs is not None and not isinstance(method_kwargs, Mapping):
         raise TypeError(f"method_kwargs is a mapping of settings to values; got {method_kwargs!r}")
     resolved = agent_symmetry(model, symmetry)
@@ -190,7 +190,7 @@ def _with_policy(
         torch.manual_seed(0 if model.seed is None else model.seed)
         build_policy(symmetrized)
     missing, unexpected = symmetrized.policy.load_state_dict(model.policy.state_dict(), strict=False)
-    if unexpected or any(".aggregator." not in f".{name}" for name in missing):
+    if unexpected or any(not {"aggregator", "relaxation"} & set(name.split(".")) for name in missing):
         raise TypeError(
             f"the weights of {type(model.policy).__name__} do not fit {policy_class.__name__} (missing {missing}, "
             f"unexpected {unexpected}); only SB3's own networks can be symmetrized in place"

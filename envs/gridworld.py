@@ -12,6 +12,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from equirl.arguments import real_number, whole_number
+from equirl.envs.broken_grid import MOVES, Breaks, next_cells
 from equirl.envs.chosen_action import chosen_action
 from equirl.envs.drawing import Window, draw_rgb, draw_text
 from equirl.envs.regions import Region, region_cells
@@ -19,10 +20,8 @@ from equirl.symmetry import MDPSymmetry, build_symmetry
 
 __all__ = ["MOVES", "GridWorldEnv", "State"]
 
-MOVES = np.array([(-1, 0), (0, -1), (1, 0), (0, 1)])
-"""Row and column step of each action: up, left, down, right (counter-clockwise)."""
-
 _TRIES = 1000
+_RIGHT = 3
 
 State: TypeAlias = tuple[tuple[int, int], tuple[int, int], NDArray[np.bool_]]
 """Cell of the agent, cell of the goal, walls ``[size, size]``."""
@@ -40,8 +39,9 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
     **Episode end.** Terminates at the goal; truncated after ``max_steps`` steps. ``info["is_success"]`` tells which.
 
     **Symmetry.** D4 (``"grid-d4"``) and its subgroup C4 (``"grid-c4"``): an element turns and mirrors the image and
-    renames the moves accordingly. Dynamics and rewards are symmetric for every setting; the distribution of starts
-    and goals is where both regions are (``"uniform"``).
+    renames the moves accordingly. Dynamics and rewards are symmetric unless the last four settings break them in places
+    that ``equirl.envs.broken_grid.broken_moves`` knows; the distribution of starts and goals is symmetric where both
+    regions are (``"uniform"``).
 
     Args:
         size: Rows and columns, at least 2.
@@ -52,10 +52,15 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
         slip: Probability in [0, 1] that a move goes to one side instead, each side equally often.
         max_steps: Steps before truncation; ``4 * size`` by default.
         render_mode: ``None``, ``"rgb_array"``, ``"human"`` or ``"ansi"``.
+        broken_cells: Share in [0, 1] of the cells in which one move goes to another side than it says.
+        one_way: Share in [0, 1] of the borders between cells that can be crossed in one direction alone.
+        wind: Probability in [0, 1] that the agent is carried one cell to the right after its move.
+        broken_seed: Seed of the places of the first two, which are the same in all episodes.
 
     Raises:
         TypeError: A setting of another kind, such as a size of 2.5.
-        ValueError: A setting out of its range, or regions that leave no start different from the goal.
+        ValueError: A setting out of its range, regions that leave no start different from the goal, or no grid with
+            such breaks on which every cell can be reached.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 8}  # noqa: RUF012 (as Gymnasium declares it)
@@ -70,6 +75,10 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
         slip: float = 0.0,
         max_steps: int | None = None,
         render_mode: str | None = None,
+        broken_cells: float = 0.0,
+        one_way: float = 0.0,
+        wind: float = 0.0,
+        broken_seed: int = 0,
     ) -> None:
         size = whole_number(size, "size", -(2**31))
         if size < 2:
@@ -85,6 +94,9 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
         self.size = size
         self.wall_density = wall_density
         self.slip = slip
+        self.breaks = Breaks(broken_cells, one_way, wind, broken_seed)
+        self.next_cell = next_cells(size, self.breaks)
+        self._intact = next_cells(size)
         self.max_steps = 4 * size if max_steps is None else max_steps
         self.render_mode = render_mode
         self.start_cells = region_cells(start, size)
@@ -142,9 +154,9 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
             raise ValueError(f"action {action!r} is not one of 0 up, 1 left, 2 down, 3 right")
         if self.slip > 0 and self.np_random.random() < self.slip:
             move = (move + (1 if self.np_random.random() < 0.5 else 3)) % 4
-        row, column = self.agent[0] + int(MOVES[move, 0]), self.agent[1] + int(MOVES[move, 1])
-        if 0 <= row < self.size and 0 <= column < self.size and not self.walls[row, column]:
-            self.agent = (row, column)
+        self._go(self.next_cell, move)
+        if self.breaks.wind > 0 and self.np_random.random() < self.breaks.wind:
+            self._go(self._intact, _RIGHT)
         self._steps += 1
         success = self.agent == self.goal
         truncated = not success and self._steps >= self.max_steps
@@ -200,6 +212,11 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
             f"options {sorted(options)}); lower wall_density or change the options"
         )
 
+    def _go(self, next_cell: NDArray[np.int64], move: int) -> None:
+        row, column = divmod(int(next_cell[self.agent[0] * self.size + self.agent[1], move]), self.size)
+        if not self.walls[row, column]:
+            self.agent = (row, column)
+
     def _observe(self) -> NDArray[np.uint8]:
         observation = np.zeros((3, self.size, self.size), dtype=np.uint8)
         observation[0, *self.agent] = 1
@@ -240,9 +257,9 @@ class GridWorldEnv(gym.Env[NDArray[np.uint8], np.int64]):
         reached, frontier = {start}, [start]
         while frontier:
             row, column = frontier.pop()
-            for step_row, step_column in MOVES.tolist():
-                cell = (row + step_row, column + step_column)
-                if cell not in reached and 0 <= cell[0] < self.size and 0 <= cell[1] < self.size and not walls[cell]:
+            for number in self.next_cell[row * self.size + column].tolist():
+                cell = divmod(number, self.size)
+                if cell not in reached and not walls[cell]:
                     reached.add(cell)
                     frontier.append(cell)
         return goal in reached

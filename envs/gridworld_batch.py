@@ -12,7 +12,8 @@ from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
 from equirl.arguments import whole_number
-from equirl.envs.gridworld import MOVES, GridWorldEnv
+from equirl.envs.broken_grid import next_cells
+from equirl.envs.gridworld import GridWorldEnv
 from equirl.names import unknown_name_message
 
 __all__ = ["GridWorldBatch"]
@@ -57,13 +58,14 @@ class GridWorldBatch:
             self._limit = min(limit, self._limit)
         cells = self.single.size**2
         # All lookups and marks go through flat arrays: with two indices NumPy takes several times as long.
-        self._next_cell = _next_cells(self.single.size).ravel()
+        self._next_cell = self.single.next_cell.ravel()
+        self._right_of = next_cells(self.single.size)[:, 3]
         self._cells = cells
         self._marks: NDArray[np.uint8] = np.zeros(n * 3 * cells, dtype=np.uint8)
         self._first_mark = np.arange(n) * 3 * cells
         self._random, self._seeds = (list(part) for part in zip(*(seeding.np_random() for _ in range(n)), strict=True))
         self._ahead: list[_Ahead | None] = [None] * n
-        self._draws_ahead = self.single.slip == 0 and self.single.wall_density == 0
+        self._draws_ahead = self.single.slip == self.single.wall_density == self.single.breaks.wind == 0
         self._bounds = np.tile([len(self.single.start_cells), len(self.single.goal_cells)], _DRAWN_AHEAD)
         self._any_walls = False
         self.agent: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
@@ -143,12 +145,14 @@ class GridWorldBatch:
             )
         if moves.dtype is not _INT64:
             moves = moves.astype(_INT64)
+        wind = self.single.breaks.wind
+        skipped = np.zeros(self.n, dtype=bool) if skip is None and (wind > 0 or self.single.slip > 0) else skip
         if self.single.slip > 0:
-            skipped = np.zeros(self.n, dtype=bool) if skip is None else skip
             moves = np.array([int(m) if skipped[i] else self._slipped(i, int(m)) for i, m in enumerate(moves)])
-        agent = self._next_cell[4 * self.agent + moves]
-        if self._any_walls:
-            agent = np.where(self.walls[np.arange(self.n), agent], self.agent, agent)
+        agent = self._past_walls(self._next_cell[4 * self.agent + moves], self.agent)
+        if self.single.breaks.wind > 0:
+            carried = np.array([not skipped[i] and random.random() < wind for i, random in enumerate(self._random)])
+            agent = np.where(carried, self._past_walls(self._right_of[agent], agent), agent)
         self._marks[self._first_mark + self.agent] = 0
         self._marks[self._first_mark + agent] = 1
         self.agent = agent
@@ -239,6 +243,12 @@ class GridWorldBatch:
                 self.single.draw_state(random, {})
             self._ahead[i] = None
 
+    def _past_walls(self, reached: NDArray[np.int64], before: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where the agents are if they do not go into walls."""
+        if not self._any_walls:
+            return reached
+        return np.where(self.walls[np.arange(self.n), reached], before, reached)
+
     def _slipped(self, i: int, move: int) -> int:
         random = self._random[i]
         if random.random() < self.single.slip:
@@ -256,14 +266,6 @@ class _Ahead:
         starts, goals = single.start_cells[drawn[:, 0]], single.goal_cells[drawn[:, 1]]
         usable = np.flatnonzero(starts != goals)[::-1]
         self.episodes: list[tuple[int, int]] = list(zip(starts[usable].tolist(), goals[usable].tolist(), strict=True))
-
-
-def _next_cells(size: int) -> NDArray[np.int64]:
-    """Return the cell that each move leads to on an empty grid, ``[size * size, 4]``."""
-    cells = np.stack(np.divmod(np.arange(size * size), size), axis=1)
-    targets = np.clip(cells[:, None] + MOVES, 0, size - 1)
-    numbers: NDArray[np.int64] = targets[..., 0] * size + targets[..., 1]
-    return numbers
 
 
 def _flat(cell: Sequence[int], size: int) -> int:

@@ -1,4 +1,4 @@
-"""The exact success rate of an agent on a GridWorld without walls and slips: every start and goal, no sampling."""
+"""The exact success rate of an agent on a GridWorld without walls and chance: every start and goal, no sampling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equirl.arguments import whole_number
-from equirl.envs.gridworld import MOVES
+from equirl.envs.broken_grid import Breaks, next_cells
 
 __all__ = ["GridWorldStates"]
 
@@ -19,25 +19,29 @@ class GridWorldStates:
     Args:
         size: Rows and columns.
         max_steps: Steps an episode may take; ``4 * size`` by default, as in the environment.
+        breaks: What breaks the grid's symmetry, but for wind.
 
     Attributes:
         observations: One observation per state, shape ``[S, 3, size, size]``, uint8, ``S = size^2 (size^2 - 1)``.
+        agents: The agent's cell in each state, shape ``[S]``.
         goals: The goal's cell in each state, ``row * size + column``, shape ``[S]``.
 
     Raises:
-        ValueError: A grid of fewer than 2 rows, or no steps.
+        ValueError: A grid of fewer than 2 rows, no steps, or wind, which is chance.
     """
 
-    def __init__(self, size: int = 7, max_steps: int | None = None) -> None:
+    def __init__(self, size: int = 7, max_steps: int | None = None, breaks: Breaks | None = None) -> None:
         whole_number(size, "size", 2)
         if max_steps is not None:
             whole_number(max_steps, "max_steps", 1)
+        if breaks is not None and breaks.wind > 0:
+            raise ValueError("with wind success hangs on chance: count episodes instead")
         self.max_steps = 4 * size if max_steps is None else max_steps
         cells = np.arange(size * size)
         agent, goal = (grid.ravel() for grid in np.meshgrid(cells, cells, indexing="ij"))
         differ = agent != goal
         agent, goal = agent[differ], goal[differ]
-        self.goals = goal
+        self.agents, self.goals = agent, goal
         state = np.arange(len(agent))
         flat = np.zeros((len(agent), 3, size * size), dtype=np.uint8)
         flat[state, 0, agent] = 1
@@ -45,9 +49,7 @@ class GridWorldStates:
         self.observations = flat.reshape(-1, 3, size, size)
         state_of = np.full((size * size, size * size), -1)  # -1: at the goal
         state_of[agent, goal] = state
-        moved = np.stack([agent // size, agent % size], axis=1)[:, None, :] + MOVES
-        inside = ((moved >= 0) & (moved < size)).all(axis=2)
-        target = np.where(inside, moved[..., 0] * size + moved[..., 1], agent[:, None])
+        target = next_cells(size, breaks)[agent]
         self._next_state: NDArray[np.int64] = state_of[target, goal[:, None]]
 
     def success_rate(self, model: Any) -> float:
