@@ -20,7 +20,7 @@ from equirl.arguments import real_number, whole_number
 from equirl.relaxation import Gate
 from equirl.representations import Tree, map_tensors
 
-__all__ = ["GateTraining"]
+__all__ = ["GateTraining", "acted_logits", "as_vectors", "gate_callbacks", "gate_of", "gated_networks"]
 
 _EVIDENCE: dict[str, type[Evidence]] = {"recorded": RecurringEvidence, "predicted": ModelEvidence}
 
@@ -129,6 +129,14 @@ class GateTraining(BaseCallback):
         acted = as_vectors(np.concatenate(actions), self.model.action_space)
         gained = torch.as_tensor(np.concatenate(rewards)).float()
         return Steps(seen(before), acted, gained, seen(after), torch.as_tensor(np.concatenate(ends)))
+
+
+def gate_callbacks(model: Any) -> list[BaseCallback]:
+    """Return the callbacks that an agent's method needs to learn: ``GateTraining`` where there are gates to train."""
+    try:
+        return [GateTraining()] if gated_networks(model) else []
+    except TypeError:
+        return []  # it is not equivariant
 
 
 def gated_networks(model: Any) -> list[OrbitNetwork]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,17 @@ from equirl.agents.cli.option_checks import check_counts, check_shares
 from equirl.agents.comparison import make_agent
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
 from equirl.agents.evaluation import evaluate_episodes
+from equirl.agents.gate_measures import gate_openings, roc_area
 from equirl.agents.named_agents import AgentSpec, parse_agent
 from equirl.agents.our_hyperparameters import settings_for, with_exploration
 from equirl.agents.vector_env import make_vectorized_env
+from equirl.envs.broken_grid import Breaks, broken_moves
 from equirl.envs.gridworld_states import GridWorldStates
 from equirl.experiments.rl.report import COLUMNS, learning_rows, report_learning
 from equirl.experiments.study import Stage, Study, StudyOptions
 from equirl.experiments.tables import Rows
 from equirl.names import check_names
+from equirl.symmetry import build_symmetry
 
 __all__ = ["AGENTS", "GRIDWORLD", "GridWorldOptions", "grid_agent", "grid_curve"]
 
@@ -32,6 +36,7 @@ _ENVIRONMENT = "equirl/GridWorld-v0"
 _EPISODES = 500
 """Episodes of an evaluation where chance plays a part, the same in each."""
 _MOST_DRAWN = 5
+_GATES = ("gate_mean", "gate_auc")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,10 @@ class GridWorldOptions(StudyOptions):
     """Share of the cells that are walls, drawn anew in each episode."""
     slip: float = 0.0
     """Probability that a move goes to one side instead."""
+    broken_cells: float = 0.0
+    """Share of the cells in which one move is turned, so that the symmetry fails there; other cells for each seed."""
+    gates: bool = False
+    """Whether to measure the gates of partial agents against the cells that are broken; no run ends early then."""
     total_timesteps: int = 60_000
     """Environment steps after which a run ends in any case."""
     eval_freq: int = 500
@@ -68,7 +77,7 @@ class GridWorldOptions(StudyOptions):
         check_counts(self, "total_timesteps", "eval_freq", "stop_after")
         check_counts(self, "size", least=2)
         check_shares(self, "threshold")
-        check_shares(self, "wall_density", "slip", zero=True)
+        check_shares(self, "wall_density", "slip", "broken_cells", zero=True)
         if self.eval_freq > self.total_timesteps:
             raise ValueError(
                 f"eval_freq must not be above total_timesteps, or nothing is evaluated; got {self.eval_freq} and "
@@ -79,10 +88,10 @@ class GridWorldOptions(StudyOptions):
         if len(self.plot) > _MOST_DRAWN:
             raise ValueError(f"plot names {len(self.plot)} agents; name at most {_MOST_DRAWN}")
 
-    @property
-    def world(self) -> dict[str, Any]:
-        """Settings of the environment."""
-        return {"size": self.size, "wall_density": self.wall_density, "slip": self.slip}
+    def world(self, seed: int) -> dict[str, Any]:
+        """Settings of the environment of one run."""
+        world = {"size": self.size, "wall_density": self.wall_density, "slip": self.slip}
+        return world | ({"broken_cells": self.broken_cells, "broken_seed": seed} if self.broken_cells else {})
 
 
 _Job = tuple[GridWorldOptions, AgentSpec, int]
@@ -100,18 +109,27 @@ def _check(options: GridWorldOptions) -> None:
 def _stages(options: GridWorldOptions) -> list[Stage[_Job]]:
     specs = [parse_agent(name) for name in options.agents]
     jobs = [(options, spec, seed) for seed in range(options.seeds) for spec in specs]
-    return [Stage(jobs, _run, _file_of, COLUMNS, order=lambda job: options.agents.index(job[1].name))]
+    return [
+        Stage(
+            jobs,
+            _run,
+            _file_of,
+            (*COLUMNS, *(_GATES if options.gates else ())),
+            order=lambda job: options.agents.index(job[1].name),
+        )
+    ]
 
 
 def _file_of(job: _Job) -> Path:
     options, spec, seed = job
-    decisive = (options.world, options.total_timesteps, options.eval_freq, options.threshold, options.stop_after)
-    return options.run_file(f"{spec.name}-seed{seed}", decisive, _settings(options, spec))
+    decisive = (options.world(seed), options.total_timesteps, options.eval_freq, options.threshold, options.stop_after)
+    more = (_GATES,) if options.gates else ()
+    return options.run_file(f"{spec.name}-seed{seed}", decisive, _settings(options, spec), *more)
 
 
 def _run(job: _Job) -> Rows:
     options, spec, seed = job
-    callback = grid_curve(options, options.stop_after)
+    callback = grid_curve(options, options.stop_after, seed=seed)
     agent = grid_agent(options, spec, seed)
     return learning_rows(f"{spec.name} seed {seed}", (spec.name, seed), agent, options.total_timesteps, callback)
 
@@ -122,25 +140,41 @@ def _settings(options: GridWorldOptions, spec: AgentSpec) -> dict[str, Any]:
     return with_exploration(own | spec.dqn_kwargs, options.total_timesteps)
 
 
-def grid_curve(options: GridWorldOptions, stop_after: int, most_cpu_seconds: float = float("inf")) -> EvaluateAndStop:
+def grid_curve(
+    options: GridWorldOptions, stop_after: int, most_cpu_seconds: float = float("inf"), seed: int = 0
+) -> EvaluateAndStop:
     """Return the callback that evaluates an agent on the grid, and ends its training once it has learned.
 
     Args:
         options: The grid.
         stop_after: Evaluations in a row at the threshold after which training ends.
         most_cpu_seconds: Training also ends after so many seconds of CPU time.
+        seed: Seed of the run, by which cells are broken.
     """
     chance = options.wall_density or options.slip
-    environments = make_vectorized_env(_ENVIRONMENT, _EPISODES if chance else 1, env_kwargs=options.world)
-    states = None if chance else GridWorldStates(options.size)
+    environments = make_vectorized_env(_ENVIRONMENT, _EPISODES if chance else 1, env_kwargs=options.world(seed))
+    breaks = Breaks(options.broken_cells, seed=seed)
+    states = None if chance else GridWorldStates(options.size, breaks=breaks)
 
-    def measure(agent: Any) -> tuple[float]:
+    def measure(agent: Any) -> tuple[float, ...]:
         if states is not None:
-            return (states.success_rate(agent),)
+            success = states.success_rate(agent)
+            return (success, *_gate_scores(agent, states, breaks)) if options.gates else (success,)
         environments.seed(20_000)
         return (float(evaluate_episodes(agent, environments, _EPISODES, True).successes.mean()),)
 
-    return EvaluateAndStop(measure, options.eval_freq, options.threshold, stop_after, most_cpu_seconds)
+    threshold = math.inf if options.gates else options.threshold
+    return EvaluateAndStop(measure, options.eval_freq, threshold, stop_after, most_cpu_seconds)
+
+
+def _gate_scores(agent: Any, states: GridWorldStates, breaks: Breaks) -> tuple[float, float]:
+    """Return how open an agent's gate is on average, and its area under the ROC curve; NaN where there is none."""
+    openings = gate_openings(agent, states.observations)
+    if openings is None:
+        return math.nan, math.nan
+    size = states.observations.shape[-1]
+    truth = broken_moves(size, breaks, build_symmetry("grid-d4", (3, size, size), 4))[states.agents]
+    return float(openings.mean()), roc_area(openings, truth)
 
 
 def grid_agent(options: GridWorldOptions, spec: AgentSpec, seed: int) -> Any:
@@ -152,7 +186,7 @@ def grid_agent(options: GridWorldOptions, spec: AgentSpec, seed: int) -> Any:
         seed: Its seed.
     """
     settings = _settings(options, spec)
-    environments = make_vectorized_env(_ENVIRONMENT, settings.pop("n_envs"), seed, options.world)
+    environments = make_vectorized_env(_ENVIRONMENT, settings.pop("n_envs"), seed, options.world(seed))
     if spec.method == "sbx":
         # One thread for XLA too; it is read when JAX starts.
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"

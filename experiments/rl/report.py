@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
+from equirl.agents.gate_training import gate_callbacks
 from equirl.agents.interquartile import interquartile_interval, interquartile_mean
-from equirl.agents.intervals import interval_text, profile_margin, superiority_interval
+from equirl.agents.intervals import interval_text, mean_interval, profile_margin, superiority_interval
 from equirl.experiments.figures import count_axis, draw_band, legend_outside, make_panels, reference_line, styles_of
 from equirl.experiments.records import read_settings
 from equirl.experiments.study import Report
@@ -25,8 +26,16 @@ from equirl.experiments.tables import Rows, markdown_table, read_study
 from equirl.names import unknown_name_message
 
 __all__ = [
-    *("COLUMNS", "agents_to_draw", "draw_learning_curves", "draw_performance_profile", "learning_rows"),
-    *("read_learning_study", "report_learning", "run_scores", "score_table", "steps_to_threshold", "summary_table"),
+    *("COLUMNS", "agents_to_draw", "draw_learning_curves", "draw_performance_profile", "final_table"),
+    *(
+        "learning_rows",
+        "read_learning_study",
+        "report_learning",
+        "run_scores",
+        "score_table",
+        "steps_to_threshold",
+        "summary_table",
+    ),
 ]
 
 COLUMNS = ("agent", "seed", "timesteps", "success_rate", "train_seconds", "cpu_seconds")
@@ -75,17 +84,21 @@ def report_learning(folder: Path, threshold: float, plot: Sequence[str] = (), mo
     measure = f"success rate over all {size**2 * (size**2 - 1):,} states"
     curves = draw_learning_curves({title: drawn}, {title: threshold}, measure, horizon)
     profile = draw_performance_profile(drawn, horizon)
+    if "gate_mean" in study:
+        text += f"\n\n{final_table(study)}"
     return Report(text, {"learning_curves.png": curves, "performance_profile.png": profile})
 
 
 def learning_rows(
     name: str, about: tuple[Any, ...], agent: BaseAlgorithm, total_timesteps: int, callback: EvaluateAndStop
 ) -> Rows:
-    """Train an agent and return a row for each evaluation: ``about``, environment steps, success rate, seconds."""
-    agent.learn(total_timesteps, callback=callback)
-    rows = [(*about, e.timesteps, round(e.scores[0], 4), e.seconds, e.cpu_seconds) for e in callback.evaluations]
-    *_, steps, success, _, seconds = rows[-1]
-    print(f"{name}: success {success} after {steps} steps, {seconds} CPU s", flush=True)
+    """Train an agent; a row for each evaluation: ``about``, environment steps, success, seconds, further scores."""
+    agent.learn(total_timesteps, callback=[callback, *gate_callbacks(agent)])
+    rows: Rows = []
+    for e in callback.evaluations:
+        success, *more = (round(score, 4) for score in e.scores)
+        rows.append((*about, e.timesteps, success, e.seconds, e.cpu_seconds, *more))
+    print(f"{name}: success {success} after {e.timesteps} steps, {e.cpu_seconds} CPU s", flush=True)
     return rows
 
 
@@ -191,6 +204,28 @@ def score_table(study: pd.DataFrame, horizon: int, measure: str = "success") -> 
         rows.append((agent, f"{interquartile_mean(runs).item():.3f}", span, better))
     mean = f"{'' if returns else 'mean '}{measure} over {horizon:,} steps, IQM"
     heads = ("agent", mean, f"95 % interval, {runs_each}", "a run beats one of plain, 95 % interval")
+    return markdown_table(heads, rows)
+
+
+def final_table(study: pd.DataFrame, last: int = 5) -> str:
+    """Return a Markdown table: success of the last evaluations, and the gates of partial agents, means over seeds.
+
+    Args:
+        study: Rows of a study with ``gate_mean`` and ``gate_auc``.
+        last: Evaluations of each run that count.
+    """
+    ends = study.groupby(["agent", "seed"], sort=False).tail(last)
+    final = ends.groupby(["agent", "seed"], sort=False)[["success_rate", "gate_mean", "gate_auc"]].mean()
+    rows = []
+    for agent, runs in final.groupby("agent", sort=False):
+        cells = []
+        for name in final:
+            values = runs[name].dropna().to_numpy()
+            bounds = np.clip(mean_interval(values), 0, 1) if len(values) > 1 else None
+            interval = "-" if bounds is None else interval_text((bounds[0], bounds[1]), ".3f")
+            cells += ["-", "-"] if not len(values) else [f"{values.mean():.3f}", interval]
+        rows.append((agent, *cells))
+    heads = ("agent", f"success, last {last} evaluations", "95 %", "gate, mean", "95 %", "gate's ROC area", "95 %")
     return markdown_table(heads, rows)
 
 
