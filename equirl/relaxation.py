@@ -78,10 +78,7 @@ def gate_opening(logits: Tensor) -> Tensor:
 
 
 class Relaxation(nn.Module):
-    """What is added to an exact output: ``M(x) = M_G(x) + w(x) R(x)``, with the gradient of the two-sided form.
-
-    ``(1 - w) M_G + w (M_G + R)`` has this value. ``M_G`` learns by the first term alone: where the gate is open it does
-    not follow what only holds here.
+    """What is added to an exact output: ``M(x) = (1 - w) M_G(x) + w (M_G(x) + R(x)) = M_G(x) + w(x) R(x)``.
 
     Args:
         gate: The gate.
@@ -115,10 +112,8 @@ class Relaxation(nn.Module):
             opening = opening.detach()
         elif self.price > 0 and opening.requires_grad:
             opening = priced(opening, self.price)
-        w = self.spread(opening)
-        kept = exact + w * (exact.detach() - exact) if exact.requires_grad else exact
         correction: Tensor = self.free(self.gate.prepare(x)).view(exact.shape)
-        return kept + w * correction
+        return exact + self.spread(opening) * correction
 
 
 class _Priced(torch.autograd.Function):
