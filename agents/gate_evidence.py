@@ -103,7 +103,7 @@ class RecurringEvidence(Evidence):
 
     def add(self, steps: Steps) -> None:  # noqa: D102
         given = {"observation": steps.observations, "action": steps.actions}
-        weights = self._frame.choose(given).weights
+        weights = self._frame.best(given).weights
         rows, elements = (weights > 0).nonzero().unbind(1)  # all elements that lead to the canonical image
         observation, action = self.symmetry.observation, self.symmetry.action
         seen = Steps(*(map_tensors(part, lambda values: values[rows]) for part in steps))

@@ -96,7 +96,7 @@ class ModelEvidence(Evidence):
     def _errors(self, steps: Steps) -> tuple[Tensor, Tensor]:
         """Return the squared errors of the model with the symmetry and of the free one, ``[N]`` each."""
         with torch.no_grad():
-            elements = self._frame.choose({"observation": steps.observations, "action": steps.actions}).elements
+            elements = self._frame.best({"observation": steps.observations, "action": steps.actions}).elements
             move, act = self.symmetry.observation.transform_each, self.symmetry.action.transform_each
             observations, after = move(elements, steps.observations), move(elements, steps.next_observations)
             carried = Steps(observations, act(elements, steps.actions), steps.rewards, after, steps.ends)

@@ -28,6 +28,7 @@ __all__ = [
     "Mean",
     "Reads",
     "Select",
+    "Views",
     "Weighted",
     "weight_network",
 ]
@@ -48,6 +49,20 @@ class Choice(NamedTuple):
     elements: Tensor
     weights: Tensor
     only: int | None = None
+
+
+class Views(NamedTuple):
+    """A few views per input, one after another.
+
+    Attributes:
+        samples: The input of each view, integers ``[P]``.
+        elements: Its group element, ``[P]``.
+        weights: Its weight, ``[P]``; those of an input sum to 1.
+    """
+
+    samples: Tensor
+    elements: Tensor
+    weights: Tensor
 
 
 class Aggregator(nn.Module):
@@ -72,6 +87,10 @@ class Aggregator(nn.Module):
 
         Then the backbone is asked for one view per input instead of all.
         """
+        return None
+
+    def choose_several(self, x: Tree) -> Views | None:
+        """Return the views of each input that count, where the inputs alone decide and it may be several."""
         return None
 
     def combine(self, orbit: Orbit, weights: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from equirl.aggregators import Aggregator, Choice
-from equirl.arguments import of_kind, whole_number
+from equirl.aggregators import Aggregator, Choice, Views
+from equirl.arguments import of_kind, real_number, whole_number
 from equirl.eager import eager
 from equirl.mappings import MappingRepresentation
 from equirl.orbit import Orbit, equal_rows, equal_views, flatten_views
@@ -45,19 +45,27 @@ class MinimalFrame(Aggregator):
     no choice of one element per input is continuous (Dym et al. 2024, arXiv:2402.16077). On grids and
     other discrete inputs that does not matter; on measured ones the output may jump.
 
+    With a **margin** the choice is a weighted frame instead, and continuous: ``M_G(x) = sum_g w_g(x) g^-1 M(gx)`` with
+    ``w_g`` proportional to ``max(0, margin |x| - (max_h r(hx) - r(gx)))``, ``|x|`` the length of ``x``. One view has
+    all the weight nearly always; near a boundary two share it, and pass it on as ``x`` crosses.
+
     Args:
         input_rep: How the group moves an input.
         seed: Seed of the projection. Networks that share a seed and a representation choose alike.
         leading: For a dict of inputs, the entry that decides; the others only break its ties. So the choice for a state
             and an action hangs on the state alone, and does not jump while the action moves. ``None``: all decide.
+        margin: How near the best a view must come for a weight, relative to ``|x|``; 0: the best alone has one.
 
     Raises:
-        TypeError: ``seed`` is no whole number.
-        ValueError: ``leading`` is no entry of the inputs.
+        TypeError: ``seed`` is no whole number, or ``margin`` no number.
+        ValueError: ``leading`` is no entry of the inputs, or ``margin`` is negative.
     """
 
-    def __init__(self, input_rep: Representation, seed: int = 0, leading: str | None = None) -> None:
+    def __init__(
+        self, input_rep: Representation, seed: int = 0, leading: str | None = None, margin: float = 0.0
+    ) -> None:
         super().__init__()
+        self.margin = real_number(margin, "margin of the canonical choice", least=0)
         of_kind(input_rep, Representation, "input_rep")  # type: ignore[type-abstract]
         seed = whole_number(seed, "seed of the canonical choice", 0)
         self.seed = seed
@@ -72,8 +80,32 @@ class MinimalFrame(Aggregator):
         self._elements = torch.arange(self.group.order)
         self._certain = torch.eye(self.group.order)
 
+    def choose_several(self, x: Tree) -> Views | None:
+        """Return the views within the margin; ``None`` without a margin, or while a graph of any input is recorded."""
+        if self.margin == 0:
+            return None
+        weights = self._margin_weights(x)
+        if not eager(weights):
+            return None
+        samples, elements = weights.nonzero().unbind(1)
+        return Views(samples, elements, weights[samples, elements])
+
+    def _margin_weights(self, x: Tree) -> Tensor:
+        """Return the weights of a weighted frame, float64 ``[B, |G|]``."""
+        decides, given = (self.projection, x) if self.first is None else (self.first, self._leading_entry(x))
+        scores, _ = decides(given)
+        reach = self.margin * decides.length(given).unsqueeze(1)
+        share = torch.relu(reach - (scores.amax(dim=1, keepdim=True) - scores))
+        # Where all is zero, all views are equal.
+        share = torch.where(reach > 0, share, torch.ones_like(share))
+        return share / share.sum(dim=1, keepdim=True)
+
+    def choose(self, x: Tree) -> Choice | None:
+        """Return the view with the largest ``r(gx)``; ``None`` with a margin."""
+        return self.best(x) if self.margin == 0 else None
+
     @torch.no_grad()
-    def choose(self, x: Tree) -> Choice:
+    def best(self, x: Tree) -> Choice:
         """Return the view with the largest ``r(gx)``, and where several have it the weight ``1/k`` for each."""
         decides, given = (self.projection, x) if self.first is None else (self.first, self._leading_entry(x))
         scores, size = decides(given)
@@ -142,12 +174,14 @@ class MinimalFrame(Aggregator):
         return equal
 
     def weights(self, orbit: Orbit) -> Tensor:
-        """Return ``1/k`` at each of the ``k`` maxima of ``r(gx)`` and 0 elsewhere, shape ``[B, |G|]``."""
-        weights = self.choose(_entry(orbit.inputs, self.group.identity)).weights
+        """Return ``1/k`` at each of the ``k`` maxima of ``r(gx)`` and 0 elsewhere, or the weights of the margin."""
+        x = _entry(orbit.inputs, self.group.identity)
+        choice = self.choose(x)
+        weights = self._margin_weights(x) if choice is None else choice.weights
         return weights.to(orbit.outputs.dtype)
 
     def extra_repr(self) -> str:  # noqa: D102
-        return f"seed={self.seed}"
+        return f"seed={self.seed}" + (f", margin={self.margin:g}" if self.margin else "")
 
 
 class GenericProjection(nn.Module):
@@ -211,6 +245,21 @@ class GenericProjection(nn.Module):
         weights = _generic_numbers(views.shape[2], self._seed, views).to(views.device, _precision(views.device))
         views = _as_real(views).to(weights.dtype)
         return views @ weights, views.abs().sum(dim=(1, 2))
+
+    def length(self, x: Tree) -> Tensor:
+        """Return the length of inputs, float64 ``[B]``: the same for all views."""
+        (representation,) = self.held
+        if isinstance(representation, MappingRepresentation):
+            entries = zip(self._parts, representation.entries(x), strict=True)
+            each = [cast("GenericProjection", part).length(entry) for part, entry in entries]
+            return torch.linalg.vector_norm(torch.stack(each), dim=0)
+        if isinstance(representation, MonomialRepresentation):
+            flat = representation.flatten(x)
+            return torch.linalg.vector_norm(_as_real(flat).to(_precision(flat.device)), dim=1)
+        if isinstance(representation, TokenRepresentation):
+            return self(x)[1].sqrt()
+        views = _as_real(flatten_views(representation.orbit(x)))
+        return torch.linalg.vector_norm(views.to(_precision(views.device)), dim=(1, 2)) / math.sqrt(views.shape[1])
 
     def _weights_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the numbers without and with the last column."""

@@ -61,8 +61,8 @@ def _equizero(
     return Select(proxy_loss, gradient, tie_tolerance)
 
 
-def _canonical(network: _Network, seed: int = 0) -> Aggregator:
-    return MinimalFrame(network.input_rep, seed, network.leading)
+def _canonical(network: _Network, seed: int = 0, margin: float = 0.0) -> Aggregator:
+    return MinimalFrame(network.input_rep, seed, network.leading, margin)
 
 
 METHODS: dict[str, Callable[..., Aggregator]] = {
@@ -150,7 +150,8 @@ def make_aggregator(
         method: ``"equitune"``, ``"lambda_equitune"``, ``"equizero"`` or ``"canonical"``.
         method_kwargs: Its settings. λ-equitune: ``reads`` (``"features"`` or ``"inputs"``), ``hidden`` (widths of the
             λ-network), ``temperature``. Equizero: ``proxy_loss`` (name or callable), ``gradient`` (``"pick"`` or
-            ``"straight_through"``), ``tie_tolerance``. Canonical: ``seed`` of the rule that picks. Partial: see
+            ``"straight_through"``), ``tie_tolerance``. Canonical: ``seed`` and
+            ``margin`` of the rule that picks. Partial: see
             ``make_relaxation``. Partial weights: ``hidden``. Penalty: ``weight``.
         sizes: Length of the flattened ``"features"`` and ``"inputs"``, for the λ-network.
         input_rep: How the group moves an observation.

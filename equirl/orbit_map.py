@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from equirl.aggregators import Aggregator, Choice
+from equirl.aggregators import Aggregator, Choice, Views
 from equirl.chunking import Chunking
 from equirl.eager import eager
 from equirl.orbit import Orbit
@@ -67,6 +67,9 @@ class OrbitMap(NamedTuple):
         check_same_group(self.input_rep, self.output_rep)
         if self.aggregator.uniform:
             return self._mean_of_views(backbone, x, features)
+        several = self.aggregator.choose_several(x)
+        if several is not None:
+            return self._on_several_views(backbone, x, several, features)
         choice = self.aggregator.choose(x)
         if choice is not None:
             if _wants_input_gradient(x) and _may_tie(choice):
@@ -140,6 +143,20 @@ class OrbitMap(NamedTuple):
             return (output_rep.average_rows(backbone(rows if features is None else features(rows))),)
 
         return (on_views(x) if self.chunking is None else self.chunking(on_views, x, input_rep.group.order))[0]
+
+    def _on_several_views(self, backbone: Backbone, x: Tree, views: Views, features: Features | None) -> Tensor:
+        """Return ``sum_g w(gx) g^-1 M(gx)`` over the views with a weight."""
+        samples, elements, weights = views
+
+        def on_rows(rows: Tree) -> tuple[Tensor, ...]:
+            return _seen_and_outputs(backbone, features, rows)
+
+        rows = self.input_rep.transform_each(elements, map_tensors(x, lambda values: values[samples]))
+        outputs = (on_rows(rows) if self.chunking is None else self.chunking(on_rows, rows, 1))[-1]
+        pulled_back = cast(Tensor, self.output_rep.pull_back_each(elements, outputs))
+        weighted = pulled_back * weights.to(outputs.dtype).view(-1, *(1 for _ in outputs.shape[1:]))
+        n_samples = tree_leaves(x)[0].shape[0]
+        return weighted.new_zeros(n_samples, *weighted.shape[1:]).index_add(0, samples, weighted)
 
     def _on_chosen_views(self, backbone: Backbone, x: Tree, choice: Choice, features: Features | None) -> Tensor:
         """Return ``sum_g w(gx) g^-1 M(g* x)``; all views with a weight are equal to ``g* x``."""

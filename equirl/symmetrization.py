@@ -171,22 +171,30 @@ class Canonical(Symmetrized):
     """Canonical choice: ``M_G(x) = g*^-1 M(g* x)``, ``g*`` picked by the input alone (Puny et al. 2021).
 
     One backbone row per input: about the cost of the plain backbone. Exactly equivariant, on symmetric inputs too, and
-    discontinuous (:class:`~equirl.canonical.MinimalFrame`): the right tool on grids, a choice elsewhere.
+    discontinuous unless it has a ``margin`` (:class:`~equirl.canonical.MinimalFrame`).
 
     Args:
         backbone: As for :class:`Symmetrized`.
         input_rep: As for :class:`Symmetrized`.
         output_rep: As for :class:`Symmetrized`.
         seed: Seed of the projection that picks.
+        margin: Makes it continuous: views so near the best have a part of the weight; 0.05, say, for measured inputs.
 
     Raises:
-        ValueError: As for :class:`Symmetrized`.
+        TypeError: ``margin`` is no number.
+        ValueError: As for :class:`Symmetrized`, or a negative ``margin``.
     """
 
     def __init__(
-        self, backbone: nn.Module, input_rep: Representation, output_rep: Representation, *, seed: int = 0
+        self,
+        backbone: nn.Module,
+        input_rep: Representation,
+        output_rep: Representation,
+        *,
+        seed: int = 0,
+        margin: float = 0.0,
     ) -> None:
-        super().__init__(backbone, input_rep, output_rep, MinimalFrame(input_rep, seed))
+        super().__init__(backbone, input_rep, output_rep, MinimalFrame(input_rep, seed, margin=margin))
 
 
 def _flat_size(representation: Representation) -> int | None:
