@@ -26,6 +26,7 @@ from equirl.agents.actor_critic_masked import EquivariantMaskablePolicy
 from equirl.agents.actor_critic_recurrent import EquivariantRecurrentPolicy, lstm_settings
 from equirl.agents.crossq import EquivariantCrossQPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy
+from equirl.agents.gate_fit import fit_gates, replay_steps
 from equirl.agents.lambda_fit import LambdaFit, fit_lambda
 from equirl.agents.loading import ALGORITHMS
 from equirl.agents.normalization import check_normalization
@@ -38,7 +39,8 @@ from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.td3 import EquivariantTD3Policy
 from equirl.agents.tqc import EquivariantTQCPolicy
 from equirl.agents.visited_states import replay_observations
-from equirl.methods import check_method
+from equirl.methods import METHODS
+from equirl.names import unknown_name_message
 from equirl.representations import Tree
 from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry, stack_frames
 
@@ -75,13 +77,15 @@ def symmetrize_agent(
     where there is one): ``predict``, ``save``, ``load`` and further ``learn`` work as for any other.
 
     Equitune and equizero work at once. λ-equitune is fitted, without rewards and without environment steps, to do on
-    states that the agent knows what the agent did there (:func:`~equirl.agents.fit_lambda`).
+    states that the agent knows what the agent did there (:func:`~equirl.agents.fit_lambda`). ``"partial"`` is fitted,
+    too: its gate on the transitions in the replay buffer, its correction on what the agent does where the gate is open
+    (:func:`~equirl.agents.gate_fit.fit_gates`).
 
     Args:
         model: An agent of one of ``ALGORITHMS`` with a policy of SB3's own. Frame stacks and normalisation are
             recognised by its environment (``VecFrameStack``, ``VecNormalize``): give it that one.
         symmetry: A registered name or an ``MDPSymmetry``.
-        method: ``"equitune"``, ``"lambda_equitune"``, ``"equizero"`` or ``"canonical"``.
+        method: ``"equitune"``, ``"lambda_equitune"``, ``"equizero"``, ``"canonical"``, or ``"partial"``.
         method_kwargs: Settings of the method (``equirl.agents.make_aggregator``). For equizero ``proxy_loss`` may also
             name one that is made from the agent: ``"novelty"``, ``"bellman_residual"``, ``"target_disagreement"``.
         observations: States that the agent knows, ``[N, *observation]``, for λ and for ``"novelty"``; by default those
@@ -94,7 +98,8 @@ def symmetrize_agent(
             an observation normalisation that is not symmetric or still changes, or no states to fit λ on.
     """
     policy_class = _equivariant_policy_class(model)
-    check_method(method, relaxed=True)
+    if method not in METHODS and method != "partial":
+        raise ValueError(unknown_name_message("method", method, (*METHODS, "partial")))
     if method_kwargs is not None and not isinstance(method_kwargs, Mapping):
         raise TypeError(f"method_kwargs is a mapping of settings to values; got {method_kwargs!r}")
     resolved = agent_symmetry(model, symmetry)
@@ -103,7 +108,10 @@ def symmetrize_agent(
         settings["proxy_loss"] = agent_proxy_loss(settings["proxy_loss"], model, observations)
     if method == "lambda_equitune" and observations is None:
         observations = replay_observations(model)
+    steps = replay_steps(model) if method == "partial" else None
     symmetrized = _with_policy(model, policy_class, resolved, method, settings)
+    if steps is not None:
+        fit_gates(symmetrized, steps)
     if method == "lambda_equitune" and observations is not None:
         report = fit_lambda(symmetrized, observations, fit)
         if symmetrized.verbose >= 1:
