@@ -25,8 +25,9 @@ class SymmetryCallback(BaseCallback):
 
     Under ``symmetry/``: ``lambda_entropy``, the mean entropy of the weights over the orbit in nats, from 0 (one view is
     used) to ``log |G|`` (a plain mean); ``share_<element>``, the mean weight of each group element, summing to 1;
-    ``equivariance_error``, ``max_g ||Q(gs) - g Q(s)|| / ||Q(s)||``, which should stay at round-off. With
-    ``VecNormalize`` the error is that of normalisation and network together: ``s`` is what the environment gives.
+    ``equivariance_error``, ``max_g ||Q(gs) - g Q(s)|| / ||Q(s)||``, which should stay at round-off; ``gate``, the mean
+    of the gate in [0, 1], for ``method="partial"``. With ``VecNormalize`` the error is that of normalisation and
+    network together: ``s`` is what the environment gives.
 
     The run is the same with and without the callback.
 
@@ -85,6 +86,10 @@ class SymmetryCallback(BaseCallback):
         scores, states = before_normalization(action_scores(self.model), observations, normalize)
         error = equivariance_error(scores, network.input_rep, network.symmetry.action, states)
         self.logger.record("symmetry/equivariance_error", error)
+        if network.relaxation is not None:
+            with torch.no_grad():
+                opening = network.relaxation.gate(network._observations(observations))
+            self.logger.record("symmetry/gate", float(opening.mean()))
 
     def _draw_observations(self) -> Tree:
         """Return states from the buffer as the agent saw them."""

@@ -15,6 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecMonitor, VecNormalize
 
 from equirl.agents.callbacks import SymmetryCallback
+from equirl.agents.gate_training import GateTraining, gate_callbacks
 from equirl.agents.loading import ALGORITHMS, load_agent
 from equirl.agents.minigrid_views import is_minigrid, put_on_view
 from equirl.agents.monitoring import monitored
@@ -97,7 +98,7 @@ class EquirlExperimentManager(ExperimentManager):
             raise self._with_settings(error) from error
 
     def learn(self, model: BaseAlgorithm) -> None:
-        """Train the model, with ``SymmetryCallback`` if its policy is equivariant and without it if not.
+        """Train the model, with ``SymmetryCallback`` if its policy is equivariant, and with what trains its gates.
 
         Raises:
             ValueError: Training fails; the message names the hyperparameters that were given.
@@ -107,6 +108,8 @@ class EquirlExperimentManager(ExperimentManager):
             found = [callback for callback in self.callbacks if isinstance(callback, SymmetryCallback)]
             # A short run has its curves, too.
             callbacks += found or [SymmetryCallback(log_freq=max(1, min(1_000, self.n_timesteps // 10)))]
+        if not any(isinstance(callback, GateTraining) for callback in callbacks):
+            callbacks += gate_callbacks(model)
         self.callbacks = callbacks
         if self.keeper is not None:
             self.callbacks = self.keeper.with_snapshots(model, callbacks, Path(self.params_path))

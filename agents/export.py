@@ -54,7 +54,7 @@ class ExportReport:
         """Return the report in three lines."""
         check = self.check
         equivariance = (
-            "a plain agent: nothing is equivariant"
+            f"not equivariant: {self.symmetry or 'a plain agent'}"
             if check.equivariance_error is None
             else f"largest equivariance error {check.equivariance_error:.1e} ({self.symmetry})"
         )

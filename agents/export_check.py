@@ -37,7 +37,8 @@ class ExportCheck:
 
     Attributes:
         answer_error: The largest difference between the file's answers and the agent's.
-        equivariance_error: The largest ``|f(gs) - g f(s)|`` of the file ``f``; ``None`` for a plain agent.
+        equivariance_error: The largest ``|f(gs) - g f(s)|`` of the file ``f``; ``None`` for agents that are not exactly
+            equivariant.
         n_observations: Number of observations compared.
         n_symmetric: How many of them some group element other than the identity leaves as they are.
     """
@@ -82,8 +83,8 @@ def check_export(
     answers = run(observations)
     one = rows_of(observations, torch.tensor([0]))
     error = max(_largest(answers, expected), _largest(run(one), expected[:1])) / size
-    if network is None:
-        return ExportCheck(error, None, n_rows(observations), 0)
+    if network is None or not network.exact:
+        return ExportCheck(error, None, n_rows(observations), n_symmetric)
     moved_errors = [0.0]
     flat_answers = answers.flatten(1)
     for g in range(min(order, _MOST_ELEMENTS)):

@@ -22,7 +22,7 @@ from equirl.orbit import flatten_rows
 from equirl.representations import Tree, map_tensors
 from equirl.symmetry import MDPSymmetry
 
-__all__ = ["Evidence", "Examples", "RecurringEvidence", "Steps", "joined"]
+__all__ = ["Evidence", "Examples", "RecurringEvidence", "Steps", "joined", "some_steps"]
 
 _MOST_PAIRS = 200_000  # of state and action, up to symmetry, that are remembered
 _LEAST_COUNT, _SIGNIFICANCE = 5, 1e-4  # visits of each image, and of the test that their outcomes differ
@@ -106,7 +106,7 @@ class RecurringEvidence(Evidence):
         weights = self._frame.best(given).weights
         rows, elements = (weights > 0).nonzero().unbind(1)  # all elements that lead to the canonical image
         observation, action = self.symmetry.observation, self.symmetry.action
-        seen = Steps(*(map_tensors(part, lambda values: values[rows]) for part in steps))
+        seen = some_steps(steps, rows)
         carried = seen._replace(
             observations=observation.transform_each(elements, seen.observations),
             actions=action.transform_each(elements, seen.actions),
@@ -134,7 +134,7 @@ class RecurringEvidence(Evidence):
             self._varies = self._varies or len(counts) > 1
         if new:
             picked = torch.tensor(new)
-            self._first.append(Steps(*(map_tensors(part, lambda values: values[picked]) for part in carried)))
+            self._first.append(some_steps(carried, picked))
         for number in changed if self._varies == varied else range(len(self._differ)):
             self._differ[number] = self._differs(self._outcomes[number])
 
@@ -165,6 +165,12 @@ class RecurringEvidence(Evidence):
         expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
         statistic = float(((table - expected) ** 2 / expected).sum())
         return bool(chdtrc((table.shape[0] - 1) * (table.shape[1] - 1), statistic) < _SIGNIFICANCE)
+
+
+def some_steps(steps: Steps, rows: Tensor) -> Steps:
+    """Return some of the transitions."""
+    parts: list[Any] = [map_tensors(part, lambda values: values[rows]) for part in steps]
+    return Steps(*parts)
 
 
 def joined(steps: list[Steps]) -> Steps:

@@ -11,7 +11,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from torch import Tensor, nn
 
 from equirl.agents.continuous_networks import ACTION, OBSERVATION, OrbitCritic
-from equirl.agents.gate_evidence import Evidence, RecurringEvidence, Steps
+from equirl.agents.gate_evidence import Evidence, RecurringEvidence, Steps, some_steps
 from equirl.agents.gate_training import acted_logits, as_vectors, gate_of, gated_networks
 from equirl.agents.model_evidence import ModelEvidence
 from equirl.agents.observations import as_observations
@@ -68,7 +68,7 @@ def replay_steps(model: BaseAlgorithm, n_steps: int = 50_000, seed: int = 0) -> 
     )
 
 
-def fit_gates(model: BaseAlgorithm, steps: Steps, gradient_steps: int = 2_000, seed: int = 0) -> None:
+def fit_gates(model: BaseAlgorithm, steps: Steps, gradient_steps: int = 1_000, seed: int = 0) -> None:
     """Fit the gates of a partially equivariant agent on transitions, then its corrections on what the agent did there.
 
     The gate learns where the transitions show that the symmetry fails (:class:`GateTraining`). The correction learns
@@ -91,7 +91,7 @@ def fit_gates(model: BaseAlgorithm, steps: Steps, gradient_steps: int = 2_000, s
     kind = {"recorded": RecurringEvidence, "predicted": ModelEvidence}[network.method_kwargs.get("gate", "recorded")]
     evidence: Evidence = kind(network.symmetry)
     for rows in torch.split(torch.arange(len(steps.actions)), 4_096):
-        evidence.add(Steps(*(_rows(part, rows) for part in steps)))
+        evidence.add(some_steps(steps, rows))
     random = np.random.default_rng(seed)
     for each in networks:
         with evaluation_mode(each), torch.inference_mode(False), torch.enable_grad():
@@ -116,7 +116,7 @@ def _fit_gate(network: OrbitNetwork, evidence: Evidence, gradient_steps: int, ra
         weight = torch.tensor(evidence.positive_weight, device=logits.device)
         loss = nn.functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 
@@ -140,17 +140,13 @@ def _fit_correction(network: OrbitNetwork, steps: Steps, gradient_steps: int, ra
             wanted = wanted - wanted.mean(dim=-1, keepdim=True)
         loss = (opening * (correction - wanted).square()).mean()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 
 def _given(network: OrbitNetwork, steps: Steps, rows: Tensor) -> Any:
     device = next(network.parameters()).device
-    observations = map_tensors(_rows(steps.observations, rows), lambda values: values.to(device))
+    observations = map_tensors(steps.observations, lambda values: values[rows].to(device))
     if isinstance(network, OrbitCritic):
         return {OBSERVATION: observations, ACTION: steps.actions[rows].to(device)}
     return observations
-
-
-def _rows(tree: Tree, rows: Tensor) -> Any:
-    return map_tensors(tree, lambda values: values[rows])

@@ -13,8 +13,9 @@ from scipy.stats import rankdata
 from equirl.agents.gate_training import gate_of
 from equirl.agents.observations import as_observations
 from equirl.agents.orbit_network import orbit_networks
+from equirl.relaxation import gate_opening
 
-__all__ = ["gate_openings", "roc_area"]
+__all__ = ["gate_logits", "gate_openings", "roc_area"]
 
 
 def gate_openings(model: Any, observations: Any) -> NDArray[np.float32] | None:
@@ -24,6 +25,12 @@ def gate_openings(model: Any, observations: Any) -> NDArray[np.float32] | None:
         model: An equivariant agent, or any other.
         observations: States, ``[N, *observation]``, or a dict of such.
     """
+    logits = gate_logits(model, observations)
+    return None if logits is None else gate_opening(torch.as_tensor(logits)).numpy()
+
+
+def gate_logits(model: Any, observations: Any) -> NDArray[np.float32] | None:
+    """Return the logits of ``gate_openings``, which tell shut gates apart, too."""
     try:
         network = orbit_networks(model)[0]
     except TypeError:
@@ -32,8 +39,8 @@ def gate_openings(model: Any, observations: Any) -> NDArray[np.float32] | None:
         return None
     states = as_observations(observations, model.observation_space, model.device)
     with torch.no_grad():
-        opening: NDArray[np.float32] = gate_of(network)(network._observations(states)).cpu().numpy()  # type: ignore[arg-type]
-    return opening
+        logits: NDArray[np.float32] = gate_of(network).logits(network._observations(states)).cpu().numpy()
+    return logits
 
 
 def roc_area(scores: ArrayLike, truth: ArrayLike) -> float:

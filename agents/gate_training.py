@@ -116,7 +116,7 @@ class GateTraining(BaseCallback):
                 weight = torch.tensor(self.evidence.positive_weight, device=logits.device)
                 losses.append(nn.functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight))
             self._optimizer.zero_grad()
-            torch.stack(losses).sum().backward()
+            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
 
     def _steps(self) -> Steps:
@@ -171,7 +171,7 @@ def acted_logits(network: OrbitNetwork, observations: Tree, actions: Tensor) -> 
     actions = actions.to(device)
     if isinstance(network, OrbitCritic):
         return gate.logits(network._observations({OBSERVATION: observations, ACTION: actions}))
-    logits = gate.logits(network._observations(observations))  # type: ignore[arg-type]
+    logits = gate.logits(network._observations(observations))
     if not isinstance(network.action_space, spaces.Discrete):
         return logits
     n_actions = actions.shape[1]
@@ -195,7 +195,7 @@ def _with_last(observations: Any, infos: list[dict[str, Any]], dones: Any) -> An
     """Return observations with the last ones of episodes that ended, instead of the first ones of the next."""
     observations = _copy(observations)
     for i in np.flatnonzero(dones):
-        last = infos[i].get("terminal_observation")
+        last: Any = infos[i].get("terminal_observation")
         if isinstance(observations, dict):
             for key in observations:
                 observations[key][i] = last[key]

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import sync_envs_normalization
 from equirl.agents.comparison import Comparison
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
 from equirl.agents.evaluation import evaluate_episodes
+from equirl.agents.gate_training import gate_callbacks
 from equirl.agents.loading import ALGORITHMS
 
 __all__ = ["CurvePoint", "EvaluationPlan", "check_agents", "learning_curve", "level"]
@@ -131,7 +132,7 @@ def learning_curve(
     # The score is the distance to what counts as learned, which depends on what the episodes report.
     agent: Any = comparison.agent(method, seed, device)
     callback = EvaluateAndStop(measure, plan.distance(agent.n_envs), 0.0, plan.stop_after or 10**9)
-    agent.learn(plan.steps, callback=[*comparison.callbacks(method), callback])
+    agent.learn(plan.steps, callback=[*comparison.callbacks(method), *gate_callbacks(agent), callback])
     evaluation.close()
     agent.get_env().close()
     return [

@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from equirl.agents.gate_evidence import Evidence, Examples, Steps, joined
+from equirl.agents.gate_evidence import Evidence, Examples, Steps, joined, some_steps
 from equirl.canonical import MinimalFrame
 from equirl.mappings import MappingRepresentation
 from equirl.orbit import flatten_rows
-from equirl.representations import map_tensors
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["ModelEvidence"]
@@ -79,7 +78,7 @@ class ModelEvidence(Evidence):
             assert self._optimizer is not None
             loss = torch.stack(self._errors(steps)).mean(dim=1).sum()
             self._optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
 
     def _make_models(self, steps: Steps) -> None:
@@ -106,13 +105,14 @@ class ModelEvidence(Evidence):
     def _error(self, model: nn.Sequential, steps: Steps) -> Tensor:
         squares = (model(_given(steps)) - _followed(steps)).square()
         change, reward, end = squares[:, :-2].sum(dim=1), squares[:, -2], squares[:, -1]
-        return change / self._size + reward / self._rewards + end
+        error: Tensor = change / self._size + reward / self._rewards + end
+        return error
 
     def _drawn(self, n: int, random: np.random.Generator) -> Steps:
         if len(self._kept) > 1:
             self._kept = [joined(self._kept)]
         rows = torch.as_tensor(random.integers(self._n, size=n))
-        return Steps(*(map_tensors(part, lambda values: values[rows]) for part in self._kept[0]))
+        return some_steps(self._kept[0], rows)
 
 
 def _given(steps: Steps) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from equirl.agents.spaces import NetworkInputs, resolve_symmetry
 from equirl.chunking import Chunking
 from equirl.eager import eager
-from equirl.methods import make_aggregator, make_relaxation
+from equirl.methods import RELAXED_METHODS, make_aggregator, make_relaxation
 from equirl.orbit import Orbit
 from equirl.orbit_map import OrbitMap
 from equirl.relaxation import Relaxation
@@ -90,6 +90,11 @@ class OrbitNetwork(nn.Module):
         for child in self._modules.values():
             _set_training(child, mode)
         return self
+
+    @property
+    def exact(self) -> bool:
+        """Whether the method is exactly equivariant."""
+        return self.method not in RELAXED_METHODS
 
     @property
     def orbit_map(self) -> OrbitMap:

@@ -22,7 +22,7 @@ from equirl.agents.sac import EquivariantSACPolicy
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.td3 import EquivariantTD3Policy
 from equirl.agents.tqc import EquivariantTQCPolicy
-from equirl.methods import METHODS
+from equirl.methods import ALL_METHODS
 from equirl.names import unknown_name_message
 from equirl.symmetry import registered_symmetries
 
@@ -59,7 +59,7 @@ def policy_with(symmetry: str, method: str, algorithm: str = "dqn") -> type[Symm
     """
     for kind, given, known in (
         ("symmetry", symmetry, registered_symmetries()),
-        ("method", method, list(METHODS)),
+        ("method", method, list(ALL_METHODS)),
         ("algorithm", algorithm, list(POLICY_CLASSES)),
     ):
         if given not in known:
@@ -85,7 +85,7 @@ def __getattr__(name: str) -> Any:
     known = {
         policy_class_name(symmetry, method, algorithm): (symmetry, method, algorithm)
         for symmetry in registered_symmetries()
-        for method in METHODS
+        for method in ALL_METHODS
         for algorithm in POLICY_CLASSES
     }
     if name in known:

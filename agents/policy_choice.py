@@ -15,7 +15,7 @@ from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.envs import DECLARED_SYMMETRIES
 from equirl.envs.catalog import MUJOCO_MIRRORS
 from equirl.envs.mujoco_symmetry import MIRROR
-from equirl.methods import METHODS
+from equirl.methods import ALL_METHODS, RELAXED_METHODS
 from equirl.names import unknown_name_message
 from equirl.symmetry import check_symmetry_name, comes_with_equirl, registered_symmetries
 
@@ -59,8 +59,8 @@ class PolicyChoice:
     method: str | None = None
 
     def __post_init__(self) -> None:
-        if self.method is not None and self.method not in (*METHODS, PLAIN):
-            raise ValueError(unknown_name_message("method", self.method, [*METHODS, PLAIN]))
+        if self.method is not None and self.method not in (*ALL_METHODS, PLAIN):
+            raise ValueError(unknown_name_message("method", self.method, [*ALL_METHODS, PLAIN]))
         if self.method == PLAIN and self.symmetry is not None:
             raise ValueError(
                 f"--method {PLAIN} is the policy without a symmetry, so --symmetry {self.symmetry} says the contrary: "
@@ -148,7 +148,8 @@ def describe_policy(hyperparams: dict[str, Any], choice: PolicyChoice, environme
     line = f"Policy: {hyperparams['policy']}, {policy_kwargs}: "
     if found["symmetry"] is not None:
         name = getattr(found["symmetry"], "name", found["symmetry"])
-        return f"{line}equivariant under {name}, {found['method'] or 'lambda_equitune'}"
+        how = "not quite equivariant" if found["method"] in RELAXED_METHODS else "equivariant"
+        return f"{line}{how} under {name}, {found['method'] or 'lambda_equitune'}"
     line += "without a symmetry, not equivariant"
     return line if choice.method == PLAIN else f"{line}; {symmetry_hint(environment)}"
 

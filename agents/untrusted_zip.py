@@ -20,7 +20,7 @@ from equirl.agents.known_objects import known_object, policies_of
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.sb3_doors import as_vec_env, built_agent, give_parameters
 from equirl.agents.symmetric_policy import SymmetricPolicy
-from equirl.methods import METHODS
+from equirl.methods import ALL_METHODS
 from equirl.safe_files import AllocationBudget
 from equirl.symmetry import MDPSymmetry, comes_with_equirl
 
@@ -153,7 +153,7 @@ def _policy_kwargs(path: Path, about: Any, given: Mapping[str, Any]) -> dict[str
     for name, value in about.items():
         if name in (":type:", _PICKLED, "device", "symmetry", *given):
             continue
-        if not isinstance(value, str) or (name == "method" and value in METHODS):
+        if not isinstance(value, str) or (name == "method" and value in ALL_METHODS):
             found[name] = value
         else:  # the text of an object
             found[name] = _from_table(path, name, about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,6 +142,7 @@ def _moved_cells(size: int, symmetry: MDPSymmetry) -> NDArray[np.int64]:
     marks[torch.arange(size * size), 0, torch.arange(size * size)] = 1
     images = marks.view(-1, 3, size, size)
     observation = symmetry.observation
-    moved = [observation.transform(g, images)[:, 0].flatten(1).argmax(dim=1) for g in range(order)]  # type: ignore[union-attr]
+    seen: list[Any] = [observation.transform(g, images) for g in range(order)]
+    moved = [each[:, 0].flatten(1).argmax(dim=1) for each in seen]
     cells: NDArray[np.int64] = torch.stack(moved).numpy()
     return cells

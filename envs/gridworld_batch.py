@@ -68,6 +68,7 @@ class GridWorldBatch:
         self._draws_ahead = self.single.slip == self.single.wall_density == self.single.breaks.wind == 0
         self._bounds = np.tile([len(self.single.start_cells), len(self.single.goal_cells)], _DRAWN_AHEAD)
         self._any_walls = False
+        self._nobody: NDArray[np.bool_] = np.zeros(n, dtype=bool)
         self.agent: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
         self.goal: NDArray[np.int64] = np.zeros(n, dtype=np.int64)
         self.walls: NDArray[np.bool_] = np.zeros((n, cells), dtype=bool)
@@ -146,7 +147,7 @@ class GridWorldBatch:
         if moves.dtype is not _INT64:
             moves = moves.astype(_INT64)
         wind = self.single.breaks.wind
-        skipped = np.zeros(self.n, dtype=bool) if skip is None and (wind > 0 or self.single.slip > 0) else skip
+        skipped = self._nobody if skip is None else skip
         if self.single.slip > 0:
             moves = np.array([int(m) if skipped[i] else self._slipped(i, int(m)) for i, m in enumerate(moves)])
         agent = self._past_walls(self._next_cell[4 * self.agent + moves], self.agent)

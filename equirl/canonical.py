@@ -252,14 +252,15 @@ class GenericProjection(nn.Module):
         if isinstance(representation, MappingRepresentation):
             entries = zip(self._parts, representation.entries(x), strict=True)
             each = [cast("GenericProjection", part).length(entry) for part, entry in entries]
-            return torch.linalg.vector_norm(torch.stack(each), dim=0)
+            return _norm(torch.stack(each), 0)
         if isinstance(representation, MonomialRepresentation):
             flat = representation.flatten(x)
-            return torch.linalg.vector_norm(_as_real(flat).to(_precision(flat.device)), dim=1)
+            return _norm(_as_real(flat).to(_precision(flat.device)), 1)
         if isinstance(representation, TokenRepresentation):
-            return self(x)[1].sqrt()
+            size: Tensor = self(x)[1]
+            return size.sqrt()
         views = _as_real(flatten_views(representation.orbit(x)))
-        return torch.linalg.vector_norm(views.to(_precision(views.device)), dim=(1, 2)) / math.sqrt(views.shape[1])
+        return _norm(views.to(_precision(views.device)).flatten(1), 1) / math.sqrt(views.shape[1])
 
     def _weights_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the numbers without and with the last column."""
@@ -279,6 +280,11 @@ def _largest(scores: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     best, elements = scores.max(dim=1)
     # "Not below" rather than "at least": where a score is NaN all views tie, and the output is NaN.
     return elements, ~(scores < torch.sub(best, size, alpha=_ROUND_OFF[scores.dtype]).unsqueeze(1))
+
+
+def _norm(values: Tensor, axis: int) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(values, dim=axis)
+    return norm
 
 
 def _moves_exactly(representation: Representation) -> bool:

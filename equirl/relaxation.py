@@ -56,7 +56,8 @@ class Gate(nn.Module):
         self.frame = MinimalFrame(input_rep, leading=leading)
         self.prepare = prepare
         self.network = small_network(size, hidden, places.dim)
-        nn.init.constant_(self.network[-1].bias, start)
+        last: Any = self.network[-1]
+        nn.init.constant_(last.bias, start)
 
     def logits(self, x: Tree) -> Tensor:
         """Return the invariant logits, ``[B, n]``."""
@@ -123,7 +124,7 @@ class _Priced(torch.autograd.Function):
         return values.view_as(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient + ctx.each, None
 
 
@@ -132,7 +133,7 @@ def priced(values: Tensor, price: float) -> Tensor:
 
     So an algorithm whose loss is made elsewhere, all of SB3's, pays for them once in each backward pass.
     """
-    priced_values: Tensor = _Priced.apply(values, price)
+    priced_values: Tensor = _Priced.apply(values, price)  # type: ignore[no-untyped-call]
     return priced_values
 
 

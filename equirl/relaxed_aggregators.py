@@ -94,7 +94,7 @@ class SoftPenalty(Aggregator):
         plain = orbit.pulled_back[:, self.identity]
         if not plain.requires_grad:
             return plain
-        output: Tensor = _WithLoss.apply(plain, self.weight * (plain - orbit.mean()).square().mean())
+        output: Tensor = _WithLoss.apply(plain, self.weight * (plain - orbit.mean()).square().mean())  # type: ignore[no-untyped-call]
         return output
 
 
@@ -106,5 +106,5 @@ class _WithLoss(torch.autograd.Function):
         return values.view_as(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         return gradient, torch.ones((), dtype=gradient.dtype, device=gradient.device)

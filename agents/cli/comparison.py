@@ -13,13 +13,16 @@ from equirl.agents.cli.hyperparameters import check_hyperparameters, hyperparame
 from equirl.agents.cli.zoo import named_environment
 from equirl.agents.comparison import COMPARED, Comparison, prepare_comparison
 from equirl.agents.policy_choice import FOUND_FIRST
-from equirl.methods import METHODS, settings_of
+from equirl.methods import ALL_METHODS, METHODS, settings_of
 from equirl.names import check_names, unknown_name_message
 from equirl.symmetry import check_symmetry_name
 
 __all__ = ["ComparisonOptions"]
 
-MethodName = Literal["plain", "augmentation", "mirror_loss", "equitune", "lambda_equitune", "equizero", "canonical"]
+MethodName = Literal[
+    *("plain", "augmentation", "mirror_loss", "equitune", "lambda_equitune", "equizero", "canonical"),
+    *("partial", "partial_weights", "penalty"),
+]
 AlgorithmName = Literal[
     "dqn", "qrdqn", "ppo", "a2c", "trpo", "sac", "td3", "ddpg", "tqc", "crossq", "ppo_lstm", "ppo_mask"
 ]
@@ -38,9 +41,9 @@ class ComparisonOptions:
     symmetry: str
     """Its symmetry: a name; a symmetry file, FILE.toml; auto, which looks for it first (`equirl discover`); or mirror,
     that of a MuJoCo robot."""
-    methods: tuple[MethodName, ...] = COMPARED  # type: ignore[assignment]
+    methods: tuple[MethodName, ...] = ("plain", "augmentation", "mirror_loss", *METHODS)  # type: ignore[assignment]
     """What is compared; augmentation and mirror_loss are the plain agent, with transformed transitions, and with a loss
-    that asks for the symmetry."""
+    that asks for the symmetry. partial, partial_weights and penalty are for worlds that are not quite symmetric."""
     algo: AlgorithmName = "dqn"
     """Algorithm of Stable-Baselines3."""
     hyperparams: tuple[str, ...] = ()
@@ -62,7 +65,7 @@ class ComparisonOptions:
 
     def __post_init__(self) -> None:
         check_names("method", self.methods, COMPARED)
-        taken = [name for method in self.methods if method in METHODS for name in settings_of(method)]
+        taken = [name for method in self.methods if method in ALL_METHODS for name in settings_of(method)]
         for name in read_settings(self.method_kwargs):
             if name not in taken:
                 raise ValueError(unknown_name_message("setting of the compared methods", name, taken))

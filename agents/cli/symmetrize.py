@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         prog="equirl symmetrize", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_agent_options(parser)
-    parser.add_argument("--method", choices=list(METHODS), default="equitune")
+    parser.add_argument("--method", choices=[*METHODS, "partial"], default="equitune")
     parser.add_argument("-o", "--output", required=True, type=new_file, metavar="OUT.zip")
     parser.add_argument(
         "--method-kwargs", nargs="+", action=StoreSettings, metavar="KEY:VALUE", help="reads, hidden, proxy_loss, ..."

@@ -25,7 +25,8 @@ MiniGrid's environments are looked at through the view of the symmetry.
 symmetry:
   --symmetry NAME          such as grid-c4, grid-d4 (`equirl envs` lists them); FILE.toml; or auto, which looks for it
                            first (`equirl discover`); default: the hyperparameter file's
-  --method NAME            equitune, lambda_equitune, equizero, canonical, or plain (SB3's own policy, for comparison)
+  --method NAME            equitune, lambda_equitune, equizero, canonical, or plain (SB3's own policy, for comparison);
+                           for worlds that are not quite symmetric partial, partial_weights or penalty
 
 summary:
   --summary-episodes N     evaluation episodes of the final agent (0: no summary; default: 200 in equirl/GridWorld-v0,

@@ -13,7 +13,7 @@ from equirl.agents.cli.option_checks import check_counts, check_shares
 from equirl.agents.comparison import make_agent
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
 from equirl.agents.evaluation import evaluate_episodes
-from equirl.agents.gate_measures import gate_openings, roc_area
+from equirl.agents.gate_measures import gate_logits, gate_openings, roc_area
 from equirl.agents.named_agents import AgentSpec, parse_agent
 from equirl.agents.our_hyperparameters import settings_for, with_exploration
 from equirl.agents.vector_env import make_vectorized_env
@@ -169,12 +169,12 @@ def grid_curve(
 
 def _gate_scores(agent: Any, states: GridWorldStates, breaks: Breaks) -> tuple[float, float]:
     """Return how open an agent's gate is on average, and its area under the ROC curve; NaN where there is none."""
-    openings = gate_openings(agent, states.observations)
-    if openings is None:
+    openings, logits = (of(agent, states.observations) for of in (gate_openings, gate_logits))
+    if openings is None or logits is None:
         return math.nan, math.nan
     size = states.observations.shape[-1]
     truth = broken_moves(size, breaks, build_symmetry("grid-d4", (3, size, size), 4))[states.agents]
-    return float(openings.mean()), roc_area(openings, truth)
+    return float(openings.mean()), roc_area(logits, truth)
 
 
 def grid_agent(options: GridWorldOptions, spec: AgentSpec, seed: int) -> Any:

@@ -94,7 +94,7 @@ def learning_rows(
 ) -> Rows:
     """Train an agent; a row for each evaluation: ``about``, environment steps, success, seconds, further scores."""
     agent.learn(total_timesteps, callback=[callback, *gate_callbacks(agent)])
-    rows: Rows = []
+    rows: list[tuple[Any, ...]] = []
     for e in callback.evaluations:
         success, *more = (round(score, 4) for score in e.scores)
         rows.append((*about, e.timesteps, success, e.seconds, e.cpu_seconds, *more))

@@ -14,7 +14,7 @@ from equirl.agents.loading import ALGORITHMS
 from equirl.agents.orbit_statistics import OrbitStatistics
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.symmetric_policy import SymmetricPolicy
-from equirl.methods import METHODS
+from equirl.methods import ALL_METHODS, RELAXED_METHODS
 
 _SMALL = {"policy": "MlpPolicy", "n_timesteps": 100, "policy_kwargs": "dict(net_arch=[8])", "learning_rate": "lin_0.01"}
 
@@ -29,13 +29,13 @@ DISCRETE = [name for name, policy in POLICY_CLASSES.items() if spaces.Discrete i
 @pytest.mark.parametrize("algorithm", DISCRETE)
 def test_all_methods_have_the_same_hyperparameters(algorithm: str) -> None:
     comparison = _pole(algorithm, gamma=0.9, n_envs=2)
-    single = ("augmentation", "mirror_loss")  # they look at single observations
+    single = ("augmentation", "mirror_loss", *RELAXED_METHODS)  # they look at single observations
     for method in (each for each in COMPARED if algorithm != "ppo_lstm" or each not in single):
         agent: Any = comparison.agent(method, seed=3, device="cpu")
         assert (agent.gamma, agent.n_envs, agent.seed) == (0.9, 2, 3)
         assert agent.lr_schedule(0.5) == 0.005  # falls to 0
         assert agent.policy.net_arch == [8]
-        assert isinstance(agent.policy, SymmetricPolicy) is (method in METHODS)
+        assert isinstance(agent.policy, SymmetricPolicy) is (method in ALL_METHODS)
         buffer = getattr(agent, "replay_buffer", None) or agent.rollout_buffer
         assert isinstance(buffer, (SymmetryReplayBuffer, SymmetryRolloutBuffer)) is (method == "augmentation")
 
