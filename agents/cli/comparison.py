@@ -19,10 +19,10 @@ from equirl.symmetry import check_symmetry_name
 
 __all__ = ["ComparisonOptions"]
 
-MethodName = Literal[
-    *("plain", "augmentation", "mirror_loss", "equitune", "lambda_equitune", "equizero", "canonical"),
-    *("partial", "partial_weights", "penalty"),
-]
+MethodName = (
+    Literal["plain", "augmentation", "mirror_loss", "equitune", "lambda_equitune", "equizero", "canonical"]
+    | Literal["partial", "partial_weights", "penalty"]
+)
 AlgorithmName = Literal[
     "dqn", "qrdqn", "ppo", "a2c", "trpo", "sac", "td3", "ddpg", "tqc", "crossq", "ppo_lstm", "ppo_mask"
 ]

@@ -111,7 +111,10 @@ def test_minigrid_is_seen_through_the_view_of_the_symmetry() -> None:
         ("OWN --symmetry torus_wrong --hyperparams policy:no.Such", "policy 'no.Such' cannot be imported"),
         ("OWN --symmetry torus_wrong --env-kwargs mod:dense", "its settings are render_mode, mode, n, success"),
         ("OWN --symmetry torus_wrong --conf-file no.yml", "no.yml cannot be read"),
-        ("OWN --symmetry torus_wrong --methods plain canonical --method-kwargs hidden:3", "Did you mean|known: seed"),
+        (
+            "OWN --symmetry torus_wrong --methods plain canonical --method-kwargs hidden:3",
+            "Did you mean|known: margin, seed",
+        ),
         ("OWN --symmetry torus_wrong --view-kwargs n_actions:3", "settings of a view are for MiniGrid environments"),
         ("OWN --symmetry auto --env-kwargs mod:dense", "its settings are render_mode, mode, n, success"),
         ("OWN --symmetry torus_wrong --report-only", "study.csv is not there; `equirl study own` writes it"),
