@@ -118,3 +118,7 @@ def register_environments() -> None:
     ):
         if f"equirl/{name}-v0" not in gym.registry:
             gym.register(f"equirl/{name}-v0", entry_point=entry_point, vector_entry_point=vector_entry_point)
+    if "equirl/WornCartPole-v0" not in gym.registry:
+        entry_point, limits = "equirl.envs.worn_cartpole:WornCartPoleEnv", gym.spec("CartPole-v1")
+        threshold, most = limits.reward_threshold, limits.max_episode_steps
+        gym.register("equirl/WornCartPole-v0", entry_point, threshold, max_episode_steps=most)

@@ -41,7 +41,7 @@ class ComparisonOptions:
     symmetry: str
     """Its symmetry: a name; a symmetry file, FILE.toml; auto, which looks for it first (`equirl discover`); or mirror,
     that of a MuJoCo robot."""
-    methods: tuple[MethodName, ...] = ("plain", "augmentation", "mirror_loss", *METHODS)  # type: ignore[assignment]
+    methods: tuple[MethodName, ...] = ("plain", "augmentation", "mirror_loss", *METHODS)  # type: ignore[arg-type]
     """What is compared; augmentation and mirror_loss are the plain agent, with transformed transitions, and with a loss
     that asks for the symmetry. partial, partial_weights and penalty are for worlds that are not quite symmetric."""
     algo: AlgorithmName = "dqn"

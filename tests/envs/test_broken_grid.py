@@ -109,3 +109,23 @@ def test_settings_that_mean_nothing_are_refused(monkeypatch: pytest.MonkeyPatch)
         GridWorldEnv(size=2, one_way=1.0)
     with pytest.raises(ValueError, match="chance"):
         GridWorldStates(5, breaks=Breaks(wind=0.1))
+
+
+def test_a_worn_motor_is_weaker_to_one_side() -> None:
+    worn, sound = (gym.make("equirl/WornCartPole-v0", left=share) for share in (0.5, 1.0))
+    plain = gym.make("CartPole-v1")
+    for env in (worn, sound, plain):
+        env.reset(seed=0)
+    after = {env: env.step(0)[0] for env in (worn, sound, plain)}
+    assert (after[sound] == after[plain]).all()
+    before = plain.reset(seed=0)[0]
+    assert after[worn][1] - before[1] == pytest.approx((after[plain][1] - before[1]) / 2, abs=0.01)
+    for env in (worn, plain):
+        env.reset(seed=1)
+    assert (worn.step(1)[0] == plain.step(1)[0]).all()
+    assert check_symmetry(worn, "cartpole-z2", seed=0).verdict == "violated"
+    assert check_symmetry(sound, "cartpole-z2", seed=0).verdict == "holds"
+    assert worn.spec is not None
+    assert worn.spec.max_episode_steps == 500
+    with pytest.raises(ValueError, match="left"):
+        gym.make("equirl/WornCartPole-v0", left=0)
