@@ -9,6 +9,7 @@ from equirl.agents.callbacks import SymmetryCallback
 from equirl.agents.crossq import EquivariantCrossQPolicy
 from equirl.agents.dqn import EquivariantDQNPolicy, EquivariantQNetwork
 from equirl.agents.features_extractors import GridCNN
+from equirl.agents.gate_training import GateTraining
 from equirl.agents.lambda_fit import LambdaFit, LambdaFitReport, fit_lambda
 from equirl.agents.loading import load_agent
 from equirl.agents.mirror_loss import MirrorLossCallback
@@ -46,6 +47,7 @@ __all__ = [
     "EquivariantSACPolicy",
     "EquivariantTD3Policy",
     "EquivariantTQCPolicy",
+    "GateTraining",
     "GridCNN",
     "GridWorldVecEnv",
     "LambdaFit",

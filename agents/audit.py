@@ -18,8 +18,10 @@ from equirl.agents.disagreement import disagreement_share
 from equirl.agents.evaluation import evaluate_episodes
 from equirl.agents.intervals import rate_interval, return_interval
 from equirl.agents.measuring import measurement
+from equirl.agents.orbit_network import orbit_networks
 from equirl.agents.scores import before_normalization, history_scores
 from equirl.agents.spaces import symmetry_on
+from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.symmetrization import agent_symmetry, symmetrize_agent
 from equirl.agents.visited_states import rollout_histories
 from equirl.arguments import whole_number
@@ -117,7 +119,7 @@ def audit_agent(
     A saved agent does not know whether its observations were normalised: give environments with its ``VecNormalize``.
 
     Args:
-        model: A plain agent.
+        model: A plain agent, or one whose method is not exact.
         environments: Where to evaluate it; also where it visits the states that λ is fitted on.
         symmetry: A registered name or an ``MDPSymmetry``.
         n_episodes: Episodes of each.
@@ -129,7 +131,8 @@ def audit_agent(
 
     Returns:
         Plain, equitune, equizero, λ-equitune and canonical; of a recurrent agent all but λ-equitune, whose λ acts at
-        the first step of an episode alone: most visited states say nothing about it.
+        the first step of an episode alone: most visited states say nothing about it. An agent whose method is not
+        exact, such as ``"partial"``, has one row, its own.
 
     Raises:
         TypeError: As ``symmetrize_agent``; or a number that is none.
@@ -142,11 +145,13 @@ def audit_agent(
     seed = whole_number(seed, "seed", 0)
     settings = _settings_by_method(method_kwargs)
     resolved = symmetry_on(agent_symmetry(model, symmetry), model.device)
-    _check_variants(model, resolved, settings)
+    variants = _variants_of(model)
+    if len(variants) > 1:
+        _check_variants(model, resolved, settings)
     visited, starts = rollout_histories(model, environments, n_states, seed=seed)
     normalize = unwrap_vec_normalize(environments)
     rows = []
-    for name, method in _VARIANTS.items():
+    for name, method in variants.items():
         if method == "lambda_equitune" and isinstance(model.policy, RecurrentActorCriticPolicy):
             continue
         if progress is not None:
@@ -179,6 +184,14 @@ def audit_agent(
             )
         )
     return rows
+
+
+def _variants_of(model: BaseAlgorithm) -> dict[str, str | None]:
+    """Return what is compared: an agent whose method is not exact stands alone, as it cannot be symmetrized again."""
+    if not isinstance(model.policy, SymmetricPolicy):
+        return _VARIANTS
+    network = orbit_networks(model)[0]
+    return _VARIANTS if network.exact else {network.method: None}
 
 
 def _settings_by_method(given: Any) -> dict[str, dict[str, Any]]:

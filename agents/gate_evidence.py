@@ -150,6 +150,20 @@ class RecurringEvidence(Evidence):
         pairs = self._first[0]
         return Examples(map_tensors(pairs.observations, lambda values: values[rows]), pairs.actions[rows], broken)
 
+    def verdicts(self, observations: Tree, actions: Tensor) -> NDArray[np.float64]:
+        """Return for pairs of state and action 1 where the symmetry fails, 0 where it holds, NaN where that is open.
+
+        Args:
+            observations: ``[N, *observation]``.
+            actions: As the group moves them, ``[N, A]``.
+        """
+        elements = self._frame.best({"observation": observations, "action": actions}).elements
+        carried = self.symmetry.observation.transform_each(elements, observations)
+        keys = _bytes(carried, self.symmetry.action.transform_each(elements, actions))
+        known = [self._numbers.get(key) for key in keys]
+        differ = [None if number is None else self._differ[number] for number in known]
+        return np.array([np.nan if each is None else float(each) for each in differ])
+
     def _differs(self, outcomes: dict[bytes, Counter[bytes]]) -> bool | None:
         """Return whether images have other outcomes; ``None`` where there is too little to say."""
         counts = list(outcomes.values())

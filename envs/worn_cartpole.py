@@ -32,8 +32,8 @@ class WornCartPoleEnv(CartPoleEnv):
         super().__init__(**settings)
         self._whole_force = self.force_mag
 
-    def step(self, action: int) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
         """Push, and return observation, reward, terminated, truncated and info, as CartPole does."""
         self.force_mag = self._whole_force * (self.left if action == 0 else 1.0)
-        observation, reward, terminated, truncated, info = super().step(action)
+        observation, reward, terminated, truncated, info = super().step(action)  # type: ignore[no-untyped-call]
         return observation, float(reward), terminated, truncated, info

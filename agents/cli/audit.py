@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from equirl.agents.audit import AUDIT_COLUMNS, AuditRow, audit_agent, draw_audit
 from equirl.agents.cli.agent_options import add_agent_options, load, make_environments, parse_agent_options
 from equirl.agents.cli.arguments import CommandParser, check_output, new_file, whole
+from equirl.agents.symmetry_map import draw_symmetry_map, map_symmetry
 from equirl.files import written_whole
 
 __all__ = ["main"]
@@ -21,6 +22,7 @@ fitted to the agent's own rollouts. Writes a picture, and with --csv a row per a
 
 examples:
   equirl audit agent.zip --env CartPole-v1 --symmetry cartpole-z2
+  equirl audit agent.zip --env equirl/GridWorld-v0 --symmetry grid-d4 --env-kwargs broken_cells:0.1 --map map.png
   equirl audit agent.zip --env Acrobot-v1 --symmetry acrobot-z2 --episodes 200 --csv audit.csv --png audit.png
 """
 
@@ -37,9 +39,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--reads", choices=("inputs", "features"), default="inputs", help="what λ reads (inputs)")
     parser.add_argument("--csv", type=new_file, metavar="FILE", help="write a row per agent")
     parser.add_argument("--png", type=new_file, metavar="FILE", help="the picture; default: MODEL-audit.png")
+    parser.add_argument(
+        "--map",
+        type=new_file,
+        metavar="FILE",
+        help="on grids a picture of the cells where the world and where the agent break the symmetry",
+    )
     options = parse_agent_options(parser, list(arguments))
     picture = options.png or options.model.with_name(f"{options.model.stem}-audit.png")
     check_output(picture, folder=False)
+    if options.map is not None:
+        check_output(options.map, folder=False)
     environments = make_environments(options, options.n_envs)
     model = load(options, environments)
     equizero = {} if options.proxy_loss is None else {"proxy_loss": options.proxy_loss}
@@ -57,6 +67,10 @@ def main(arguments: Sequence[str]) -> int:
     print(f"\n{_table(rows)}")
     draw_audit(rows, f"{options.env}, {options.symmetry}", picture)
     print(f"\nPlot written to {picture}")
+    if options.map is not None:
+        found = map_symmetry(model, environments, options.symmetry, seed=options.seed)
+        draw_symmetry_map(found, f"{options.env}, {options.symmetry}", options.map)
+        print(f"Map written to {options.map}")
     if options.csv is not None:
         with written_whole(options.csv) as temporary, temporary.open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([AUDIT_COLUMNS, *(row.cells() for row in rows)])
