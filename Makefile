@@ -78,11 +78,11 @@ docs: $(DOCS)
 # Other engines, in an environment of their own: RLlib wants one version of gymnasium, and the tests do not need them.
 $(ENGINES): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-engines
-	.venv-engines/bin/python $(PIP) install -c constraints.txt -e '.[dev,ray,torchrl,tianshou]'
+	.venv-engines/bin/python $(PIP) install -c constraints.txt -e '.[dev,ray,torchrl,tianshou]' $(STRICT)
 	@touch $@
 
 engines: $(ENGINES)
-	.venv-engines/bin/python -m pytest -q tests/engines tests/experiments/test_clusters.py
+	.venv-engines/bin/pytest -q tests/engines tests/experiments/test_clusters.py
 
 train: $(FILES)
 	$(BIN)/equirl train --env equirl/GridWorld-v0 -P --seed $(SEED) --verbose 0 --require-success 0.97
