@@ -34,6 +34,7 @@ from equirl.agents.policy_choice import (
 )
 from equirl.agents.run_keeper import RunKeeper
 from equirl.agents.sb3_doors import masked_evaluation, saved_whole
+from equirl.agents.snapshots import EvaluationsWhole
 from equirl.agents.spaces import resolve_symmetry
 from equirl.agents.starting_points import proposal
 from equirl.agents.symmetric_policy import SymmetricPolicy
@@ -117,6 +118,9 @@ class EquirlExperimentManager(ExperimentManager):
             with saved_whole():
                 super().learn(model)
         except Exception as error:
+            for callback in self.callbacks:
+                if isinstance(callback, EvaluationsWhole):
+                    callback.forget()
             if model.num_timesteps == 0:
                 self._forget_run()
             raise self._with_settings(error) from error
@@ -349,7 +353,7 @@ class EquirlExperimentManager(ExperimentManager):
             sources.append(f"--storage {self.storage}")
         if not self._has_zoo_file() and not self._has_our_file():
             sources.append(f"-conf {self.config}")
-        if not sources:
+        if not sources or isinstance(error, OSError):
             return error
         text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         return ValueError(f"{text} (given: {', '.join(sources)})")

@@ -92,6 +92,10 @@ class EvaluationsWhole(BaseCallback):
             self._beside.replace(self._target)
         return True
 
+    def forget(self) -> None:
+        """Remove a table that has not taken its place: training has failed while it, or what follows, was written."""
+        self._beside.unlink(missing_ok=True)
+
 
 def read_snapshot(file: Path) -> dict[str, Any]:
     """Return the state that ``Snapshots`` wrote. It is a pickle: read those of your own trainings only.

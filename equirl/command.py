@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ __all__ = ["main"]
 
 _GROUP = "equirl.commands"
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LONGEST = 800
 """Characters of a message that are shown."""
 
@@ -107,6 +109,11 @@ def _in_one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]} ..."
+    if isinstance(error, OSError) and error.errno in _FULL:
+        text += (
+            ": there is no room for a file. Those that were there are whole; make room and go on, by `equirl train "
+            "--resume` or the same `equirl study`"
+        )
     # rl_zoo3 reports missing files by AssertionError.
     told = bool(text) and isinstance(error, (AssertionError, ImportError, OSError, TypeError, ValueError))
     return f"{type(error).__name__}: {text}" + ("" if told else " (EQUIRL_TRACEBACK=1 shows where)")

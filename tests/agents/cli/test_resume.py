@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from stable_baselines3 import DQN
 from warm_process import run_python
 
 from equirl.agents.run_keeper import unfinished_run
+from equirl.agents.snapshots import EvaluationsWhole
 
 RUN = "dqn/equirl-GridWorld-v0_1"
 SETTINGS = f"{RUN}/equirl-GridWorld-v0"
@@ -52,15 +54,46 @@ def test_a_killed_run_ends_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     ]
     DQN.load(f"cut/{RUN}/best_model.zip")  # what is there opens
     done("train", "--resume", "-f", "cut")
-    for name in ("timesteps", "results", "ep_lengths", "successes"):
-        one, other = (np.load(f"{folder}/{RUN}/evaluations.npz")[name] for folder in ("whole", "cut"))
-        assert np.array_equal(one, other)
-    agents = [DQN.load(f"{folder}/{RUN}/equirl-GridWorld-v0.zip") for folder in ("whole", "cut")]
-    weights = [agent.policy.state_dict() for agent in agents]
-    assert all(np.array_equal(value, weights[1][name]) for name, value in weights[0].items())
-    assert _episodes("whole") == _episodes("cut")
+    _check_same("whole", "cut")
     assert not Path("cut", SETTINGS, "snapshot.pkl").exists()
     assert "all runs in cut have ended" in here("train", "--resume", "-f", "cut").err[-1]
+
+
+def test_a_full_disk_loses_nothing_that_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done(*TRAIN, "-f", "whole", "-params", *FAST)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    written = EvaluationsWhole._on_step
+
+    def full_from_now_on(self: EvaluationsWhole) -> bool:
+        goes_on = written(self)
+        if self.num_timesteps >= 240:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+        return goes_on
+
+    monkeypatch.setattr(EvaluationsWhole, "_on_step", full_from_now_on)
+    try:
+        outcome = here(*TRAIN, "-f", "cut", "--snapshot-every", "0.001", "-params", *FAST)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert outcome.status == 2
+    assert "make room and go on" in outcome.err[-1]
+    assert not [path.name for path in Path("cut").rglob(".*")]  # nothing half-written is left
+    assert np.load(f"cut/{RUN}/evaluations.npz")["timesteps"].tolist() == [120, 240]
+    DQN.load(f"cut/{RUN}/best_model.zip")
+    done("train", "--resume", "-f", "cut")
+    _check_same("whole", "cut")
+
+
+def _check_same(*folders: str) -> None:
+    for name in ("timesteps", "results", "ep_lengths", "successes"):
+        one, other = (np.load(f"{folder}/{RUN}/evaluations.npz")[name] for folder in folders)
+        assert np.array_equal(one, other)
+    agents = [DQN.load(f"{folder}/{RUN}/equirl-GridWorld-v0.zip") for folder in folders]
+    weights = [agent.policy.state_dict() for agent in agents]
+    assert all(np.array_equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert _episodes(folders[0]) == _episodes(folders[1])
 
 
 def _episodes(folder: str) -> list[list[str]]:
