@@ -12,6 +12,7 @@ from equirl.aggregators import Aggregator, Gradient, Mean, Reads, Select, Weight
 from equirl.arguments import of_kind
 from equirl.canonical import MinimalFrame
 from equirl.chunking import Chunking
+from equirl.matrices import MatrixRepresentation
 from equirl.orbit import Orbit
 from equirl.orbit_map import OrbitMap, check_same_group
 from equirl.proxy_losses import ProxyLoss
@@ -198,4 +199,5 @@ class Canonical(Symmetrized):
 
 
 def _flat_size(representation: Representation) -> int | None:
-    return math.prod(representation.shape) if isinstance(representation, MonomialRepresentation) else None
+    linear = isinstance(representation, (MonomialRepresentation, MatrixRepresentation))
+    return math.prod(representation.shape) if linear else None
