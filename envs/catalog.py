@@ -44,6 +44,8 @@ DECLARED_SYMMETRIES: tuple[DeclaredSymmetry, ...] = (
     DeclaredSymmetry("CartPole-v1", "cartpole-z2"),
     DeclaredSymmetry("Acrobot-v1", "acrobot-z2"),
     DeclaredSymmetry("Pendulum-v1", "pendulum-z2"),
+    DeclaredSymmetry("equirl/PointRobot-v0", "plane-d4"),
+    DeclaredSymmetry("equirl/PointRobot-v0", "plane-c4"),
     DeclaredSymmetry("equirl/EmptyRoom-v0", "minigrid-d4"),
     DeclaredSymmetry("equirl/EmptyRoom-v0", "minigrid-egocentric-z2"),
     DeclaredSymmetry("MiniGrid-FourRooms-v0", "minigrid-d4"),
@@ -115,6 +117,7 @@ def register_environments() -> None:
         ("GridWorld", "equirl.envs.gridworld:GridWorldEnv", "equirl.envs.gridworld_vector:GridWorldVectorEnv"),
         ("EmptyRoom", "equirl.envs.empty_room:EmptyRoomEnv", None),
         ("TicTacToe", "equirl.envs.tic_tac_toe:TicTacToeEnv", None),
+        ("PointRobot", "equirl.envs.point_robot:PointRobotEnv", None),
     ):
         if f"equirl/{name}-v0" not in gym.registry:
             gym.register(f"equirl/{name}-v0", entry_point=entry_point, vector_entry_point=vector_entry_point)

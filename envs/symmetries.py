@@ -8,6 +8,7 @@ import torch
 
 from equirl.constructions import (
     channel_representation,
+    direct_sum,
     image_representation,
     permutation_representation,
     signed_permutation_representation,
@@ -17,6 +18,7 @@ from equirl.envs.grid_planes import FACING_PLANES
 from equirl.envs.gridworld import MOVES
 from equirl.envs.minigrid_state import facing_action
 from equirl.groups import FiniteGroup, cyclic_group, dihedral_group
+from equirl.matrices import plane_representation, simplest_form
 from equirl.plane_groups import torus_symmetries
 from equirl.representations import MonomialRepresentation
 from equirl.symmetry import MDPSymmetry, ObservationShape, register_symmetry
@@ -27,6 +29,7 @@ __all__ = [
     "full_view_symmetry",
     "grid_symmetry",
     "mirror_symmetry",
+    "plane_symmetry",
     "signed_symmetry",
     "torus_symmetry",
 ]
@@ -163,6 +166,30 @@ def egocentric_symmetry(name: str, observation_shape: ObservationShape, n_action
     return MDPSymmetry(name, image_representation(mirror, shape), permutation_representation(mirror, actions))
 
 
+def plane_symmetry(name: str, group: FiniteGroup, observation_shape: ObservationShape, n_actions: int) -> MDPSymmetry:
+    """Return the quarter turns, and perhaps mirrors, of vectors ``(x, y)`` of the plane, in observation and action.
+
+    Args:
+        name: Its name.
+        group: ``cyclic_group(4)`` or ``dihedral_group(4)``.
+        observation_shape: ``(2 k,)``: ``k`` vectors one after another.
+        n_actions: ``2 m``, the numbers of ``m`` vectors.
+
+    Raises:
+        ValueError: An odd number of numbers, or an observation that is no flat vector.
+    """
+    shape = observation_shape
+    if not isinstance(shape, tuple) or len(shape) != 1 or shape[0] % 2 or n_actions % 2:
+        raise ValueError(
+            f"symmetry {name!r} turns vectors (x, y), two numbers each; got observations {shape!r} and {n_actions} "
+            "numbers of an action"
+        )
+    vector = simplest_form(plane_representation(4, mirrors=group.order == 8))
+    if not isinstance(vector, MonomialRepresentation):
+        raise TypeError("quarter turns are signed permutations")
+    return MDPSymmetry(name, direct_sum(*[vector] * (shape[0] // 2)), direct_sum(*[vector] * (n_actions // 2)))
+
+
 def mirror_symmetry(
     name: str, signs: tuple[int, ...], observation_shape: ObservationShape, n_actions: int
 ) -> MDPSymmetry:
@@ -242,6 +269,8 @@ register_symmetry("grid-d4", partial(grid_symmetry, "grid-d4", dihedral_group(4)
 register_symmetry("torus-shifts", partial(torus_symmetry, "torus-shifts", cyclic_group(1)))
 register_symmetry("torus-c4", partial(torus_symmetry, "torus-c4", cyclic_group(4)))
 register_symmetry("torus-d4", partial(torus_symmetry, "torus-d4", dihedral_group(4)))
+register_symmetry("plane-c4", partial(plane_symmetry, "plane-c4", cyclic_group(4)), "Box")
+register_symmetry("plane-d4", partial(plane_symmetry, "plane-d4", dihedral_group(4)), "Box")
 register_symmetry("board-c4", partial(board_symmetry, "board-c4", cyclic_group(4)))
 register_symmetry("board-d4", partial(board_symmetry, "board-d4", dihedral_group(4)))
 register_symmetry("minigrid-c4", partial(full_view_symmetry, "minigrid-c4", cyclic_group(4)))

@@ -21,7 +21,7 @@ from equirl.matrices import Linear, matrix_sum, plane_representation, simplest_f
 from equirl.names import unknown_name_message
 from equirl.representations import MonomialRepresentation
 
-__all__ = ["PlaneElements", "PlaneFrames", "PlaneVectors"]
+__all__ = ["Part", "PlaneElements", "PlaneFrames", "PlaneVectors"]
 
 Part = Literal["scalar", "pseudoscalar", "vector", "point"]
 _FADING = 1e-6  # square of the length below which a direction fades away
@@ -184,11 +184,11 @@ class PlaneVectors(nn.Module):
 class PlaneFrames(nn.Module):
     """A backbone made equivariant under SO(2), O(2), SE(2) or E(2): exactly, for every angle, and without jumps.
 
-    Each vector ``v_i`` of the input gives a frame, the element that carries its direction to the x axis (and the mean of
-    the points to the origin). ``M_G(x) = sum_f w_f(x) f^-1 M(f x)`` with weights that fall to zero with ``|v_i|`` below
-    the longest: mostly one or two views count. With mirrors each frame has two sides, told apart by the side on which
-    the rest of the vectors lies. Where all vectors vanish no direction is left; there the scalars decide alone, vectors
-    of the output are zero, and the weights pass over to that continuously.
+    Each vector ``v_i`` of the input gives a frame, the element that carries its direction to the x axis (and the mean
+    of the points to the origin). ``M_G(x) = sum_f w_f(x) f^-1 M(f x)`` with weights that fall to zero with ``|v_i|``
+    below the longest: mostly one or two views count. With mirrors each frame has two sides, told apart by the side on
+    which the rest of the vectors lies. Where all vectors vanish no direction is left; there the scalars decide alone,
+    vectors of the output are zero, and the weights pass over to that continuously.
 
     Args:
         backbone: Any module that maps ``[N, n]`` to ``[N, m]`` row by row.
