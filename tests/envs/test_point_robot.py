@@ -92,7 +92,7 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="reference 5"):
         InPlaneFrame(robot, seen, acted, reference=5)
     with pytest.raises(TypeError, match="flat Box"):
-        InPlaneFrame(gym.make("Taxi-v3"), seen, acted)
+        InPlaneFrame(gym.make("FrozenLake-v1"), seen, acted)
     with pytest.raises(gym.error.ResetNeeded):
         robot.step(np.zeros(2))
     robot.reset(seed=0)
