@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from equirl.envs.gridworld import GridWorldEnv
 from equirl.envs.mujoco_states import mujoco_states
 from equirl.envs.observations import ObservationLayout
+from equirl.envs.point_robot import PointRobotEnv
 from equirl.symmetry import MDPSymmetry
 
 __all__ = [
@@ -170,7 +171,14 @@ def _place_value(environment: Any, observation: Any) -> None:
     environment.s = int(observation)
 
 
+def _place_point(environment: PointRobotEnv, observation: NDArray[Any]) -> None:
+    seen = observation.astype(np.float64).reshape(-1, 2)
+    goal, velocity, obstacles = seen[:1], seen[1:2], seen[2:]
+    environment.reset(options={"state": np.concatenate([np.zeros((1, 2)), velocity, goal, obstacles])})
+
+
 register_placer(GridWorldEnv, _place_gridworld)
+register_placer(PointRobotEnv, _place_point)
 register_placer(CartPoleEnv, _place_state)
 register_placer(MountainCarEnv, _place_state)
 register_placer(AcrobotEnv, _place_acrobot)
