@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from equirl.agents.gate_training import gate_of
 from equirl.agents.observations import as_observations
@@ -52,6 +51,8 @@ def roc_area(scores: ArrayLike, truth: ArrayLike) -> float:
         scores: Any shape.
         truth: Booleans of the same shape.
     """
+    from scipy.stats import rankdata  # a second to import, which only studies need
+
     scored, true = np.ravel(scores), np.ravel(truth).astype(bool)
     n_true, n_false = int(true.sum()), int((~true).sum())
     if n_true == 0 or n_false == 0:

@@ -49,10 +49,10 @@ class GateTraining(BaseCallback):
 
     def __init__(
         self,
-        every: int = 256,
+        every: int = 512,
         gradient_steps: int = 4,
-        batch_size: int = 256,
-        learning_rate: float = 5e-3,
+        batch_size: int = 128,
+        learning_rate: float = 1e-2,
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)

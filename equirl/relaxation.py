@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from equirl.aggregators import Aggregator, Mean
 from equirl.arguments import real_number, whole_number
 from equirl.canonical import MinimalFrame
 from equirl.orbit import flatten_rows
@@ -22,14 +23,16 @@ from equirl.representations import MonomialRepresentation, Representation, Tree
 
 __all__ = ["Gate", "Relaxation", "gate_opening", "priced", "small_network"]
 
+_AVERAGED = 16  # elements, up to which averaging over them costs less than choosing one
 _STRETCH = 0.05  # the sigmoid reaches from -.05 to 1.05 and is cut at 0 and 1
 
 
 class Gate(nn.Module):
     """An invariant gate, ``w(gx) = w(x)``: one number in [0, 1] for each number that it opens.
 
-    A small network on the canonical view, ``logit_G(x) = g*^-1 logit(g* x)``; where the output has places that the
-    group exchanges (the actions of a Q-network), the gate's places move along: ``w(gs, ga) = w(s, a)``.
+    A small network, averaged over the orbit, ``logit_G(x) = 1/|G| sum_g g^-1 logit(gx)``; of large groups it sees the
+    canonical view alone. Where the output has places that the group exchanges (the actions of a Q-network), the gate's
+    places move along: ``w(gs, ga) = w(s, a)``.
 
     Args:
         input_rep: How the group moves an input.
@@ -53,7 +56,8 @@ class Gate(nn.Module):
     ) -> None:
         super().__init__()
         self.input_rep, self.places = input_rep, places
-        self.frame = MinimalFrame(input_rep, leading=leading)
+        averaged = input_rep.group.order <= _AVERAGED
+        self.views: Aggregator = Mean() if averaged else MinimalFrame(input_rep, leading=leading)
         self.prepare = prepare
         self.network = small_network(size, hidden, places.dim)
         last: Any = self.network[-1]
@@ -62,7 +66,7 @@ class Gate(nn.Module):
     def logits(self, x: Tree) -> Tensor:
         """Return the invariant logits, ``[B, n]``."""
         parts: Any = self._modules
-        mapped = OrbitMap(parts["input_rep"], parts["places"], parts["frame"])
+        mapped = OrbitMap(parts["input_rep"], parts["places"], parts["views"])
         return mapped(lambda rows: self.network(self.prepare(rows)).view(-1, *self.places.shape), x)
 
     def forward(self, x: Tree) -> Tensor:
@@ -108,10 +112,9 @@ class Relaxation(nn.Module):
 
     def forward(self, x: Tree, exact: Tensor) -> Tensor:
         """Return the partially equivariant output, ``[B, *output]``, of inputs and the exact output."""
-        opening = self.gate(x)
-        if not self.learned:
-            opening = opening.detach()
-        elif self.price > 0 and opening.requires_grad:
+        with torch.set_grad_enabled(self.learned and torch.is_grad_enabled()):
+            opening = self.gate(x)
+        if self.price > 0 and opening.requires_grad:
             opening = priced(opening, self.price)
         correction: Tensor = self.free(self.gate.prepare(x)).view(exact.shape)
         return exact + self.spread(opening) * correction
