@@ -97,7 +97,7 @@ class RecurringEvidence(Evidence):
         self._numbers: dict[bytes, int] = {}  # of pairs up to symmetry
         self._outcomes: list[dict[bytes, Counter[bytes]]] = []  # of each image of a pair that was seen
         self._first: list[Steps] = []  # where each pair was met first, carried to its canonical image
-        self._joined: Steps | None = None
+        self._shown: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None  # which are told, and as what
         self._differ: list[bool | None] = []
         self._varies = False
 
@@ -137,18 +137,22 @@ class RecurringEvidence(Evidence):
             self._first.append(some_steps(carried, picked))
         for number in changed if self._varies == varied else range(len(self._differ)):
             self._differ[number] = self._differs(self._outcomes[number])
+        self._shown = None
 
     def draw(self, n: int, random: np.random.Generator) -> Examples | None:  # noqa: D102
-        shown = [number for number, differs in enumerate(self._differ) if differs is not None]
-        if len(shown) < _LEAST_SHOWN:
+        if self._shown is None:
+            told = [(number, float(differs)) for number, differs in enumerate(self._differ) if differs is not None]
+            numbers, broken = zip(*told, strict=True) if told else ((), ())
+            self._shown = np.array(numbers, dtype=np.int64), np.array(broken, dtype=np.float32)
+        numbers_shown, broken_shown = self._shown
+        if len(numbers_shown) < _LEAST_SHOWN:
             return None
         if len(self._first) > 1:
             self._first = [joined(self._first)]
-        drawn = [shown[i] for i in random.integers(len(shown), size=n)]
-        rows = torch.tensor(drawn)
-        broken = torch.tensor([float(bool(self._differ[number])) for number in drawn])
-        pairs = self._first[0]
-        return Examples(map_tensors(pairs.observations, lambda values: values[rows]), pairs.actions[rows], broken)
+        drawn = random.integers(len(numbers_shown), size=n)
+        rows, pairs = torch.as_tensor(numbers_shown[drawn]), self._first[0]
+        observations = map_tensors(pairs.observations, lambda values: values[rows])
+        return Examples(observations, pairs.actions[rows], torch.as_tensor(broken_shown[drawn]))
 
     def verdicts(self, observations: Tree, actions: Tensor) -> NDArray[np.float64]:
         """Return for pairs of state and action 1 where the symmetry fails, 0 where it holds, NaN where that is open.

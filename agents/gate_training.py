@@ -49,8 +49,8 @@ class GateTraining(BaseCallback):
 
     def __init__(
         self,
-        every: int = 512,
-        gradient_steps: int = 4,
+        every: int = 1_024,
+        gradient_steps: int = 6,
         batch_size: int = 128,
         learning_rate: float = 1e-2,
         verbose: int = 0,

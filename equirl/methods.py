@@ -80,8 +80,8 @@ def _partial(
     exact_kwargs: Mapping[str, Any] | None = None,
     gate: Evidence = "recorded",
     price: float = 0.01,
-    hidden: Sequence[int] = (64,),
-    gate_hidden: Sequence[int] = (64,),
+    hidden: Sequence[int] = (32,),
+    gate_hidden: Sequence[int] = (32,),
 ) -> Aggregator:
     if exact not in METHODS:
         raise ValueError(unknown_name_message("exact method", exact, METHODS))

@@ -49,7 +49,7 @@ class Gate(nn.Module):
         input_rep: Representation,
         places: MonomialRepresentation,
         size: int,
-        hidden: Sequence[int] = (64,),
+        hidden: Sequence[int] = (32,),
         prepare: Callable[[Tree], Tensor] = flatten_rows,
         start: float = -2.0,
         leading: str | None = None,

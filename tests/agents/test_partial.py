@@ -110,7 +110,7 @@ def test_in_a_symmetric_world_it_is_the_exact_agent_to_the_last_bit() -> None:
 @pytest.mark.parametrize("gate", ["recorded", "predicted"])
 def test_the_gate_opens_where_the_world_is_broken(gate: str) -> None:
     model = grid_agent(0.1, "partial", gate=gate)
-    model.learn(8_000, callback=GateTraining(gradient_steps=4 if gate == "recorded" else 40))
+    model.learn(8_000, callback=GateTraining(every=256, gradient_steps=4 if gate == "recorded" else 40))
     states, breaks = GridWorldStates(5), Breaks(0.1)
     truth = broken_moves(5, breaks, build_symmetry("grid-d4", (3, 5, 5), 4))[states.agents]
     openings = gate_openings(model, states.observations)
