@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import equirl.envs  # noqa: F401  (registers symmetries)
 from equirl import Canonical
 from equirl.canonical import MinimalFrame
 from equirl.mappings import MappingRepresentation
