@@ -45,8 +45,8 @@ def replay_steps(model: BaseAlgorithm, n_steps: int = 50_000, seed: int = 0) -> 
     if not isinstance(buffer, ReplayBuffer) or buffer.size() == 0 or getattr(buffer, "optimize_memory_usage", False):
         raise ValueError(
             f"method='partial' learns from transitions where the symmetry fails, and this {type(model).__name__} has "
-            "no replay buffer with them in it: load the one it was trained with (model.load_replay_buffer(file)), or "
-            "train further with equirl.agents.GateTraining as a callback"
+            "no replay buffer with them in it: load the one it was trained with (model.load_replay_buffer(file), or "
+            "--replay-buffer FILE), or train further with equirl.agents.GateTraining as a callback"
         )
     random = np.random.default_rng(seed)
     picked = random.permutation(buffer.size() * buffer.n_envs)[:n_steps]

@@ -28,6 +28,8 @@ examples:
   equirl symmetrize agent.zip --env CartPole-v1 --symmetry cartpole-z2 -o equivariant.zip
   equirl symmetrize agent.zip --env equirl/GridWorld-v0 --env-kwargs "goal:'north-west'" --symmetry grid-d4 \\
       --method lambda_equitune --replay-buffer buffer.pkl -o equivariant.zip
+  equirl symmetrize agent.zip --env equirl/GridWorld-v0 --env-kwargs broken_cells:0.1 --symmetry grid-d4 \\
+      --method partial --replay-buffer buffer.pkl -o partial.zip
   equirl symmetrize agent.zip --env MiniGrid-FourRooms-v0 --symmetry minigrid-egocentric-z2 \\
       --view-kwargs "planes:['unseen','wall','goal']" n_actions:3 -o equivariant.zip
 """
