@@ -148,6 +148,10 @@ def audit_agent(
     variants = _variants_of(model)
     if len(variants) > 1:
         _check_variants(model, resolved, settings)
+    elif settings:
+        raise ValueError(
+            f"this agent stands alone ({next(iter(variants))}), so that {', '.join(settings)} is not asked"
+        )
     visited, starts = rollout_histories(model, environments, n_states, seed=seed)
     normalize = unwrap_vec_normalize(environments)
     rows = []

@@ -26,6 +26,7 @@ __all__ = ["Evidence", "Examples", "RecurringEvidence", "Steps", "joined", "some
 
 _MOST_PAIRS = 200_000  # of state and action, up to symmetry, that are remembered
 _LEAST_COUNT, _SIGNIFICANCE = 5, 1e-4  # visits of each image, and of the test that their outcomes differ
+_MANY = 10_000  # pairs, of which some should have come up with an image
 _LEAST_SHOWN = 20  # pairs that were seen with another image, before anything is learned
 
 
@@ -153,6 +154,11 @@ class RecurringEvidence(Evidence):
         rows, pairs = torch.as_tensor(numbers_shown[drawn]), self._first[0]
         observations = map_tensors(pairs.observations, lambda values: values[rows])
         return Examples(observations, pairs.actions[rows], torch.as_tensor(broken_shown[drawn]))
+
+    @property
+    def never_recurs(self) -> bool:
+        """Whether many pairs of state and action were seen, and none of them with an image of itself."""
+        return len(self._outcomes) >= _MANY and all(differs is None for differs in self._differ)
 
     def verdicts(self, observations: Tree, actions: Tensor) -> NDArray[np.float64]:
         """Return for pairs of state and action 1 where the symmetry fails, 0 where it holds, NaN where that is open.

@@ -83,6 +83,7 @@ def fit_gates(model: BaseAlgorithm, steps: Steps, gradient_steps: int = 1_000, s
 
     Raises:
         TypeError: The agent has no gates that something beside the loss trains.
+        ValueError: Nothing recurs in the transitions, for ``gate="recorded"``.
     """
     networks = gated_networks(model)
     if not networks:
@@ -110,7 +111,10 @@ def _fit_gate(network: OrbitNetwork, evidence: Evidence, gradient_steps: int, ra
         if examples is None:
             if isinstance(evidence, ModelEvidence):
                 continue
-            return  # nothing recurs: the gate stays shut
+            raise ValueError(
+                "no state in these transitions comes up again with an image of itself, so that gate='recorded' learns "
+                "nothing from them; for measured states: method_kwargs=dict(gate='predicted')"
+            )
         logits = acted_logits(network, examples.observations, examples.actions)
         targets = examples.broken.to(logits.device).unsqueeze(1).expand_as(logits)
         weight = torch.tensor(evidence.positive_weight, device=logits.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ class GateTraining(BaseCallback):
         self._waiting: list[tuple[Any, ...]] = []
         self._optimizer: torch.optim.Optimizer | None = None
         self._last_round = 0
+        self._complained = False
 
     def _init_callback(self) -> None:
         networks = gated_networks(self.model)
@@ -78,7 +80,21 @@ class GateTraining(BaseCallback):
         if self.evidence is None:
             network = networks[0]
             self.evidence = _EVIDENCE[network.method_kwargs.get("gate", "recorded")](network.symmetry)
-        self._last_round = self.num_timesteps
+
+    def _on_training_start(self) -> None:
+        self._last_round = self.model.num_timesteps
+        self._waiting = []
+
+    def state_to_keep(self) -> Any:
+        """Return evidence and optimizer, for a training that goes on later; see ``equirl.agents.training_state``."""
+        assert self._optimizer is not None
+        return {"evidence": self.evidence, "optimizer": self._optimizer.state_dict()}
+
+    def restore_state(self, state: Any) -> None:
+        """Put evidence and optimizer back."""
+        assert self._optimizer is not None
+        self.evidence = state["evidence"]
+        self._optimizer.load_state_dict(state["optimizer"])
 
     def _on_step(self) -> bool:
         given = self.locals
@@ -89,7 +105,9 @@ class GateTraining(BaseCallback):
             after = _with_last(after, infos, dones)
         ends = dones & ~np.array([bool(info.get("TimeLimit.truncated")) for info in infos])
         before = last_observation(self.model)
-        self._waiting.append((_copy(before), np.array(actions), np.array(given["rewards"]), _copy(after), ends))
+        normalize = self.model.get_vec_normalize_env()  # whose rewards would drift with its statistics
+        rewards = given["rewards"] if normalize is None else normalize.get_original_reward()
+        self._waiting.append((_copy(before), np.array(actions), np.array(rewards), _copy(after), ends))
         if self.num_timesteps - self._last_round >= self.every:
             self._last_round = self.num_timesteps
             self._round()
@@ -99,6 +117,13 @@ class GateTraining(BaseCallback):
         assert self.evidence is not None
         self.evidence.add(self._steps())
         self._waiting = []
+        if isinstance(self.evidence, RecurringEvidence) and self.evidence.never_recurs and not self._complained:
+            self._complained = True
+            warnings.warn(
+                "no state of this world has come up again with an image of itself, so that gate='recorded' learns "
+                "nothing and the gate stays shut; for measured states: method_kwargs=dict(gate='predicted')",
+                stacklevel=2,
+            )
         for _ in range(self.gradient_steps):
             examples = self.evidence.draw(self.batch_size, self._random)
             if examples is None:

@@ -59,8 +59,6 @@ class ModelEvidence(Evidence):
     def add(self, steps: Steps) -> None:  # noqa: D102
         self._kept.append(steps)
         self._n += len(steps.actions)
-        while self._n - len(self._kept[0].actions) >= self._capacity:
-            self._n -= len(self._kept.pop(0).actions)
 
     def draw(self, n: int, random: np.random.Generator) -> Examples | None:  # noqa: D102
         if self._n < 4 * self._batch_size:
@@ -110,7 +108,9 @@ class ModelEvidence(Evidence):
 
     def _drawn(self, n: int, random: np.random.Generator) -> Steps:
         if len(self._kept) > 1:
-            self._kept = [joined(self._kept)]
+            whole = joined(self._kept)
+            first = max(0, self._n - self._capacity)
+            self._kept, self._n = [some_steps(whole, torch.arange(first, self._n))], self._n - first
         rows = torch.as_tensor(random.integers(self._n, size=n))
         return some_steps(self._kept[0], rows)
 

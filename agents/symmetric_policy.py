@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
+from sb3_contrib import TRPO
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
@@ -105,9 +106,11 @@ class SymmetricPolicy(nn.Module):
         method = self._argument("method", method)
         if method_kwargs is not None and not isinstance(method_kwargs, Mapping):
             raise TypeError(f"method_kwargs is a mapping of settings to values; got {method_kwargs!r}")
+        method = self._check_method("lambda_equitune" if method is None else method)
+        self._check_loss(method, method_kwargs or {})
         return {
             "symmetry": resolved,
-            "method": self._check_method("lambda_equitune" if method is None else method),
+            "method": method,
             "method_kwargs": dict(method_kwargs or {}),
         }
 
@@ -123,6 +126,19 @@ class SymmetricPolicy(nn.Module):
                 "carried with the views"
             )
         return check_method(method, relaxed=True)
+
+    def _check_loss(self, method: str, method_kwargs: Mapping[str, Any]) -> None:
+        """Raise where a term that joins the gradient would mean something else: TRPO's objective is no loss.
+
+        Raises:
+            ValueError: The penalty, or a gate that learns from the loss, for TRPO.
+        """
+        adds = method == "penalty" or (method == "partial" and method_kwargs.get("gate") == "td")
+        if adds and isinstance(calling_algorithm(12), TRPO):
+            raise ValueError(
+                f"TRPO climbs an objective and measures its curvature, to which method={method!r} cannot add its term; "
+                "take MirrorLossCallback, or method='partial' with gate='recorded' or 'predicted'"
+            )
 
     def set_training_mode(self, mode: bool) -> None:
         """Set training or evaluation mode, as SB3's policies do; an algorithm's new environment is looked at first.

@@ -98,7 +98,7 @@ def symmetrize_agent(
             an observation normalisation that is not symmetric or still changes, or no states to fit λ on.
     """
     policy_class = _equivariant_policy_class(model)
-    if method not in METHODS and method != "partial":
+    if not isinstance(method, str) or (method not in METHODS and method != "partial"):
         raise ValueError(unknown_name_message("method", method, (*METHODS, "partial")))
     if method_kwargs is not None and not isinstance(method_kwargs, Mapping):
         raise TypeError(f"method_kwargs is a mapping of settings to values; got {method_kwargs!r}")

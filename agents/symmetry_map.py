@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -26,7 +27,7 @@ from equirl.arguments import whole_number
 from equirl.files import written_whole
 from equirl.symmetry import MDPSymmetry
 
-__all__ = ["SymmetryMap", "draw_symmetry_map", "map_symmetry"]
+__all__ = ["SymmetryMap", "check_mappable", "draw_symmetry_map", "map_symmetry"]
 
 Cells = NDArray[np.float64]
 
@@ -36,8 +37,8 @@ class SymmetryMap:
     """Numbers for each cell of a grid, ``[H, W]``; NaN where the agent never stood.
 
     Attributes:
-        world: Share of the pairs of state and action there at which the world fails the symmetry, of those that were
-            seen with an image.
+        world: Share of the steps from there at which the world fails the symmetry, of those whose pair of state and
+            action was seen with an image.
         agent: Mean over the states there of ``max_g |Q(gs) - g Q(s)| / |Q|``.
         gate: Mean opening of the agent's gate there; ``None`` if it has none.
     """
@@ -45,6 +46,20 @@ class SymmetryMap:
     world: Cells
     agent: Cells
     gate: Cells | None
+
+
+def check_mappable(model: BaseAlgorithm) -> None:
+    """Raise unless an agent sees images and has ``Discrete`` actions, as a map needs.
+
+    Raises:
+        ValueError: It does not.
+    """
+    seen, acted = model.observation_space, model.action_space
+    if not isinstance(seen, spaces.Box) or len(seen.shape) != 3 or not isinstance(acted, spaces.Discrete):
+        raise ValueError(
+            f"a map needs observations that are images [C, H, W] and Discrete actions; this agent has {seen} and "
+            f"{acted}: leave --map out for this world"
+        )
 
 
 def map_symmetry(
@@ -66,6 +81,7 @@ def map_symmetry(
         ValueError: Observations are no such images, or no channel shows where the agent is.
     """
     n_steps, seed = whole_number(n_steps, "n_steps", 100), whole_number(seed, "seed", 0)
+    check_mappable(model)
     resolved = symmetry_on(agent_symmetry(model, symmetry), "cpu")
     steps = _rollouts(model, env, n_steps, seed)
     places = _places(steps)

@@ -8,7 +8,7 @@ import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,9 +20,21 @@ from stable_baselines3.common.save_util import load_from_zip_file, recursive_set
 from equirl.agents.environment_state import environment_state, restore_environments
 from equirl.agents.sb3_doors import begin_episodes_anew, follow_normalization, recurrent_states, set_recurrent_states
 
-__all__ = ["TrainingState", "restore_training", "training_state"]
+__all__ = ["KeepsState", "TrainingState", "restore_training", "training_state"]
 
 TrainingState = dict[str, Any]
+
+
+@runtime_checkable
+class KeepsState(Protocol):
+    """A callback that keeps more than numbers over a stop."""
+
+    def state_to_keep(self) -> Any:
+        """Return what is to be kept; it can be pickled."""
+
+    def restore_state(self, state: Any) -> None:
+        """Put it back, once training is about to go on."""
+
 
 _AS_MADE = (
     *("policy_class", "policy_kwargs", "observation_space", "action_space", "action_noise", "tensorboard_log"),
@@ -57,6 +69,7 @@ def training_state(model: BaseAlgorithm, callbacks: Sequence[BaseCallback]) -> T
         "buffer": _buffer_state(getattr(model, "replay_buffer", None)),
         "environments": environment_state(_environments(model)),
         "callbacks": [_attributes(each) for each in parts],
+        "kept": [_more_of(each) for each in parts],
         "evaluations": [environment_state(each.eval_env) for each in parts if hasattr(each, "eval_env")],
         "logger": {name: dict(getattr(model.logger, name)) for name in _COUNTS},
         "log folder": model.logger.get_dir(),
@@ -93,6 +106,9 @@ def restore_training(model: BaseAlgorithm, callbacks: Sequence[BaseCallback], st
     parts = list(_flat(callbacks))
     for callback, attributes in zip(parts, state["callbacks"], strict=True):
         vars(callback).update(attributes)
+    for callback, kept in zip(parts, state["kept"], strict=True):
+        if isinstance(callback, KeepsState):
+            callback.restore_state(kept)
     lost = []
     if not restore_environments(_environments(model), state["environments"]):
         begin_episodes_anew(model)
@@ -126,6 +142,11 @@ def _flat(callbacks: Sequence[BaseCallback]) -> Iterator[BaseCallback]:
 def _attributes(callback: BaseCallback) -> dict[str, Any]:
     own = {key: value for key, value in vars(callback).items() if key not in _NOT_OURS}
     return {key: value for key, value in own.items() if _is_state(value)}
+
+
+def _more_of(callback: BaseCallback) -> Any:
+    """Return what a callback itself wants kept beside its numbers, such as the evidence of ``GateTraining``."""
+    return callback.state_to_keep() if isinstance(callback, KeepsState) else None
 
 
 def _is_plain(value: Any) -> bool:

@@ -47,7 +47,8 @@ class MinimalFrame(Aggregator):
 
     With a **margin** the choice is a weighted frame instead, and continuous: ``M_G(x) = sum_g w_g(x) g^-1 M(gx)`` with
     ``w_g`` proportional to ``max(0, margin |x| - (max_h r(hx) - r(gx)))``, ``|x|`` the length of ``x``. One view has
-    all the weight nearly always; near a boundary two share it, and pass it on as ``x`` crosses.
+    all the weight nearly always; near a boundary two share it, and pass it on as ``x`` crosses. At ``x = 0``, where all
+    views are one, there is no direction left, and the output may jump there.
 
     Args:
         input_rep: How the group moves an input.

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _TOLERANCE = 1e-6
-_ROUNDED = 9  # digits of the entries that a fingerprint looks at
+_ROUNDED = 5  # digits of the entries that a fingerprint looks at
 
 Linear: TypeAlias = "MatrixRepresentation | MonomialRepresentation"
 
@@ -70,15 +70,15 @@ class MatrixRepresentation(Representation):
                 f"samples {list(self.shape)} have {self.dim} numbers; the matrices act on {table.shape[1]}"
             )
         _check(group, table)
-        self._keep_table("_matrices", _snapped(table).to(torch.get_default_dtype()))
+        self._keep_table("_matrices", _snapped(table))
 
     def matrices(self) -> Tensor:
         """Return the matrices ``rho(g)``, shape ``[|G|, n, n]``."""
-        return self._matrices.clone()
+        return self._matrices.to(torch.get_default_dtype())
 
     def character(self) -> Tensor:
         """Return the character ``chi(g) = trace rho(g)``, shape ``[|G|]``."""
-        return self._matrices.diagonal(dim1=1, dim2=2).sum(dim=1)
+        return self._matrices.diagonal(dim1=1, dim2=2).sum(dim=1).to(torch.get_default_dtype())
 
     def orbit(self, x: Tree) -> Tensor:
         flat = self._flat(x)
@@ -103,7 +103,7 @@ class MatrixRepresentation(Representation):
         return torch.einsum("bji,bj->bi", self._as(flat)[elements], flat).view(-1, *self.shape)
 
     def table_rows(self) -> list[bytes]:
-        rounded = (self._matrices.cpu().double() * 10**_ROUNDED // 1e4).long()  # the last digits differ by machine
+        rounded = (self._matrices.cpu().double() * 10**_ROUNDED).round().long()  # the last digits differ by machine
         return [repr(self.shape).encode() + matrix.numpy().tobytes() for matrix in rounded]
 
     def same_as(self, other: Representation) -> bool:
@@ -125,7 +125,7 @@ class MatrixRepresentation(Representation):
         if not isinstance(x, Tensor) or tuple(x.shape[1:]) != (*order, *self.shape):
             raise ValueError(shape_message(self, x, order))
         flat = x.reshape(x.shape[0], *order, self.dim)
-        return flat if flat.is_floating_point() else flat.to(torch.get_default_dtype())
+        return flat if flat.is_floating_point() or flat.is_complex() else flat.to(torch.get_default_dtype())
 
 
 def matrix_form(representation: Linear) -> MatrixRepresentation:
@@ -270,7 +270,8 @@ def _check_frequency(frequency: int, most: int) -> None:
 
 def _check(group: FiniteGroup, matrices: Tensor) -> None:
     identity = torch.eye(matrices.shape[1], dtype=matrices.dtype)
-    wrong = ((matrices @ matrices.transpose(1, 2) - identity).abs().amax(dim=(1, 2)) > _TOLERANCE).nonzero()
+    apart = (matrices @ matrices.transpose(1, 2) - identity).abs().amax(dim=(1, 2))
+    wrong = (~(apart <= _TOLERANCE)).nonzero()
     if len(wrong):
         name = group.element_names[int(wrong[0])]
         raise ValueError(f"the matrix of {name} is not orthogonal: rho(g)^T rho(g) must be the identity")

@@ -26,6 +26,8 @@ __all__ = [
 
 Evidence = Literal["recorded", "predicted", "td"]
 
+_PRICE = 0.01
+
 
 @dataclass(frozen=True)
 class _Network:
@@ -79,7 +81,7 @@ def _partial(
     exact: str = "equitune",
     exact_kwargs: Mapping[str, Any] | None = None,
     gate: Evidence = "recorded",
-    price: float = 0.01,
+    price: float | None = None,
     hidden: Sequence[int] = (32,),
     gate_hidden: Sequence[int] = (32,),
 ) -> Aggregator:
@@ -87,6 +89,10 @@ def _partial(
         raise ValueError(unknown_name_message("exact method", exact, METHODS))
     if gate not in get_args(Evidence):
         raise ValueError(unknown_name_message("gate", gate, get_args(Evidence)))
+    if price is not None and gate != "td":
+        raise ValueError(
+            f"price is that of a gate which learns from the loss, gate='td'; with gate={gate!r} leave it out"
+        )
     return _built(METHODS[exact], exact, network, exact_kwargs)
 
 
@@ -205,7 +211,8 @@ def make_relaxation(
         start = -1.0 if learned else -4.0
         gate = Gate(input_rep, places, size, settings["gate_hidden"], prepare, start, leading)
         free = small_network(size, settings["hidden"], n_outputs)
-    return Relaxation(gate, free, spread, learned, settings["price"])
+    price = _PRICE if settings["price"] is None else settings["price"]
+    return Relaxation(gate, free, spread, learned, price if learned else 0.0)
 
 
 def _built(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from equirl.arguments import of_kind, real_number, whole_number
 from equirl.constructions import trivial_representation
+from equirl.eager import eager
 from equirl.groups import FiniteGroup
 from equirl.matrices import Linear, matrix_sum, plane_representation, simplest_form
 from equirl.names import unknown_name_message
@@ -135,8 +136,15 @@ class PlaneVectors(nn.Module):
     def centre(self, x: Tensor) -> Tensor:
         """Return the mean of the points, ``[B, 2]``; zero where there are none."""
         if not self._moving:
-            return x.new_zeros(len(x), 2)
+            return x.new_zeros(x.shape[0], 2)
         return torch.stack([x[:, start : start + 2] for start in self._moving]).mean(dim=0)
+
+    def moved_by(self, move: Tensor, x: Tensor) -> Tensor:
+        """Return samples whose points are moved, ``[B, n]``, by moves ``[B, 2]``."""
+        moved = x.clone()
+        for start in self._moving:
+            moved[:, start : start + 2] += move
+        return moved
 
     def sampled(self, n: int, mirrors: bool = False) -> Linear:
         """Return the representation of ``C_n``, or with mirrors of ``D_n``: ``n`` angles at equal distances.
@@ -216,6 +224,10 @@ class PlaneFrames(nn.Module):
         self.outputs = of_kind(outputs, PlaneVectors, "outputs")
         if not {"vector", "point"} & set(inputs.parts):
             raise ValueError(f"a frame is read off vectors or points; the input has {', '.join(inputs.parts)}")
+        if "point" in outputs.parts and "point" not in inputs.parts:
+            raise ValueError("outputs with points need points among the inputs, or nothing says where they are")
+        if "vector" not in inputs.parts and inputs.parts.count("point") < 2:
+            raise ValueError("a single point has no direction: a frame is read off a vector or two points")
         self.mirrors = bool(mirrors)
         self.margin = real_number(margin, "margin", above=0, most=1)
 
@@ -224,7 +236,9 @@ class PlaneFrames(nn.Module):
         samples, frames, weights, still = self.views(x)
         seen = self.inputs.transform(frames, x[samples])
         moved = self.outputs.pull_back(frames, self.backbone(seen))
-        total = moved.new_zeros(len(x), moved.shape[1]).index_add(0, samples, weights.unsqueeze(1) * moved)
+        total = moved.new_zeros(x.shape[0], moved.shape[1]).index_add(0, samples, weights.unsqueeze(1) * moved)
+        if not eager(still):
+            return total + still.unsqueeze(1) * self._without_direction(x)
         rows = (still > 0).nonzero().squeeze(1)
         if len(rows):
             total = total.index_add(0, rows, still[rows].unsqueeze(1) * self._without_direction(x[rows]))
@@ -246,11 +260,15 @@ class PlaneFrames(nn.Module):
             sides = self._sides(vectors, squares)
             share = (share.unsqueeze(2) * sides).flatten(1)
             angle = torch.stack([angle, angle], dim=2).flatten(1)
-        samples, places = share.nonzero().unbind(1)
+        if eager(share):
+            samples, places = share.nonzero().unbind(1)
+        else:  # a graph must do for any input: all views, most of them without weight
+            samples = torch.ones_like(share).cumsum(dim=0).flatten().long() - 1
+            places = torch.ones_like(share).cumsum(dim=1).flatten().long() - 1
         turns = angle[samples, places]
         mirror = (places % 2 == 1) if self.mirrors else torch.zeros_like(places, dtype=torch.bool)
         # The direction is turned to the axis first and mirrored then: m r = r^-1 m.
-        frames = PlaneElements(torch.where(mirror, -turns, turns), mirror, x.new_zeros(len(turns), 2))
+        frames = PlaneElements(torch.where(mirror, -turns, turns), mirror, x.new_zeros(turns.shape[0], 2))
         move = -_turned(frames.matrices(), self.inputs.centre(x)[samples])
         return samples, frames._replace(move=move), share[samples, places], 1 - faded
 
@@ -265,7 +283,8 @@ class PlaneFrames(nn.Module):
     def _without_direction(self, x: Tensor) -> Tensor:
         """Return what the scalars alone give, ``[B, m]``: all else of input and output is zero."""
         scalars = self._only_scalars(self.inputs, x)
-        return self._only_scalars(self.outputs, self.backbone(scalars))
+        alone = self._only_scalars(self.outputs, self.backbone(scalars))
+        return self.outputs.moved_by(self.inputs.centre(x), alone)
 
     def _only_scalars(self, layout: PlaneVectors, values: Tensor) -> Tensor:
         kept = [part == "scalar" or (part == "pseudoscalar" and not self.mirrors) for part in layout.parts]

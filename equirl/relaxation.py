@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from equirl.aggregators import Aggregator, Mean
 from equirl.arguments import real_number, whole_number
@@ -114,10 +115,15 @@ class Relaxation(nn.Module):
         """Return the partially equivariant output, ``[B, *output]``, of inputs and the exact output."""
         with torch.set_grad_enabled(self.learned and torch.is_grad_enabled()):
             opening = self.gate(x)
-        if self.price > 0 and opening.requires_grad:
+        if self.price > 0 and opening.requires_grad and not _asks_for_inputs(x):
             opening = priced(opening, self.price)
         correction: Tensor = self.free(self.gate.prepare(x)).view(exact.shape)
         return exact + self.spread(opening) * correction
+
+
+def _asks_for_inputs(x: Tree) -> bool:
+    """Return whether a gradient with respect to inputs is wanted, an actor's through its critic: nothing is paid."""
+    return any(leaf.requires_grad for leaf in tree_leaves(x))
 
 
 class _Priced(torch.autograd.Function):
@@ -142,6 +148,8 @@ def priced(values: Tensor, price: float) -> Tensor:
 
 def small_network(size: int, hidden: Sequence[int], n: int) -> nn.Sequential:
     """Return a ReLU network ``[N, size] -> [N, n]`` whose last layer gives zeros at first."""
+    if isinstance(hidden, (str, bytes)) or not isinstance(hidden, Sequence):
+        raise TypeError(f"hidden lists the widths of hidden layers, such as [32]; got {hidden!r}")
     widths = [whole_number(width, "a width of hidden layers", 1) for width in hidden]
     layers: list[nn.Module] = []
     for width in widths:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from equirl.aggregators import Aggregator, Choice
 from equirl.arguments import real_number
@@ -92,8 +93,8 @@ class SoftPenalty(Aggregator):
     def forward(self, orbit: Orbit) -> Tensor:
         """Return ``M(x)``, whose gradient is that of the loss with the penalty."""
         plain = orbit.pulled_back[:, self.identity]
-        if not plain.requires_grad:
-            return plain
+        if not plain.requires_grad or any(leaf.requires_grad for leaf in tree_leaves(orbit.inputs)):
+            return plain  # of an actor's gradient through its critic the penalty is no part
         output: Tensor = _WithLoss.apply(plain, self.weight * (plain - orbit.mean()).square().mean())  # type: ignore[no-untyped-call]
         return output
 

@@ -179,7 +179,8 @@ class Canonical(Symmetrized):
         input_rep: As for :class:`Symmetrized`.
         output_rep: As for :class:`Symmetrized`.
         seed: Seed of the projection that picks.
-        margin: Makes it continuous: views so near the best have a part of the weight; 0.05, say, for measured inputs.
+        margin: Makes it continuous, but for ``x = 0``: views so near the best have a part of the weight; 0.05, say, for
+            measured inputs.
 
     Raises:
         TypeError: ``margin`` is no number.

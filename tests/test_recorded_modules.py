@@ -15,6 +15,7 @@ from exported_agents import Still, agent, symmetry_of
 from gymnasium import spaces
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from small_worlds import KINDS
+from stable_baselines3 import DQN
 from test_architecture import MODULES
 from tiny_images import tiny_classifier
 from torch import Tensor, nn
@@ -27,17 +28,21 @@ from equirl import (
     signed_permutation_representation,
     trivial_representation,
 )
-from equirl.agents import EquivariantMaskablePolicy, EquivariantRecurrentPolicy
+from equirl.agents import EquivariantDQNPolicy, EquivariantMaskablePolicy, EquivariantRecurrentPolicy
 from equirl.agents.export import export_program
 from equirl.agents.exported_policy import exported_policy
+from equirl.aggregators import Aggregator
+from equirl.matrices import cyclic_irrep
 from equirl.models.image_heads import Bridge, CosineHead
 from equirl.models.images import SymmetrizedClassifier, make_image_aggregator
 from equirl.models.seq2seq import Transformer
 from equirl.models.sequence_aggregators import make_sequence_aggregator
 from equirl.models.sequences import SequenceSymmetry, SymmetrizedSequenceModel
 from equirl.models.special_tokens import BEGIN, PAD
+from equirl.plane import PlaneFrames, PlaneVectors
+from equirl.relaxed_aggregators import ElementWeights, SoftPenalty
 from equirl.rotations import InterpolatedRotations
-from equirl.symmetrization import Canonical, Equitune, Equizero, LambdaEquitune
+from equirl.symmetrization import Canonical, Equitune, Equizero, LambdaEquitune, Symmetrized
 from equirl.tokens import TokenRepresentation
 
 SAMPLES = 12
@@ -184,6 +189,27 @@ def continuous(name: str, method: str, critic: bool) -> Case:
     return exported_policy(model), (states,)
 
 
+def relaxed(aggregator: Aggregator) -> Case:
+    for parameter in aggregator.parameters():
+        nn.init.normal_(parameter)
+    return Symmetrized(mlp(2, 2), SIGN, SWAP, aggregator), (vectors(),)
+
+
+def partial_dqn() -> Case:
+    kwargs = {"symmetry": "cartpole-z2", "method": "partial"}
+    model = DQN(EquivariantDQNPolicy, "CartPole-v1", policy_kwargs=kwargs, buffer_size=10, device="cpu")
+    for parameter in model.q_net.relaxation.parameters():
+        nn.init.normal_(parameter)
+    return exported_policy(model), (torch.randn(SAMPLES, 4),)
+
+
+def plane_frames() -> Case:
+    parts = PlaneVectors("vector", "vector", "scalar")
+    x = torch.randn(SAMPLES, 5)
+    x[4, :4] = 0
+    return PlaneFrames(mlp(5, 5), parts, parts, mirrors=True), (x,)
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "equitune": lambda: (Equitune(mlp(2, 2), SIGN, SWAP), (vectors(),)),
     "lambda_equitune": lambda_equitune,
@@ -195,6 +221,12 @@ CASES: dict[str, Callable[[], Case]] = {
     ),
     "canonical, dict": lambda: (Canonical(OfDict(), KINDS["dict"][1], KINDS["multibinary"][1]), (dictionary(),)),
     "canonical, interpolated": lambda: turned(Canonical),
+    "canonical, margin": lambda: (Canonical(mlp(2, 2), SIGN, SWAP, margin=0.3), (vectors(),)),
+    "matrices": lambda: (Equitune(mlp(2, 2), cyclic_irrep(5), cyclic_irrep(5, 2)), (vectors(),)),
+    "weights of elements": lambda: relaxed(ElementWeights(MIRROR, 2)),
+    "penalty": lambda: relaxed(SoftPenalty(MIRROR)),
+    "partial": partial_dqn,
+    "frames of the plane": plane_frames,
     "images, λ": lambda: classifier("flip", "output", "lambda_equitune"),
     "maps, attention": lambda: classifier("flip", "maps", "lambda_equitune", lambda_network="attention"),
     "cosines": lambda: (CosineHead(torch.rand(3, 4), 2.0), (torch.rand(SAMPLES, 4),)),

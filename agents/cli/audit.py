@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from equirl.agents.audit import AUDIT_COLUMNS, AuditRow, audit_agent, draw_audit
 from equirl.agents.cli.agent_options import add_agent_options, load, make_environments, parse_agent_options
 from equirl.agents.cli.arguments import CommandParser, check_output, new_file, whole
-from equirl.agents.symmetry_map import draw_symmetry_map, map_symmetry
+from equirl.agents.symmetric_policy import SymmetricPolicy
+from equirl.agents.symmetry_map import check_mappable, draw_symmetry_map, map_symmetry
 from equirl.files import written_whole
 
 __all__ = ["main"]
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--n-envs", type=whole(1), default=10, metavar="N", help="environments at a time (10)")
     parser.add_argument("--stochastic", action="store_true", help="let the agents sample their actions")
     parser.add_argument("--proxy-loss", metavar="NAME", help="of equizero: max_value, novelty, ...")
-    parser.add_argument("--reads", choices=("inputs", "features"), default="inputs", help="what λ reads (inputs)")
+    parser.add_argument("--reads", choices=("inputs", "features"), help="what λ reads (inputs)")
     parser.add_argument("--csv", type=new_file, metavar="FILE", help="write a row per agent")
     parser.add_argument("--png", type=new_file, metavar="FILE", help="the picture; default: MODEL-audit.png")
     parser.add_argument(
@@ -52,7 +53,11 @@ def main(arguments: Sequence[str]) -> int:
         check_output(options.map, folder=False)
     environments = make_environments(options, options.n_envs)
     model = load(options, environments)
-    equizero = {} if options.proxy_loss is None else {"proxy_loss": options.proxy_loss}
+    if options.map is not None:
+        check_mappable(model)
+    given = {} if options.proxy_loss is None else {"equizero": {"proxy_loss": options.proxy_loss}}
+    if options.reads is not None or not isinstance(model.policy, SymmetricPolicy):
+        given["lambda_equitune"] = {"reads": options.reads or "inputs"}
     rows = audit_agent(
         model,
         environments,
@@ -61,20 +66,20 @@ def main(arguments: Sequence[str]) -> int:
         n_states=options.states,
         seed=options.seed,
         deterministic=not options.stochastic,
-        method_kwargs={"equizero": equizero, "lambda_equitune": {"reads": options.reads}},
+        method_kwargs=given,
         progress=lambda name: print(f"{name}: {options.episodes} episodes ...", flush=True),
     )
     print(f"\n{_table(rows)}")
     draw_audit(rows, f"{options.env}, {options.symmetry}", picture)
     print(f"\nPlot written to {picture}")
-    if options.map is not None:
-        found = map_symmetry(model, environments, options.symmetry, seed=options.seed)
-        draw_symmetry_map(found, f"{options.env}, {options.symmetry}", options.map)
-        print(f"Map written to {options.map}")
     if options.csv is not None:
         with written_whole(options.csv) as temporary, temporary.open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([AUDIT_COLUMNS, *(row.cells() for row in rows)])
         print(f"Rows written to {options.csv}")
+    if options.map is not None:
+        found = map_symmetry(model, environments, options.symmetry, seed=options.seed)
+        draw_symmetry_map(found, f"{options.env}, {options.symmetry}", options.map)
+        print(f"Map written to {options.map}")
     return 0
 
 

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from sb3_contrib import QRDQN, TQC, RecurrentPPO
+from sb3_contrib import QRDQN, TQC, TRPO, RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC, TD3
 
 from equirl.agents import EquivariantDQNPolicy, load_agent, make_vectorized_env, symmetrize_agent
@@ -240,3 +240,58 @@ def test_plain_and_exact_agents_need_no_gate_training() -> None:
     exact = DQN(EquivariantDQNPolicy, "CartPole-v1", policy_kwargs={"symmetry": "cartpole-z2"})
     assert gate_callbacks(exact) == []
     assert gate_openings(exact, np.zeros((1, 4), dtype=np.float32)) is None
+
+
+def test_a_callback_that_is_used_again_begins_at_the_new_run() -> None:
+    model, callback = grid_agent(0.1, "partial"), GateTraining(every=256)
+    for _ in range(2):
+        model.learn(1_024, callback=callback)
+        assert callback._last_round == 1_024
+        assert len(callback._waiting) == 0
+
+
+def test_what_a_model_learns_from_is_limited() -> None:
+    evidence = ModelEvidence(build_symmetry("cartpole-z2", (4,), 2), capacity=2_000)
+    x = torch.randn(1_000, 4)
+    for k in range(5):
+        action = torch.eye(2)[torch.arange(1_000) % 2]
+        evidence.add(Steps(x + k, action, torch.ones(1_000), x + k + 0.1, torch.zeros(1_000).bool()))
+        assert k == 0 or evidence.draw(8, np.random.default_rng(0)) is not None
+    assert evidence._n == 2_000
+    assert float(evidence._kept[0].observations.mean()) == pytest.approx(3.5, abs=0.1)  # the last ones
+
+
+def test_an_actor_does_not_pay_for_its_critic() -> None:
+    for method, settings in (("penalty", {"weight": 100.0}), ("partial", {"gate": "td", "price": 100.0})):
+        model = agent("sac", method, **settings)
+        states = torch.randn(8, 3)
+        actions = torch.rand(8, 1, requires_grad=True)
+        values = torch.cat(model.critic(states, actions), dim=1)
+        (0 * values).sum().backward()
+        assert float(actions.grad.abs().max()) == 0
+        model.critic.zero_grad()
+        (0 * torch.cat(model.critic(states, actions.detach()), dim=1)).sum().backward()
+        assert any(p.grad is not None and float(p.grad.abs().max()) > 0 for p in model.critic.parameters())
+
+
+def test_more_mistakes_are_met_where_they_are_made() -> None:
+    with pytest.raises(ValueError, match="price is that of a gate"):
+        agent("dqn", price=0.5)
+    with pytest.raises(TypeError, match="hidden lists the widths"):
+        agent("dqn", hidden=32)
+    for method, settings in (("penalty", {}), ("partial", {"gate": "td"})):
+        kwargs = {"symmetry": "cartpole-z2", "method": method, "method_kwargs": settings}
+        with pytest.raises(ValueError, match="TRPO climbs"):
+            TRPO(POLICY_CLASSES["trpo"], "CartPole-v1", policy_kwargs=kwargs)
+    model = DQN("MlpPolicy", "CartPole-v1", learning_starts=10, seed=0).learn(300)
+    with pytest.raises(ValueError, match="gate='predicted'"):
+        symmetrize_agent(model, "cartpole-z2", "partial")
+
+
+def test_states_that_never_recur_are_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equirl.agents.gate_evidence._MANY", 100)
+    kwargs = {"symmetry": "cartpole-z2", "method": "partial"}
+    model = DQN(EquivariantDQNPolicy, "CartPole-v1", policy_kwargs=kwargs, seed=0)
+    with pytest.warns(UserWarning, match="gate='predicted'") as told:
+        model.learn(400, callback=GateTraining(every=64))
+    assert len([each for each in told if "gate='predicted'" in str(each.message)]) == 1

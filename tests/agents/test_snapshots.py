@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from equirl.agents import EquivariantDQNPolicy, EquivariantSACPolicy, SymmetricVecNormalize, SymmetryReplayBuffer
 from equirl.agents.environment_state import environment_state, restore_environments
+from equirl.agents.gate_training import GateTraining, gate_callbacks
 from equirl.agents.policies import POLICY_CLASSES
 from equirl.agents.snapshots import Snapshots, read_snapshot
 from equirl.agents.vector_env import make_vectorized_env
@@ -45,6 +46,12 @@ class _StopAt(BaseCallback):
 def _dqn() -> BaseAlgorithm:
     grid = make_vectorized_env("equirl/GridWorld-v0", 4, seed=1, env_kwargs={"size": 4})
     kwargs = {"symmetry": "grid-d4", "net_arch": [8], "method": "canonical"}
+    return DQN(EquivariantDQNPolicy, grid, learning_starts=20, batch_size=8, policy_kwargs=kwargs, seed=1)
+
+
+def _partial() -> BaseAlgorithm:
+    grid = make_vectorized_env("equirl/GridWorld-v0", 4, seed=1, env_kwargs={"size": 3, "broken_cells": 0.3})
+    kwargs = {"symmetry": "grid-d4", "net_arch": [8], "method": "partial"}
     return DQN(EquivariantDQNPolicy, grid, learning_starts=20, batch_size=8, policy_kwargs=kwargs, seed=1)
 
 
@@ -77,7 +84,7 @@ def _recurrent() -> BaseAlgorithm:
 
 
 AGENTS = [
-    *(_dqn, _qrdqn_with_augmentation, _ppo_normalized, _sac_with_noise_that_depends_on_states),
+    *(_dqn, _partial, _qrdqn_with_augmentation, _ppo_normalized, _sac_with_noise_that_depends_on_states),
     *(_td3_with_noise_that_remembers, _recurrent),
 ]
 
@@ -85,14 +92,19 @@ AGENTS = [
 def _callbacks(model: BaseAlgorithm, folder: Path) -> list[BaseCallback]:
     if isinstance(model.get_vec_normalize_env(), SymmetricVecNormalize):
         return []  # evaluation wants the same wrappers, which is not what this is about
+    if gate_callbacks(model):
+        return [GateTraining(every=16, gradient_steps=2, batch_size=8)]
     world = make_vectorized_env("equirl/GridWorld-v0", 1, seed=9, env_kwargs={"size": 4})
     envs = world if isinstance(model.policy, EquivariantDQNPolicy) else make_vec_env(model.env.envs[0].spec.id, seed=9)  # type: ignore[union-attr]
     return [EvalCallback(envs, eval_freq=25, n_eval_episodes=2, log_path=str(folder), verbose=0)]
 
 
 @pytest.mark.parametrize("make", AGENTS, ids=lambda make: make.__name__.strip("_"))
-def test_going_on_gives_the_same_weights_and_evaluations(make: Callable[[], BaseAlgorithm], tmp_path: Path) -> None:
+def test_going_on_gives_the_same_weights_and_evaluations(
+    make: Callable[[], BaseAlgorithm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.set_num_threads(1)
+    monkeypatch.setattr("equirl.agents.gate_evidence._LEAST_SHOWN", 3)  # so short a run shows little
     whole = make()
     whole_evaluation = _callbacks(whole, tmp_path / "whole")
     whole.learn(120, callback=whole_evaluation)
@@ -110,6 +122,11 @@ def test_going_on_gives_the_same_weights_and_evaluations(make: Callable[[], Base
     assert again.num_timesteps == whole.num_timesteps
     _assert_same(whole.get_parameters(), again.get_parameters())
     for one, other in zip(whole_evaluation, beside, strict=True):
+        if isinstance(one, GateTraining):
+            assert isinstance(other, GateTraining)
+            assert one.evidence.draw(8, np.random.default_rng(0)) is not None  # type: ignore[union-attr]
+            assert one.evidence._differ == other.evidence._differ  # type: ignore[union-attr]
+            continue
         assert isinstance(one, EvalCallback)
         assert isinstance(other, EvalCallback)
         assert one.evaluations_timesteps == other.evaluations_timesteps

@@ -158,6 +158,8 @@ def test_mistakes_are_named() -> None:
         MatrixRepresentation(group, turns[:2])
     with pytest.raises(ValueError, match="not orthogonal"):
         MatrixRepresentation(group, turns * 2)
+    with pytest.raises(ValueError, match="not orthogonal"):
+        MatrixRepresentation(group, turns * float("nan"))
     with pytest.raises(ValueError, match="is not rho"):
         MatrixRepresentation(group, turns[[0, 1, 1]])
     with pytest.raises(ValueError, match="frequencies"):

@@ -91,6 +91,21 @@ def test_most_inputs_need_one_or_two_views() -> None:
     torch.testing.assert_close(summed, torch.ones(2_000))
 
 
+def test_points_move_along_where_no_direction_is_left() -> None:
+    inputs, outputs = PlaneVectors("point", "point", "scalar"), PlaneVectors("point", "vector")
+    module = network(inputs, outputs, True).double()
+    x = rows(inputs, 50).double()
+    x[:25, 2:4] = x[:25, :2]  # both points in one place
+    x[25:, 2:4] = x[25:, :2] + 1e-3
+    g = elements(50, True, 5.0)
+    with torch.no_grad():
+        torch.testing.assert_close(module(inputs.transform(g, x)), outputs.transform(g, module(x)), atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="need points among the inputs"):
+        network(PlaneVectors("vector"), outputs, True)
+    with pytest.raises(ValueError, match="no direction"):
+        network(PlaneVectors("point", "scalar"), outputs, True)
+
+
 def test_gradients_reach_the_inputs() -> None:
     module = network(IN, OUT, True, margin=0.9).double()
     x = rows(IN, 4).double().requires_grad_()
