@@ -161,7 +161,7 @@ class RecurringEvidence(Evidence):
         return len(self._outcomes) >= _MANY and all(differs is None for differs in self._differ)
 
     def verdicts(self, observations: Tree, actions: Tensor) -> NDArray[np.float64]:
-        """Return for pairs of state and action 1 where the symmetry fails, 0 where it holds, NaN where that is open.
+        """Return for each pair of state and action whether the symmetry fails there: 1, or 0, or NaN if unknown.
 
         Args:
             observations: ``[N, *observation]``.

@@ -78,8 +78,8 @@ def fit_gates(model: BaseAlgorithm, steps: Steps, gradient_steps: int = 1_000, s
     Args:
         model: From ``symmetrize_agent(..., "partial")``; its networks are changed in place.
         steps: Transitions of the world that it was trained in; see ``replay_steps``.
-        gradient_steps: Of the gate, and as many of the correction.
-        seed: Seed of the draws.
+        gradient_steps: How many gradient steps the gate takes; the correction takes as many.
+        seed: Seed of the batches.
 
     Raises:
         TypeError: The agent has no gates that something beside the loss trains.

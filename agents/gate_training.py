@@ -38,9 +38,9 @@ class GateTraining(BaseCallback):
 
     Args:
         every: Environment steps between two rounds of gradient steps.
-        gradient_steps: Of each round.
-        batch_size: Examples of each.
-        learning_rate: Adam's.
+        gradient_steps: Gradient steps in a round.
+        batch_size: Examples in a gradient step.
+        learning_rate: Learning rate of the gate, for Adam.
         verbose: As for every SB3 callback.
 
     Raises:

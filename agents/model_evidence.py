@@ -15,7 +15,7 @@ from equirl.symmetry import MDPSymmetry
 __all__ = ["ModelEvidence"]
 
 _MARGIN = 0.25
-"""Of the mean square of a step's change, by which the model with the symmetry must err more than the free one."""
+"""How much larger the error of the model with the symmetry must be, in units of the mean square of a step's change."""
 
 
 class ModelEvidence(Evidence):
@@ -30,10 +30,10 @@ class ModelEvidence(Evidence):
     Args:
         symmetry: The symmetry.
         hidden: Widths of the models' hidden layers.
-        capacity: Transitions that are kept.
-        batch_size: Transitions of a gradient step of the models.
-        learning_rate: Of both models.
-        seed: Of the models' first weights.
+        capacity: How many transitions are kept; the oldest are dropped.
+        batch_size: Transitions in a gradient step of the models.
+        learning_rate: Learning rate of both models, for Adam.
+        seed: Seed of the models' first weights.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ class PlaneElements(NamedTuple):
     """Elements of E(2), one for each sample: first the mirror ``(x, y) -> (x, -y)``, then the turn, then the move.
 
     Attributes:
-        angle: Of the turn, radians, ``[B]``.
+        angle: Angle of the turn in radians, ``[B]``.
         mirror: Whether it mirrors, booleans ``[B]``.
         move: ``[B, 2]``.
     """

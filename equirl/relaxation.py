@@ -91,7 +91,7 @@ class Relaxation(nn.Module):
         free: Gives ``R``, ``[N, n]``, of what ``gate.prepare`` makes of the inputs as they are.
         spread: How the gate's places ``[B, n]`` lie over the output ``[B, *output]``.
         learned: Whether the gate learns from the loss of ``M``; otherwise something else trains it.
-        price: Of an open gate: its gradient pushes the mean of ``w`` down, ``d(price mean(w))``, beside the loss.
+        price: What an open gate costs: the loss gets the term ``price * mean(w)``, by its gradient.
 
     Raises:
         TypeError: ``price`` is no number.
