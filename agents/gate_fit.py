@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
-from torch import Tensor, nn
+from torch import Tensor
 
 from equirl.agents.continuous_networks import ACTION, OBSERVATION, OrbitCritic
-from equirl.agents.gate_evidence import Evidence, RecurringEvidence, Steps, some_steps
-from equirl.agents.gate_training import acted_logits, as_vectors, gate_of, gated_networks
+from equirl.agents.gate_evidence import Evidence, Steps, some_steps
+from equirl.agents.gate_training import as_vectors, gate_loss, gate_of, gated_networks, make_evidence
 from equirl.agents.model_evidence import ModelEvidence
 from equirl.agents.observations import as_observations
 from equirl.agents.orbit_network import OrbitNetwork
@@ -88,9 +88,7 @@ def fit_gates(model: BaseAlgorithm, steps: Steps, gradient_steps: int = 1_000, s
     networks = gated_networks(model)
     if not networks:
         raise TypeError("fit_gates fits agents with method='partial' and gate='recorded' or 'predicted'")
-    network = networks[0]
-    kind = {"recorded": RecurringEvidence, "predicted": ModelEvidence}[network.method_kwargs.get("gate", "recorded")]
-    evidence: Evidence = kind(network.symmetry)
+    evidence = make_evidence(networks[0])
     for rows in torch.split(torch.arange(len(steps.actions)), 4_096):
         evidence.add(some_steps(steps, rows))
     random = np.random.default_rng(seed)
@@ -115,10 +113,7 @@ def _fit_gate(network: OrbitNetwork, evidence: Evidence, gradient_steps: int, ra
                 "no state in these transitions comes up again with an image of itself, so that gate='recorded' learns "
                 "nothing from them; for measured states: method_kwargs=dict(gate='predicted')"
             )
-        logits = acted_logits(network, examples.observations, examples.actions)
-        targets = examples.broken.to(logits.device).unsqueeze(1).expand_as(logits)
-        weight = torch.tensor(evidence.positive_weight, device=logits.device)
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight)
+        loss = gate_loss(network, examples, evidence.positive_weight)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -21,7 +21,10 @@ from equirl.arguments import real_number, whole_number
 from equirl.relaxation import Gate
 from equirl.representations import Tree, map_tensors
 
-__all__ = ["GateTraining", "acted_logits", "as_vectors", "gate_callbacks", "gate_of", "gated_networks"]
+__all__ = [
+    *("GateTraining", "acted_logits", "as_vectors", "gate_callbacks", "gate_loss", "gate_of", "gated_networks"),
+    "make_evidence",
+]
 
 _EVIDENCE: dict[str, type[Evidence]] = {"recorded": RecurringEvidence, "predicted": ModelEvidence}
 
@@ -78,8 +81,7 @@ class GateTraining(BaseCallback):
         gates = nn.ModuleList([gate_of(network) for network in networks])
         self._optimizer = torch.optim.Adam(gates.parameters(), lr=self.learning_rate)
         if self.evidence is None:
-            network = networks[0]
-            self.evidence = _EVIDENCE[network.method_kwargs.get("gate", "recorded")](network.symmetry)
+            self.evidence = make_evidence(networks[0])
 
     def _on_training_start(self) -> None:
         self._last_round = self.model.num_timesteps
@@ -136,10 +138,7 @@ class GateTraining(BaseCallback):
         losses = []
         with torch.enable_grad():
             for network in gated_networks(self.model):
-                logits = acted_logits(network, examples.observations, examples.actions)
-                targets = examples.broken.to(logits.device).unsqueeze(1).expand_as(logits)
-                weight = torch.tensor(self.evidence.positive_weight, device=logits.device)
-                losses.append(nn.functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight))
+                losses.append(gate_loss(network, examples, self.evidence.positive_weight))
             self._optimizer.zero_grad()
             torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
@@ -180,6 +179,25 @@ def gate_of(network: OrbitNetwork) -> Gate:
     if network.relaxation is None:
         raise TypeError(f"the method of this network is {network.method!r}, which has no gate")
     return network.relaxation.gate
+
+
+def make_evidence(network: OrbitNetwork) -> Evidence:
+    """Return what the gate of a network learns from, as its setting ``gate`` says; nothing is collected yet."""
+    return _EVIDENCE[network.method_kwargs.get("gate", "recorded")](network.symmetry)
+
+
+def gate_loss(network: OrbitNetwork, examples: Examples, positive_weight: float) -> Tensor:
+    """Return the cross-entropy of a network's gate on examples of where the symmetry fails.
+
+    Args:
+        network: With a gate.
+        examples: Pairs of state and action.
+        positive_weight: How much more an example of failure counts than one of symmetry.
+    """
+    logits = acted_logits(network, examples.observations, examples.actions)
+    targets = examples.broken.to(logits.device).unsqueeze(1).expand_as(logits)
+    weight = torch.tensor(positive_weight, device=logits.device)
+    return nn.functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight)
 
 
 def acted_logits(network: OrbitNetwork, observations: Tree, actions: Tensor) -> Tensor:
