@@ -16,7 +16,7 @@ from equirl.envs.outcome_tests import Sample, resolution
 from equirl.envs.placed_steps import CannotPlace, Outcome, PlacedWorld, Transition
 from equirl.symmetry import MDPSymmetry
 
-__all__ = ["LARGEST_SHARE", "LARGEST_SIZE", "Deviation", "measure_deviation"]
+__all__ = ["LARGEST_SHARE", "LARGEST_SIZE", "Deviation", "measure_deviation", "measure_deviations"]
 
 LARGEST_SIZE = 0.05  # share of the spread: a step that differs by more breaks the symmetry
 LARGEST_SHARE = 0.08  # of the steps that break it; a symmetry broken in more does not even nearly hold
@@ -104,16 +104,39 @@ def measure_deviation(
         The deviation; ``None`` where the environment cannot be placed, or where outcomes are hardly ever the same
         twice.
     """
-    fitted, layout = fit_symmetry(symmetry, environment)
+    return measure_deviations(environment, [symmetry], n, seed)[0]
+
+
+def measure_deviations(
+    environment: gym.Env[Any, Any], symmetries: Sequence[MDPSymmetry], n: int = 300, seed: int = 0
+) -> list[Deviation | None]:
+    """Return how far each of several symmetries is from holding, all in the states of the same rollouts.
+
+    Args:
+        environment: As for ``measure_deviation``.
+        symmetries: Each fits its spaces.
+        n: As there.
+        seed: As there.
+    """
+    fitted, layout = fit_symmetry(symmetries[0], environment)
     world = PlacedWorld(environment, fitted, layout, np.random.default_rng(seed))
-    group = fitted.group
-    others = [g for g in range(group.order) if g != group.identity and g not in group.generators]
-    elements = [*group.generators, *world.random.permutation(others)[:_OTHERS].tolist()]
-    try:
-        measuring = _Measuring(world, n)
-        found = [measuring.deviation(g) for g in elements]
-    except CannotPlace:
-        return None
+    measuring: _Measuring | None = None
+    found: list[Deviation | None] = []
+    for symmetry in symmetries:
+        world.symmetry = fit_symmetry(symmetry, environment)[0]
+        group = world.symmetry.group
+        others = [g for g in range(group.order) if g != group.identity and g not in group.generators]
+        elements = [*group.generators, *world.random.permutation(others)[:_OTHERS].tolist()]
+        try:
+            measuring = measuring or _Measuring(world, n)
+            found.append(_worst([measuring.deviation(g) for g in elements]))
+        except CannotPlace:
+            found.append(None)
+    return found
+
+
+def _worst(found: Sequence[Deviation | None]) -> Deviation | None:
+    """Return the largest deviation; ``None`` where one could not be measured."""
     told = [each for each in found if each is not None]
     if not told or len(told) < len(found):
         return None

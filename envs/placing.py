@@ -2,7 +2,7 @@
 
 There are two ways. Where the observation determines the state, a *placer* puts the environment into the state that an
 observation shows. Where it does not (a partial view), the environment or a wrapper of it has a method
-``transform_state(symmetry, element) -> observation``. MuJoCo's robots need neither.
+``transform_state(symmetry, element) -> observation``. MuJoCo's robots and LunarLander need neither.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeS
 from numpy.typing import NDArray
 
 from equirl.envs.gridworld import GridWorldEnv
+from equirl.envs.lander_states import lander_states
 from equirl.envs.mujoco_states import mujoco_states
 from equirl.envs.observations import ObservationLayout
 from equirl.envs.point_robot import PointRobotEnv
@@ -104,12 +105,14 @@ def find_placer(environment: gym.Env[Any, Any]) -> Placer | None:
 def find_transformable(environment: gym.Env[Any, Any]) -> Transformable | None:
     """Return what carries the environment's state, looking through time limits and checkers; ``None`` if nothing does.
 
-    That is the environment or a wrapper of it, or, for MuJoCo's robots, what sets their ``qpos`` and ``qvel``.
+    That is the environment or a wrapper of it, or what sets the states of MuJoCo's robots and of LunarLander.
     """
     inner = _look_through(environment)
     if isinstance(inner, Transformable):
         return inner
-    return mujoco_states(inner) if _registered(inner) is None else None
+    if _registered(inner) is not None:
+        return None
+    return mujoco_states(inner) or lander_states(inner)
 
 
 def transform_state(environment: gym.Env[Any, Any], symmetry: MDPSymmetry, element: int, observation: Any) -> Any:

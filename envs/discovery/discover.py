@@ -81,9 +81,12 @@ def discover_symmetry(
     data = collect_transitions(environment, steps, seed, agent)
     findings = _search(environment, data, seed)
     if not findings.elements:
-        if findings.unclear:
-            return _nothing("not enough data", findings, steps)
-        return find_nearly(environment, data, findings, seed, name) or _nothing("none found", findings, steps)
+        found = find_nearly(environment, data, findings, seed, name)
+        if found is not None and found.deviation is not None and not found.deviation.unequal:
+            symmetry = cast(MDPSymmetry, found.symmetry)
+            if _verdict(environment, symmetry, seed, findings) == "holds":
+                return replace(found, outcome="exact", deviation=None, notes=tuple(findings.notes))
+        return found or _nothing("not enough data" if findings.unclear else "none found", findings, steps)
     report = _judged(environment, data, findings, findings.elements, seed, name)
     if report.outcome == "none found" and len(findings.elements) > 1:
         single = [_judged(environment, data, replace(findings, notes=[]), [e], seed, name) for e in findings.elements]

@@ -9,14 +9,14 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
-from equirl.envs.deviation import LARGEST_SHARE, LARGEST_SIZE, Deviation, measure_deviation
-from equirl.envs.discovery.closing import built, closed, one_action_order_each
+from equirl.envs.deviation import LARGEST_SHARE, LARGEST_SIZE, Deviation, measure_deviation, measure_deviations
+from equirl.envs.discovery.closing import built, closed
 from equirl.envs.discovery.near_values import near_values
 from equirl.envs.discovery.report import DiscoveryReport, Element, Findings
 from equirl.envs.discovery.vectors import search_vectors
 from equirl.envs.placing import find_placer, find_transformable
 from equirl.envs.transitions import Transitions
-from equirl.generated_tables import GeneratedTables
+from equirl.generated_tables import GeneratedTables, Step
 from equirl.symmetry import MDPSymmetry
 
 __all__ = ["find_nearly", "measured"]
@@ -26,6 +26,8 @@ _MOST_REFUTED = 3
 _SLACK = 1.5  # times the share that may break a symmetry, which few pairs tell roughly
 _FEW = 150  # pairs of state and action, for each of them
 _LARGEST_ORDER = 400
+_MOST_SCREENED = 24  # action orders of one map of observations
+_FEWEST = 20  # pairs of state and action, to tell these apart
 
 
 def find_nearly(
@@ -50,18 +52,17 @@ def find_nearly(
         pool += [*loose.elements, *loose.near]
     kept: list[Element] = []
     refuted: list[Deviation] = []
-    for element in sorted(one_action_order_each(pool), key=lambda element: element.error)[:_MOST_MEASURED]:
+    for element in _best_orders(environment, pool, seed, name):
         if len(refuted) == _MOST_REFUTED:
             break
         group = _small([*kept, element])
         if group is None or (kept and len(group[1].names) == len(closed(kept)[1].names)):
             continue
-        generators, tables = closed([element])
-        deviation = measure_deviation(environment, built(name, tables, generators, environment), _FEW, seed)
-        if deviation is not None and (deviation.nearly or deviation.broken <= _SLACK * LARGEST_SHARE):
-            kept.append(element)
-        elif deviation is not None:
-            refuted.append(deviation)
+        for _, deviation in _each_measured(environment, [element], _FEW, seed, name):
+            if deviation.nearly or deviation.broken <= _SLACK * LARGEST_SHARE:
+                kept.append(element)
+            else:
+                refuted.append(deviation)
     for chosen in [kept, kept[:1]] if len(kept) > 1 else [kept]:
         if chosen and (group := _small(chosen)) is not None:
             symmetry = built(name, group[1], group[0], environment)
@@ -92,6 +93,37 @@ def measured(
     findings.notes.append(f"nearly means that steps differ from their images {limits}")
     each = tuple(replace(element, error=deviation.mean, compared=deviation.compared) for element in generators)
     return DiscoveryReport("nearly", symmetry, each, tuple(findings.notes), steps, deviation)
+
+
+def _best_orders(environment: gym.Env[Any, Any], pool: Sequence[Element], seed: int, name: str) -> list[Element]:
+    """Return an element for each map of observations, those with the smallest error first.
+
+    Where a model tells little, it tells least of what becomes of the actions: a few steps tell which order is the best.
+    """
+    orders: dict[Step, list[Element]] = {}
+    for element in sorted(pool, key=lambda element: element.error):
+        orders.setdefault(element.observation, []).append(element)
+    best = []
+    for several in list(orders.values())[:_MOST_MEASURED]:
+        distinct = list({element.action: element for element in several}.values())[:_MOST_SCREENED]
+        if len(distinct) > 1:
+            measured_ones = _each_measured(environment, distinct, _FEWEST, seed, name)
+            measured_ones.sort(key=lambda pair: (pair[1].broken, pair[1].mean))
+            distinct = [element for element, _ in measured_ones[:1]]
+        best += distinct
+    return best
+
+
+def _each_measured(
+    environment: gym.Env[Any, Any], elements: Sequence[Element], pairs: int, seed: int, name: str
+) -> list[tuple[Element, Deviation]]:
+    """Measure elements, each by itself, in the same states; those that generate no group are left out."""
+    groups = [(element, group) for element in elements if (group := _small([element])) is not None]
+    if not groups:
+        return []
+    symmetries = [built(name, tables, generators, environment) for _, (generators, tables) in groups]
+    told = measure_deviations(environment, symmetries, pairs, seed)
+    return [(element, each) for (element, _), each in zip(groups, told, strict=True) if each is not None]
 
 
 def _small(elements: Sequence[Element]) -> tuple[tuple[Element, ...], GeneratedTables] | None:

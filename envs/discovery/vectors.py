@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -23,6 +24,7 @@ _LARGEST_RESOLUTION = 0.3  # of a model that can tell candidates apart
 _LARGEST_DISTANCE = 0.2  # of two distribution functions; consecutive states are far from independent
 _LARGEST_COUPLING = 0.35  # difference of two correlations
 _MOST_CANDIDATES = 5000
+_MOST_ORDERS = 24  # of the actions, all of which count as possible where the model tells little
 _LOOKED_AT = 50  # states that tell whether two candidates do the same
 _LEAST_TRANSITIONS = 2000
 _LEAST_EACH = 200  # transitions with each action
@@ -36,7 +38,8 @@ def search_vectors(data: Transitions, seed: int = 0, *, loose: bool = False) -> 
     Args:
         data: Transitions with observations ``[n]``.
         seed: Seed of the model and of its split.
-        loose: Whether distributions of coordinates count as alike that differ by a few hundredths of their spread.
+        loose: Whether distributions of coordinates count as alike that differ by a few hundredths of their spread, and
+            a model counts that explains little: for candidates that are measured afterwards.
     """
     if len(data) < _LEAST_TRANSITIONS:
         return Findings(notes=[f"{len(data):,} transitions; take {_LEAST_TRANSITIONS:,} or more"], unclear=True)
@@ -52,7 +55,8 @@ def search_vectors(data: Transitions, seed: int = 0, *, loose: bool = False) -> 
     if len(steps) > _MOST_CANDIDATES:
         note = f"more than {_MOST_CANDIDATES:,} signed permutations of {n} coordinates are left to try"
         return Findings(notes=[note], unclear=True)
-    if steps and (blind := np.flatnonzero(model.resolution > _LARGEST_RESOLUTION)).size:
+    blind = np.flatnonzero(model.resolution > _LARGEST_RESOLUTION)
+    if steps and blind.size and not loose:
         names = ", ".join("the reward" if i == n else f"coordinate {i}" for i in blind[:8])
         note = f"the model explains too little of {names} to tell candidates apart ({model.resolution.max():.0%} left)"
         return Findings(notes=[note], unclear=True)
@@ -61,13 +65,15 @@ def search_vectors(data: Transitions, seed: int = 0, *, loose: bool = False) -> 
         actions = [action]
         if data.n_actions:
             possible = model.possible_actions(state, 2 * LARGEST_RATIO)
+            if blind.size and math.factorial(data.n_actions) <= _MOST_ORDERS:
+                possible[:] = True  # such a model refuses true orders, too
             actions = [Step(order, None) for order in action_orders(possible)]
         for chosen in actions:
             tried += 1
             evidence = model.compare(state, chosen)
-            if not evidence.away and _refused(evidence):
+            if not evidence.away and (blind.size or _refused(evidence)):
                 best_refused = min(best_refused, max(evidence.error, 1e-6))
-                if evidence.error <= _LARGEST_NEAR:
+                if blind.size or evidence.error <= _LARGEST_NEAR:
                     found.near.append(Element("", state, chosen, evidence.error, len(model.held)))
                 continue
             if evidence.away or evidence.error > LARGEST_ERROR:
