@@ -12,12 +12,16 @@ VISION := .venv/.vision
 DOCS := .venv/.docs
 ENGINES := .venv-engines/.installed
 WHEEL_BIN := .venv-wheel/bin
+WHEEL := .venv-wheel/.installed
 PIP := -m pip --disable-pip-version-check -q
 STRICT := --config-settings editable_mode=strict
 LIST_FILES := find equirl agents envs experiments -type f -not -name '*.pyc' -not -path 'experiments/results/*' | sort
 
+# Tests start a hundred processes, which would each compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help install nlg vision docs engines train lint types laws unit quick wheel packaged test clean FORCE
+.PHONY: help install nlg vision docs engines train lint types laws unit quick built wheel packaged test clean FORCE
 
 help:
 	@echo 'make train   install, then train a λ-equitune DQN on the 7x7 grid (20 seconds, installing apart)'
@@ -91,12 +95,20 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# The wheel in an environment of its own, with its own dependencies and none of the development tools.
-wheel: $(INSTALLED)
-	rm -rf build/lib build/bdist.* dist .venv-wheel
-	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
-	$(PYTHON) -m venv .venv-wheel
+# The wheel in an environment of its own, with what it asks for and none of the development tools. That stays from one
+# time to the next; only the wheel is new each time.
+$(WHEEL): $(INSTALLED) | built
+	$(PYTHON) -m venv --clear .venv-wheel
 	$(WHEEL_BIN)/python $(PIP) install -c constraints.txt dist/equirl-*.whl
+	@touch $@
+
+built: $(INSTALLED)
+	rm -rf build/lib build/bdist.* dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
+
+wheel: built $(WHEEL)
+	$(WHEEL_BIN)/python $(PIP) install --no-deps --force-reinstall dist/equirl-*.whl
+	$(WHEEL_BIN)/python -m pip check
 
 # From tests/, so that the folder equirl/ does not stand in for the whole package.
 types: $(FILES)
@@ -112,7 +124,7 @@ quick: lint $(FILES)
 	@$(MAKE) --no-print-directory -j2 laws types
 
 # Types and the wheel beside the tests, which leave a core free now and then; installations come first.
-test: lint $(FILES) $(NLG) $(VISION)
+test: lint $(FILES) $(NLG) $(VISION) $(WHEEL)
 	@$(MAKE) --no-print-directory -j2 unit packaged
 
 packaged: types wheel
