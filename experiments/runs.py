@@ -22,6 +22,7 @@ Job = TypeVar("Job")
 
 _DASK, _RAY = "'equirl[bench]'", "'equirl[ray]'"
 _DEATHS = ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker", "WorkerCrashedError")  # of a worker
+_LOSSES = ("LocalRayletDiedError", "NodeDiedError", "ObjectLostError", "OwnerDiedError", "ConnectionError")  # clusters
 
 
 def run_file(folder: Path, name: str, decisive: Any) -> Path:
@@ -74,10 +75,12 @@ def run_missing(
         for index, rows in (_on_ray if (cluster or "").startswith("ray://") else _by_joblib)(calls, n_jobs, cluster):
             write_rows(file_of(undone[index]), columns, rows)
     except Exception as error:
-        if type(error).__name__ not in _DEATHS:
+        if type(error).__name__ not in _DEATHS + _LOSSES:
             raise
-        died = "a worker died, killed or out of memory; finished runs are kept, and the same command does the others"
-        raise ValueError(f"{died} ({type(error).__name__})") from error
+        kept = "finished runs are kept, and the same command does the others"
+        raise ValueError(
+            f"a worker or its cluster died ({type(error).__name__}), perhaps out of memory; {kept}"
+        ) from error
 
 
 def _by_joblib(calls: Sequence[Any], n_jobs: int, cluster: str | None) -> Iterator[Any]:
@@ -95,7 +98,10 @@ def _on_ray(calls: Sequence[Any], n_jobs: int, cluster: Any) -> Iterator[Any]:
     try:
         ray.init(address=cluster.replace("ray://auto", "auto"), log_to_driver=False)
     except ConnectionError as error:
-        raise ValueError(f"no Ray cluster answers at {cluster} ({error})") from error
+        raise ValueError(
+            f"no Ray cluster answers at {cluster} ({error}). From Ray 2.60 on it may ask for a token: copy the file "
+            "~/.ray/auth_token of its head to this machine, and set RAY_AUTH_MODE=token"
+        ) from error
     try:
         waiting = [ray.remote(num_cpus=1, max_retries=3)(_numbered).remote(*call) for call in calls]
         while waiting:

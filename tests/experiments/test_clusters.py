@@ -13,7 +13,16 @@ from typing import Any
 import cluster_runs
 import pytest
 from cluster_runs import fail, square_or_die
-from killed_studies import begin, dask_cluster, finish, kill, open_everything, ray_cluster, rows_but_for_seconds
+from killed_studies import (
+    begin,
+    dask_cluster,
+    finish,
+    kill,
+    open_everything,
+    ray_client_server,
+    ray_cluster,
+    rows_but_for_seconds,
+)
 
 from equirl.experiments.runs import run_missing
 
@@ -64,11 +73,20 @@ def test_a_run_whose_worker_dies_is_done_again_elsewhere(
 
 
 @pytest.mark.slow
+def test_ray_is_reached_from_outside_with_its_token(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="pip install 'equirl[ray]'")
+    with ray_client_server() as address:
+        finish(begin(tmp_path / "study", address, {"RAY_AUTH_MODE": "token"}), tmp_path / "study")
+    finish(begin(tmp_path / "here"), tmp_path / "here")
+    assert rows_but_for_seconds(tmp_path / "study") == rows_but_for_seconds(tmp_path / "here")
+
+
+@pytest.mark.slow
 def test_a_study_whose_process_dies_says_so_and_the_same_command_goes_on(tmp_path: Path) -> None:
     def do() -> None:
         run_missing(range(4), partial(square_or_die, tmp_path), lambda job: tmp_path / f"{job}.csv", COLUMNS, 2)
 
-    with pytest.raises(ValueError, match=r"a worker died, .* the same command does the others"):
+    with pytest.raises(ValueError, match=r"a worker .*died .* the same command does the others"):
         do()
     kept = {path: path.read_text() for path in tmp_path.glob("*.csv")}
     do()

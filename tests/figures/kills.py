@@ -1,9 +1,9 @@
 """Kill a study, or a worker of its cluster, by signal 9 at random moments; look at what it left, and go on.
 
 Each time a study of four runs begins in an empty folder. After a random part of the time that it takes undisturbed,
-all its own processes are killed or, every second time on a cluster, one worker of the cluster. Every file that is there
-must open. The same command does the rest, and the table must be that of the undisturbed study but for the columns of
-seconds. Not collected by an ordinary `pytest`.
+all its own processes are killed or, on a cluster, in turns one worker of the cluster and (Ray) one of its two machines.
+Every file that is there must open. The same command does the rest, and the table must be that of the undisturbed study
+but for the columns of seconds. Not collected by an ordinary `pytest`.
 
 examples:
   python tests/figures/kills.py --kills 20 --csv kills.csv
@@ -64,7 +64,7 @@ def _cluster(where: str, n_jobs: int) -> Iterator[tuple[Any, dict[str, Any]]]:
         with studies.dask_cluster() as cluster:
             yield cluster, {"cluster": cluster.scheduler_address}
     else:
-        with studies.ray_cluster() as cluster:
+        with studies.ray_cluster(cpus=1, machines=3) as cluster:
             yield cluster, {"cluster": "ray://auto", "environment": {"RAY_ADDRESS": cluster.address}}
 
 
@@ -80,11 +80,12 @@ def _kills(where: str, folder: Path, options: Any, moments: random.Random) -> It
         with _cluster(where, options.n_jobs) as (cluster, there):
             study = studies.begin(out, **there)
             study.join(after)
-            workers = studies.worker_processes(cluster) if cluster is not None and number % 2 else []
-            if workers:
-                os.kill(moments.choice(workers), signal.SIGKILL)
+            killed, victims = _victims(where, cluster, number)
+            if victims:
+                os.kill(moments.choice(victims), signal.SIGKILL)
                 study.join()
             else:
+                killed = "study"
                 studies.kill(study)
             try:
                 kept, opens = studies.open_everything(out), True
@@ -93,7 +94,15 @@ def _kills(where: str, folder: Path, options: Any, moments: random.Random) -> It
                 kept, opens = 0, False
             studies.finish(studies.begin(out, **there), out)
         same = studies.rows_but_for_seconds(out) == expected
-        yield where, number, "worker" if workers else "study", round(after, 1), kept, opens, same
+        yield where, number, killed, round(after, 1), kept, opens, same
+
+
+def _victims(where: str, cluster: Any, number: int) -> tuple[str, list[int]]:
+    """Return what is killed this time and the processes to choose from; none: the study's own."""
+    turn = number % {"local": 1, "dask": 2, "ray": 3}[where]
+    if turn == 1:
+        return "worker", studies.worker_processes(cluster)
+    return ("machine", studies.machines(cluster)) if turn == 2 else ("study", [])
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,24 +109,75 @@ def dask_cluster() -> Iterator[Any]:
 
 
 @contextmanager
-def ray_cluster(cpus: int = 2) -> Iterator[Any]:
-    """A Ray cluster of this machine alone; ``RAY_ADDRESS`` is its ``address``, which Ray wants to be no 127.0.0.1."""
+def ray_cluster(cpus: int = 2, machines: int = 1) -> Iterator[Any]:
+    """A Ray cluster on the loopback; ``RAY_ADDRESS`` is its ``address``, which Ray wants to be no 127.0.0.1.
+
+    Args:
+        cpus: Of each machine.
+        machines: How many there seem to be. With more than one the head, to which the study is attached, does no runs.
+    """
     from ray.cluster_utils import Cluster
 
-    small = {"num_cpus": cpus, "object_store_memory": 100_000_000, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=small)
+    small = {"object_store_memory": 100_000_000, "include_dashboard": False}
+    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    head = {"num_cpus": 0 if machines > 1 else cpus, "_system_config": quick, **small}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
+        for _ in range(machines - 1):
+            cluster.add_node(num_cpus=cpus, object_store_memory=100_000_000)
         yield cluster
     finally:
         cluster.shutdown()
+
+
+@contextmanager
+def ray_client_server() -> Iterator[str]:
+    """A Ray cluster of this machine that is reached from outside; its ``ray://HOST:PORT``."""
+    with ExitStack() as ports:
+        free = [ports.enter_context(contextlib.closing(socket.socket())) for _ in range(2)]
+        for each in free:
+            each.bind(("127.0.0.1", 0))
+        head, client = (each.getsockname()[1] for each in free)
+    ray = Path(sys.executable).with_name("ray")
+    small = ["--num-cpus=2", "--object-store-memory=100000000", "--include-dashboard=false", "--block"]
+    command = [str(ray), "start", "--head", f"--port={head}", f"--ray-client-server-port={client}", *small]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            _wait_for(client, server)
+            yield f"ray://127.0.0.1:{client}"
+        finally:
+            server.terminate()
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    """Wait until a server takes calls.
+
+    Raises:
+        RuntimeError: It ended instead.
+    """
+    while server.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+    raise RuntimeError(f"ray start ended with {server.returncode}")
 
 
 def worker_processes(cluster: Any) -> list[int]:
     """Return the processes of a cluster that do runs."""
     if hasattr(cluster, "scheduler"):
         return [nanny.pid for nanny in cluster.workers.values() if nanny.pid]
-    raylet = cluster.head_node.all_processes["raylet"][0].process.pid
-    return [pid for pid in _children(raylet) if _command(pid).startswith("ray::")]
+    raylets = [_raylet(node) for node in (cluster.head_node, *cluster.worker_nodes)]
+    commands = {pid: _command(pid) for raylet in raylets for pid in _children(raylet)}
+    # A raylet ends with its agents, and with it the whole machine.
+    return [pid for pid, command in commands.items() if command.startswith("ray::") and "Agent" not in command]
+
+
+def machines(cluster: Any) -> list[int]:
+    """Return the raylets of the machines of a Ray cluster that do runs, where the study is attached to another one."""
+    return [_raylet(node) for node in cluster.worker_nodes]
+
+
+def _raylet(node: Any) -> int:
+    return int(node.all_processes["raylet"][0].process.pid)
 
 
 def _children(parent: int) -> list[int]:
