@@ -233,6 +233,8 @@ TABLES: dict[str, Callable[[], Table]] = {
         _bench, "DQN gradient step", "ratio_to_plain", "bench_h100", **_bench_choices(["mlp", "cnn"])
     ),
     "steps by batch": _steps_by_batch,
+    "learning on a GPU": _grid("gridworld_7x7_h100"),
+    "learning beside it": _grid("gridworld_7x7_h100_cpu"),
     "tuned": partial(summary_table, "gridworld_7x7_tuning"),
     "tuned longer": partial(summary_table, "gridworld_7x7_tuning_plain"),
     "passes": partial(
