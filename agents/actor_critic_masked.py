@@ -15,6 +15,7 @@ from torch import Tensor
 
 from equirl.agents.actor_critic_network import ActorCriticOrbit
 from equirl.constructions import permutation_representation
+from equirl.matrices import Linear
 from equirl.representations import MonomialRepresentation
 
 __all__ = ["EquivariantMaskablePolicy", "values_of_bits"]
@@ -59,10 +60,9 @@ class EquivariantMaskablePolicy(ActorCriticOrbit, MaskableActorCriticPolicy):
         """Return the equivariant distribution over the legal actions."""
         return self._masked_and_values(obs, action_masks)[0]
 
-    def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
-        return super()._output_rep(
-            values_of_bits(action) if isinstance(self.action_space, spaces.MultiBinary) else action
-        )
+    def _output_rep(self, action: Linear) -> Linear:
+        bits = isinstance(self.action_space, spaces.MultiBinary)
+        return super()._output_rep(values_of_bits(self.symmetry.permuted_actions) if bits else action)
 
     def _masked_and_values(self, obs: PyTorchObs, action_masks: Any) -> tuple[MaskableDistribution, Tensor]:
         distribution, values = self._distribution_and_values(obs)

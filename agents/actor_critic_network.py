@@ -10,12 +10,13 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
-from equirl.agents.orbit_network import OrbitNetwork, side_by_side
+from equirl.agents.orbit_network import OrbitNetwork, alike_numbers, side_by_side
 from equirl.agents.orbit_noise import OrbitNoiseDistribution, latent_representation
 from equirl.agents.symmetric_policy import SymmetricPolicy
-from equirl.constructions import direct_sum, trivial_representation
+from equirl.constructions import trivial_representation
+from equirl.matrices import Linear, beside
 from equirl.orbit import Orbit
-from equirl.representations import MonomialRepresentation, Tree
+from equirl.representations import Tree
 
 __all__ = ["ActorCriticOrbit"]
 
@@ -67,7 +68,7 @@ class ActorCriticOrbit(SymmetricPolicy, OrbitNetwork):
         """Return the logarithm of the standard deviation, ``[A]``: its mean over numbers that change places."""
         policy: Any = self
         log_std: Tensor = policy.log_std
-        return log_std[self.symmetry.action.index.to(log_std.device)].mean(dim=0) if self._exchanges else log_std
+        return log_std if self._alike is None else self._alike.to(log_std.device) @ log_std
 
     def _symmetry_arguments(self, *args: Any) -> dict[str, Any]:
         arguments = super()._symmetry_arguments(*args)
@@ -84,19 +85,19 @@ class ActorCriticOrbit(SymmetricPolicy, OrbitNetwork):
         self._with_features = bool(getattr(policy, "use_sde", False))
         features_dim = policy.mlp_extractor.latent_dim_pi + policy.mlp_extractor.latent_dim_vf
         self._set_symmetry(**self._network_kwargs, features_dim=features_dim)
-        index = self.symmetry.action.index
-        self._exchanges = bool((index != torch.arange(index.shape[1], device=index.device)).any())
+        self._alike = alike_numbers(self.symmetry.action)
         self.aggregator.to(policy.device)
         if self.relaxation is not None:
             self.relaxation.to(policy.device)
         if self._with_features:
-            policy.action_dist = OrbitNoiseDistribution(policy.action_dist, self.symmetry.action)
+            policy.action_dist = OrbitNoiseDistribution(policy.action_dist, self.symmetry.permuted_actions)
 
-    def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
+    def _output_rep(self, action: Linear) -> Linear:
         policy: Any = self
         if self._with_features:
-            action = direct_sum(action, latent_representation(action, policy.mlp_extractor.latent_dim_pi))
-        return direct_sum(action, trivial_representation(action.group, (1,)))
+            features = latent_representation(self.symmetry.permuted_actions, policy.mlp_extractor.latent_dim_pi)
+            action = beside(action, features)
+        return beside(action, trivial_representation(action.group, (1,)))
 
     def _shown(self, orbit: Orbit) -> Orbit:
         """Show proxy losses the logits of ``Discrete`` actions, and of others the value, ``[B, |G|, 1]``."""

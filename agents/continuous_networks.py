@@ -17,12 +17,14 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 from torch import Tensor, nn
 
-from equirl.agents.orbit_network import OrbitNetwork, side_by_side, unsigned
+from equirl.agents.orbit_network import OrbitNetwork, alike_numbers, side_by_side, unsigned
 from equirl.agents.orbit_noise import OrbitNoiseDistribution, latent_representation
+from equirl.agents.round_squash import RoundSquashedGaussian, within_discs
 from equirl.agents.spaces import check_actions, resolve_symmetry
 from equirl.aggregators import Select, Weighted
-from equirl.constructions import direct_sum, trivial_representation
+from equirl.constructions import trivial_representation
 from equirl.mappings import MappingRepresentation
+from equirl.matrices import Linear, MatrixRepresentation, beside, blocks
 from equirl.orbit import Orbit
 from equirl.representations import MonomialRepresentation, Representation, Tree
 from equirl.symmetry import MDPSymmetry
@@ -72,7 +74,15 @@ class ContinuousOrbitNetwork(OrbitNetwork):
 
 
 class PointActor(ContinuousOrbitNetwork):
-    """An actor without noise, TD3's: ``pi_G(s) = sum_g w(gs) g^-1 pi(gs)``, all of it within [-1, 1]."""
+    """An actor without noise, TD3's: ``pi_G(s) = sum_g w(gs) g^-1 pi(gs)``, all of it within [-1, 1].
+
+    Where the group mixes numbers of an action, their vector is no longer than 1.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        action = self.symmetry.action
+        self._joined = blocks(action).cpu() if isinstance(action, MatrixRepresentation) else None
 
     def forward(self, obs: PyTorchObs) -> Tensor:
         """Return the actions, ``[B, A]`` in [-1, 1], of observations ``[B, *observation]``.
@@ -81,6 +91,8 @@ class PointActor(ContinuousOrbitNetwork):
             ValueError: NaN or infinite observations, or a shape that does not fit.
         """
         actions = self.symmetrized(obs)
+        if self._joined is not None:
+            return within_discs(actions, self._joined)
         return actions if self.relaxation is None else actions.clamp(-1, 1)  # a correction may lead out
 
     def _features(self, rows: Tree) -> Tensor:
@@ -103,8 +115,9 @@ class GaussianActor(ContinuousOrbitNetwork):
 
     The mean moves as an action does, the standard deviation as its size: ``mean_G(s) = sum_g w(gs) rho(g)^-1 mean(gs)``
     and ``log std_G(s) = sum_g w(gs) |rho(g)|^-1 log std(gs)``, with the same weights. As ``tanh`` is odd, the squashed
-    action has the symmetry, too: ``log pi(ga | gs) = log pi(a | s)``. With ``use_sde`` the features of the noise are
-    symmetrized instead of the standard deviation; see ``OrbitNoiseDistribution``.
+    action has the symmetry, too: ``log pi(ga | gs) = log pi(a | s)``. Where the group mixes numbers of an action, they
+    share a standard deviation and are squashed by their length (``RoundSquashedGaussian``). With ``use_sde`` the
+    features of the noise are symmetrized instead of the standard deviation; see ``OrbitNoiseDistribution``.
     """
 
     use_sde: bool
@@ -112,8 +125,13 @@ class GaussianActor(ContinuousOrbitNetwork):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._alike: Tensor | None = None
+        self._round: RoundSquashedGaussian | None = None
+        if isinstance(self.symmetry.action, MatrixRepresentation):
+            self._alike = alike_numbers(self.symmetry.action)
+            self.action_dist = self._round = RoundSquashedGaussian(self.symmetry.action)
         if self.use_sde:
-            self.action_dist = OrbitNoiseDistribution(self.action_dist, self.symmetry.action)
+            self.action_dist = OrbitNoiseDistribution(self.action_dist, self.symmetry.permuted_actions)
 
     def get_action_dist_params(self, obs: PyTorchObs) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return mean and logarithm of the standard deviation, ``[B, A]`` each, and no further arguments.
@@ -127,12 +145,20 @@ class GaussianActor(ContinuousOrbitNetwork):
             n_actions = self.symmetry.n_actions
             return parameters[:, :n_actions], network.log_std, {"latent_sde": parameters[:, n_actions:]}
         mean, log_std = parameters.chunk(2, dim=1)
+        if self._alike is not None:
+            log_std = log_std @ self._alike.to(log_std.device)
         return mean, torch.clamp(log_std, LOG_STD_MIN, LOG_STD_MAX), {}
 
-    def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
-        return direct_sum(action, latent_representation(action, self._width) if self.use_sde else unsigned(action))
+    def squash(self, mean: Tensor) -> Tensor:
+        """Return the actions of means ``[..., A]``."""
+        return mean.tanh() if self._round is None else self._round.squashed(mean)
 
-    def _gate_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
+    def _output_rep(self, action: Linear) -> Linear:
+        if self.use_sde:
+            return beside(action, latent_representation(self.symmetry.permuted_actions, self._width))
+        return beside(action, unsigned(action))
+
+    def _gate_rep(self, action: Linear) -> MonomialRepresentation:
         return super()._gate_rep(action) if self.use_sde else unsigned(action)
 
     def _spread(self, opening: Tensor) -> Tensor:
@@ -140,7 +166,7 @@ class GaussianActor(ContinuousOrbitNetwork):
 
     def _shown(self, orbit: Orbit) -> Orbit:
         mean = orbit.outputs[..., : self.symmetry.n_actions]
-        return replace(orbit, outputs=mean.tanh(), combined=orbit.outputs)
+        return replace(orbit, outputs=self.squash(mean), combined=orbit.outputs)
 
     def _features(self, rows: Tree) -> Tensor:
         network: Any = self
@@ -224,10 +250,10 @@ class OrbitCritic(ContinuousOrbitNetwork):
     def _input_rep(self, symmetry: MDPSymmetry) -> Representation:
         return MappingRepresentation({OBSERVATION: symmetry.observation, ACTION: symmetry.action})
 
-    def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
+    def _output_rep(self, action: Linear) -> Linear:
         return trivial_representation(action.group, (self.n_critics * self._n_each(),))
 
-    def _gate_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
+    def _gate_rep(self, action: Linear) -> MonomialRepresentation:
         return trivial_representation(action.group, (1,))
 
     def _observations(self, obs: Any) -> Tree:

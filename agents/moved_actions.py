@@ -9,7 +9,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from equirl.representations import MonomialRepresentation
+from equirl.matrices import MatrixRepresentation
+from equirl.symmetry import MDPSymmetry
 
 __all__ = ["MovedActions"]
 
@@ -22,12 +23,18 @@ class MovedActions:
 
     Args:
         space: ``Discrete``, ``MultiDiscrete``, ``MultiBinary`` or ``Box``.
-        representation: How the group moves actions of the space, on the device of the buffer.
+        symmetry: How the group moves actions of the space, on the device of the buffer.
+
+    Raises:
+        TypeError: It mixes actions of a space other than ``Box`` by matrices.
     """
 
-    def __init__(self, space: spaces.Space[Any], representation: MonomialRepresentation) -> None:
+    def __init__(self, space: spaces.Space[Any], symmetry: MDPSymmetry) -> None:
         self._space = space
-        self._representation = representation
+        self._matrices = symmetry.action if isinstance(symmetry.action, MatrixRepresentation) else None
+        if self._matrices is not None and isinstance(space, spaces.Box):
+            return
+        self._representation = representation = symmetry.permuted_actions
         # index[g] reads where entry i of ga comes from; the entry a is carried to the place that reads from a
         self._image = representation.index.argsort(dim=1)
         self._starts = torch.zeros(1, dtype=torch.long, device=self._image.device)
@@ -44,6 +51,8 @@ class MovedActions:
             elements: One element for each action, integers ``[B]``.
             actions: As stored, ``[B, n]``; ``[B, 1]`` for ``Discrete``.
         """
+        if self._matrices is not None:
+            return self._matrices.transform_each(elements, actions.flatten(1)).view(actions.shape)
         if isinstance(self._space, spaces.Discrete):
             return self._image[elements].gather(1, actions.long()).to(actions.dtype)
         if isinstance(self._space, spaces.MultiDiscrete):

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from equirl.agents.spaces import NetworkInputs, resolve_symmetry
 from equirl.chunking import Chunking
+from equirl.constructions import trivial_representation
 from equirl.eager import eager
+from equirl.matrices import Linear, MatrixRepresentation, blocks
 from equirl.methods import RELAXED_METHODS, make_aggregator, make_relaxation
 from equirl.orbit import Orbit
 from equirl.orbit_map import OrbitMap
@@ -23,7 +25,7 @@ from equirl.relaxation import Relaxation
 from equirl.representations import MonomialRepresentation, Representation, Tree
 from equirl.symmetry import MDPSymmetry
 
-__all__ = ["OrbitNetwork", "orbit_networks", "side_by_side", "unsigned"]
+__all__ = ["OrbitNetwork", "alike_numbers", "orbit_networks", "side_by_side", "unsigned"]
 
 _METADATA_KEY = "equirl_group"
 _FINGERPRINT_KEY = "equirl_symmetry"
@@ -145,11 +147,11 @@ class OrbitNetwork(nn.Module):
         """Return how the group moves what the network reads."""
         return symmetry.observation
 
-    def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
+    def _output_rep(self, action: Linear) -> Linear:
         """Return how the group moves the network's output, given how it moves the actions."""
         return action
 
-    def _gate_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
+    def _gate_rep(self, action: Linear) -> MonomialRepresentation:
         """Return how the group moves the gate's numbers, for ``method="partial"``: one for each output, by default."""
         return unsigned(self.output_rep)
 
@@ -232,9 +234,28 @@ def orbit_networks(model: BaseAlgorithm) -> list[OrbitNetwork]:
     )
 
 
-def unsigned(representation: MonomialRepresentation) -> MonomialRepresentation:
-    """Return the representation without its signs: how the group moves sizes, such as standard deviations."""
+def unsigned(representation: Linear) -> MonomialRepresentation:
+    """Return how the group moves sizes, such as standard deviations: as the numbers themselves, without signs.
+
+    Where matrices mix numbers, their sizes are to be one and the same (``alike_numbers``), and stay what they are.
+    """
+    if isinstance(representation, MatrixRepresentation):
+        return trivial_representation(representation.group, representation.shape)
     return MonomialRepresentation(representation.group, representation.shape, representation.index)
+
+
+def alike_numbers(action: Linear) -> Tensor | None:
+    """Return what averages numbers of an action that the group exchanges or mixes, ``[A, A]``; ``None`` for none.
+
+    A standard deviation that is no function of the state must be the same for all of them.
+    """
+    if isinstance(action, MatrixRepresentation):
+        joined = blocks(action).cpu()
+        return joined / joined.sum(dim=1, keepdim=True)
+    index = action.index.cpu()
+    if not bool((index != torch.arange(action.dim)).any()):
+        return None
+    return torch.nn.functional.one_hot(index, action.dim).to(torch.get_default_dtype()).mean(dim=0)
 
 
 def side_by_side(outputs: list[Tensor]) -> Tensor:

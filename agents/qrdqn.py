@@ -11,6 +11,7 @@ from torch import Tensor
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.value_network import ValueOrbitNetwork
 from equirl.constructions import tensor_product, trivial_representation
+from equirl.matrices import Linear
 from equirl.orbit import Orbit
 from equirl.representations import MonomialRepresentation
 
@@ -34,11 +35,12 @@ class EquivariantQuantileNetwork(ValueOrbitNetwork, QuantileNetwork):
 
     layers = "quantile_net"
 
-    def _output_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
-        return tensor_product(trivial_representation(action.group, (self.n_quantiles,)), action)
+    def _output_rep(self, action: Linear) -> Linear:
+        quantiles = trivial_representation(action.group, (self.n_quantiles,))
+        return tensor_product(quantiles, self.symmetry.permuted_actions)
 
-    def _gate_rep(self, action: MonomialRepresentation) -> MonomialRepresentation:
-        return action
+    def _gate_rep(self, action: Linear) -> MonomialRepresentation:
+        return self.symmetry.permuted_actions
 
     def _spread(self, opening: Tensor) -> Tensor:
         return opening.unsqueeze(1)

@@ -93,7 +93,7 @@ class SymmetryMaskableRolloutBuffer(SymmetryRolloutBuffer, MaskableRolloutBuffer
         return SymmetryMaskableDictRolloutBuffer if own and dict_observations else cls
 
     def _replaced(self, samples: Any, elements: torch.Tensor, **moved: Any) -> Any:
-        action = self.symmetry.action
+        action = self.symmetry.permuted_actions
         if isinstance(self.action_space, spaces.MultiBinary):  # a mask has both values of each bit
             action = values_of_bits(action)
         masks = samples.action_masks.gather(1, action.index.to(elements.device)[elements])

@@ -64,7 +64,8 @@ def action_function(model: BaseAlgorithm) -> Scores:
         return lambda observations: cast(Tensor, policy.quantile_net(observations).mean(dim=1))
     actor = getattr(policy, "actor", None)
     if actor is not None and hasattr(actor, "get_action_dist_params"):
-        return lambda observations: cast(Tensor, actor.get_action_dist_params(observations)[0].tanh())
+        squash = getattr(actor, "squash", torch.tanh)
+        return lambda observations: cast(Tensor, squash(actor.get_action_dist_params(observations)[0]))
     if isinstance(actor, nn.Module):
         return cast(Scores, actor)
     if isinstance(policy, RecurrentActorCriticPolicy):

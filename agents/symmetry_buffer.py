@@ -57,7 +57,7 @@ class SymmetryBuffer:
         carry_symmetry(resolved, "replay_buffer_kwargs", "rollout_buffer_kwargs")
         super().__init__(buffer_size, observation_space, action_space, *args, **kwargs)  # type: ignore[call-arg]
         self.symmetry = symmetry_on(resolved, self.device)
-        self._moved_actions = MovedActions(action_space, self.symmetry.action)
+        self._moved_actions = MovedActions(action_space, self.symmetry)
 
     @classmethod
     def _class_for(cls, dict_observations: bool, settings: dict[str, Any]) -> type[Any]:

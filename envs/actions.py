@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from equirl.matrices import MatrixRepresentation, blocks
 from equirl.symmetry import MDPSymmetry, acts_in
 
 __all__ = ["Action", "ActionLayout"]
@@ -79,6 +80,10 @@ class ActionLayout:
                 f"symmetry {name!r} permutes {rep.dim} actions, but the action space has {self.size} "
                 f"({self.space}); build its action representation for that number"
             )
+        if isinstance(rep, MatrixRepresentation) and isinstance(self.space, spaces.Box):
+            self._check_discs(name, rep)
+            return
+        rep = symmetry.permuted_actions
         index, sign = rep.index.cpu().numpy(), rep.sign.cpu().numpy()
         if isinstance(self.space, (spaces.Discrete, spaces.MultiDiscrete)) and (sign != 1).any():
             raise ValueError(
@@ -111,6 +116,18 @@ class ActionLayout:
                 f"number {i} is in [{low[i]:g}, {high[i]:g}], its image in [{ends[0, g, i]:g}, {ends[1, g, i]:g}]"
             )
 
+    def _check_discs(self, name: str, rep: MatrixRepresentation) -> None:
+        """Raise unless all numbers that matrices mix have one bound, the same to both sides."""
+        box: Any = self.space
+        low, high = (bound.astype(np.float64).ravel() for bound in (box.low, box.high))
+        joined = blocks(rep).cpu().numpy() > 0
+        for members in joined:
+            if len(set(high[members])) > 1 or not np.array_equal(low[members], -high[members]):
+                raise ValueError(
+                    f"symmetry {name!r} mixes numbers {np.flatnonzero(members).tolist()} of an action, which then need "
+                    f"one bound to both sides; {box} has {low[members].tolist()} to {high[members].tolist()}"
+                )
+
     def draw(self, random: np.random.Generator) -> Action:
         """Draw an action: uniformly, and from a standard normal distribution where ``Box`` has no bounds."""
         if isinstance(self.space, spaces.Discrete):
@@ -127,7 +144,12 @@ class ActionLayout:
 
     def image(self, symmetry: MDPSymmetry, element: int, action: Action) -> Action:
         """Return ``ga``."""
-        index = symmetry.action.index[element].cpu().numpy()
+        if isinstance(symmetry.action, MatrixRepresentation) and isinstance(self.space, spaces.Box):
+            matrix = symmetry.action.matrices()[element].cpu().numpy().astype(np.float64)
+            turned: NDArray[Any] = (matrix @ np.asarray(action).reshape(-1)).reshape(np.shape(action))
+            return turned
+        permuted = symmetry.permuted_actions
+        index = permuted.index[element].cpu().numpy()
         if isinstance(self.space, spaces.Discrete):
             return int(np.argmax(index == action))  # index[i] is the action that g carries to i
         given = np.asarray(action)
@@ -138,7 +160,7 @@ class ActionLayout:
             moved = np.empty_like(given)
             moved[component] = to - starts[component]
             return moved
-        sign = symmetry.action.sign[element].cpu().numpy().reshape(given.shape)
+        sign = permuted.sign[element].cpu().numpy().reshape(given.shape)
         source = given.reshape(-1)[index].reshape(given.shape)
         bits = isinstance(self.space, spaces.MultiBinary)
         image: NDArray[Any] = np.where(sign == 1, source, 1 - source if bits else -source)

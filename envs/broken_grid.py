@@ -86,7 +86,7 @@ def broken_moves(size: int, breaks: Breaks, symmetry: MDPSymmetry) -> NDArray[np
     target = next_cells(size, breaks)
     moved = _moved_cells(size, symmetry)
     order, n_cells = moved.shape
-    renamed = symmetry.action.index.cpu().numpy().argsort(axis=1)  # [|G|, 4]: what action a becomes under g
+    renamed = symmetry.permuted_actions.index.cpu().numpy().argsort(axis=1)  # [|G|, 4]: what action a becomes under g
     rows = np.broadcast_to(moved[:, :, None], (order, n_cells, 4))
     columns = np.broadcast_to(renamed[:, None, :], (order, n_cells, 4))
     expected = moved[np.arange(order)[:, None, None], target[None]]

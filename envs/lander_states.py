@@ -217,7 +217,7 @@ class LanderStates:
         moved = cast(torch.Tensor, symmetry.observation.transform(element, rows)).T  # column i: what entry i comes from
         wanted = rows[list(sources)] * torch.tensor(signs, dtype=torch.float64).unsqueeze(1)
         wrong = (moved != wanted).any(dim=1).nonzero().flatten().tolist()
-        return wrong, _entries_off(self._actions(mirror), symmetry.action, element)
+        return wrong, _entries_off(self._actions(mirror), symmetry.permuted_actions, element)
 
     def _actions(self, mirror: bool) -> tuple[list[int], list[int]]:
         """Return sources and signs of the actions."""

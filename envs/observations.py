@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from equirl.envs.actions import ActionLayout
 from equirl.envs.mujoco_symmetry import MIRROR, mujoco_mirror
 from equirl.mappings import MappingRepresentation
+from equirl.matrices import MatrixRepresentation, blocks
 from equirl.representations import Representation
 from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry, registered_symmetries
 from equirl.tokens import TokenRepresentation
@@ -170,6 +171,8 @@ class ObservationLayout:
         low, high = (self._shown_bound(bound) for bound in _bounds(self.space))
         if isinstance(representation, TokenRepresentation):
             return _token_misfit(representation, element, low, high, self)
+        if isinstance(representation, MatrixRepresentation):
+            return _mixed_misfit(representation, low.ravel(), high.ravel())
         # Infinite bounds stay infinite; a finite stand-in keeps 0 * inf out.
         low, high = (np.nan_to_num(bound, posinf=1e300, neginf=-1e300) for bound in (low, high))
         corners = _arrays(representation.transform(element, _tensors(np.stack([low, high]))))
@@ -236,6 +239,15 @@ def _bounds(space: spaces.Space[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     if isinstance(space, spaces.MultiDiscrete):
         return np.asarray(space.start), np.asarray(space.start) + np.asarray(space.nvec) - 1
     return np.zeros(space.shape or ()), np.ones(space.shape or ())
+
+
+def _mixed_misfit(representation: MatrixRepresentation, low: NDArray[Any], high: NDArray[Any]) -> str:
+    """Say which coordinates are mixed by matrices and have not one bound to both sides; empty for none."""
+    for members in blocks(representation).cpu().numpy() > 0:
+        if members.sum() > 1 and (len(set(high[members])) > 1 or not np.array_equal(low[members], -high[members])):
+            listed = np.flatnonzero(members).tolist()
+            return f"coordinates {listed} are mixed, with bounds {low[members].tolist()} to {high[members].tolist()}"
+    return ""
 
 
 def _token_misfit(

@@ -12,9 +12,10 @@ from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
 from equirl.arguments import whole_number
+from equirl.envs.point_robot import PointRobotEnv
 from equirl.plane import PlaneElements, PlaneVectors
 
-__all__ = ["InPlaneFrame"]
+__all__ = ["InPlaneFrame", "point_robot_in_frame"]
 
 
 class InPlaneFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -94,3 +95,18 @@ class InPlaneFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._frame = PlaneElements(angle, torch.tensor([mirror]), torch.zeros(1, 2, dtype=torch.float64))
         seen: NDArray[np.float32] = self._observation.transform(self._frame, x)[0].numpy().astype(np.float32)
         return seen
+
+
+def point_robot_in_frame(mirrors: bool = True, **settings: Any) -> InPlaneFrame:
+    """Return a ``PointRobotEnv`` in the frame of its goal, as ``equirl/PointRobotInFrame-v0``.
+
+    Args:
+        mirrors: Whether the frame is that of O(2), or of SO(2).
+        **settings: As for ``PointRobotEnv``.
+
+    Raises:
+        TypeError: As for ``PointRobotEnv``.
+        ValueError: As for ``PointRobotEnv``.
+    """
+    robot = PointRobotEnv(**settings)
+    return InPlaneFrame(robot, *robot.layout, mirrors=mirrors)

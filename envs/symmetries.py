@@ -8,7 +8,6 @@ import torch
 
 from equirl.constructions import (
     channel_representation,
-    direct_sum,
     image_representation,
     permutation_representation,
     signed_permutation_representation,
@@ -18,7 +17,7 @@ from equirl.envs.grid_planes import FACING_PLANES
 from equirl.envs.gridworld import MOVES
 from equirl.envs.minigrid_state import facing_action
 from equirl.groups import FiniteGroup, cyclic_group, dihedral_group
-from equirl.matrices import plane_representation, simplest_form
+from equirl.matrices import beside, plane_representation, simplest_form
 from equirl.plane_groups import torus_symmetries
 from equirl.representations import MonomialRepresentation
 from equirl.symmetry import MDPSymmetry, ObservationShape, register_symmetry
@@ -167,11 +166,11 @@ def egocentric_symmetry(name: str, observation_shape: ObservationShape, n_action
 
 
 def plane_symmetry(name: str, group: FiniteGroup, observation_shape: ObservationShape, n_actions: int) -> MDPSymmetry:
-    """Return the quarter turns, and perhaps mirrors, of vectors ``(x, y)`` of the plane, in observation and action.
+    """Return turns, and perhaps mirrors, of vectors ``(x, y)`` of the plane, in observation and action.
 
     Args:
         name: Its name.
-        group: ``cyclic_group(4)`` or ``dihedral_group(4)``.
+        group: ``cyclic_group(n)`` or ``dihedral_group(n)``, ``n`` at least 3.
         observation_shape: ``(2 k,)``: ``k`` vectors one after another.
         n_actions: ``2 m``, the numbers of ``m`` vectors.
 
@@ -184,10 +183,9 @@ def plane_symmetry(name: str, group: FiniteGroup, observation_shape: Observation
             f"symmetry {name!r} turns vectors (x, y), two numbers each; got observations {shape!r} and {n_actions} "
             "numbers of an action"
         )
-    vector = simplest_form(plane_representation(4, mirrors=group.order == 8))
-    if not isinstance(vector, MonomialRepresentation):
-        raise TypeError("quarter turns are signed permutations")
-    return MDPSymmetry(name, direct_sum(*[vector] * (shape[0] // 2)), direct_sum(*[vector] * (n_actions // 2)))
+    turns = group.order // 2 if "s" in group.element_names else group.order
+    vector = simplest_form(plane_representation(turns, mirrors=group.order > turns))
+    return MDPSymmetry(name, beside(*[vector] * (shape[0] // 2)), beside(*[vector] * (n_actions // 2)))
 
 
 def mirror_symmetry(
@@ -271,6 +269,11 @@ register_symmetry("torus-c4", partial(torus_symmetry, "torus-c4", cyclic_group(4
 register_symmetry("torus-d4", partial(torus_symmetry, "torus-d4", dihedral_group(4)))
 register_symmetry("plane-c4", partial(plane_symmetry, "plane-c4", cyclic_group(4)), "Box")
 register_symmetry("plane-d4", partial(plane_symmetry, "plane-d4", dihedral_group(4)), "Box")
+register_symmetry("plane-c8", partial(plane_symmetry, "plane-c8", cyclic_group(8)), "Box")
+register_symmetry("plane-d8", partial(plane_symmetry, "plane-d8", dihedral_group(8)), "Box")
+register_symmetry("plane-c16", partial(plane_symmetry, "plane-c16", cyclic_group(16)), "Box")
+# One degree after the other: for augmentation by random angles.
+register_symmetry("plane-c360", partial(plane_symmetry, "plane-c360", cyclic_group(360)), "Box")
 register_symmetry("board-c4", partial(board_symmetry, "board-c4", cyclic_group(4)))
 register_symmetry("board-d4", partial(board_symmetry, "board-d4", dihedral_group(4)))
 register_symmetry("minigrid-c4", partial(full_view_symmetry, "minigrid-c4", cyclic_group(4)))

@@ -75,7 +75,7 @@ def _recurring(known: Outcomes, data: Transitions, symmetry: MDPSymmetry) -> Fin
     description = f"dynamics: {known.n_pairs:,} pairs of state and action that rollouts saw"
     for g in group.generators:
         image = known.image(_moved(symmetry, g, data, known.states))
-        order = np.asarray(symmetry.action.index[g].argsort().cpu())
+        order = np.asarray(symmetry.permuted_actions.index[g].argsort().cpu())
         if known.varies:
             result = known.compare(image)
             if result.wrong[range(data.n_actions), order].any():
@@ -109,7 +109,7 @@ def _fitted(data: Transitions, symmetry: MDPSymmetry, seed: int) -> Finding:
     group, worst = symmetry.group, 0.0
     rep = cast(MonomialRepresentation, symmetry.observation)
     for g in group.generators:
-        evidence = model.compare(step_of(rep, g), step_of(symmetry.action, g), _CLEAR)
+        evidence = model.compare(step_of(rep, g), step_of(symmetry.permuted_actions, g), _CLEAR)
         if evidence.away:
             return Finding(description, skipped=f"{group.element_names[g]} carries states to where no rollout came")
         if evidence.events or (evidence.ratio > _LEAST_RATIO and evidence.error > _LEAST_ERROR):

@@ -70,7 +70,7 @@ class TransformedFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self.element = self.symmetry.group.index(element)
         # index[g, i] is the action that g carries to i
         first = int(cast(spaces.Discrete, env.action_space).start)
-        images = self.symmetry.action.index[self.element].tolist()
+        images = self.symmetry.permuted_actions.index[self.element].tolist()
         self._action = {first + i: first + int(image) for i, image in enumerate(images)}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equirl.arguments import of_kind, shape_of, whole_number
+from equirl.constructions import direct_sum
 from equirl.groups import FiniteGroup, cyclic_group, dihedral_group, symmetric_group
 from equirl.representations import (
     MonomialRepresentation,
@@ -25,7 +26,17 @@ from equirl.representations import (
 )
 
 __all__ = [
-    *("MatrixRepresentation", "cyclic_irrep", "dihedral_irrep", "matrix_form", "matrix_product", "matrix_sum"),
+    *(
+        "Linear",
+        "MatrixRepresentation",
+        "beside",
+        "blocks",
+        "cyclic_irrep",
+        "dihedral_irrep",
+        "matrix_form",
+        "matrix_product",
+        "matrix_sum",
+    ),
     *("plane_representation", "simplest_form", "standard_representation"),
 ]
 
@@ -158,6 +169,27 @@ def matrix_sum(*parts: Linear) -> MatrixRepresentation:
     blocks = [matrix_form(part).matrices() for part in parts]
     summed = [torch.block_diag(*each) for each in zip(*blocks, strict=True)]  # type: ignore[no-untyped-call]
     return MatrixRepresentation(group, torch.stack(summed))
+
+
+def beside(*parts: Linear) -> Linear:
+    """Return the parts one after another, as ``direct_sum`` does: monomial where all parts are.
+
+    Raises:
+        ValueError: No parts, or parts of different groups.
+    """
+    monomial = [part for part in parts if isinstance(part, MonomialRepresentation)]
+    return direct_sum(*monomial) if len(monomial) == len(parts) else matrix_sum(*parts)
+
+
+def blocks(representation: MatrixRepresentation) -> Tensor:
+    """Return which coordinates the group mixes with each other, 1 where it does: ``[n, n]``.
+
+    Coordinates of one block are joined by entries of some matrix, perhaps over others between them.
+    """
+    joined = (representation.matrices().abs().amax(dim=0) > _TOLERANCE).double()
+    for _ in range(max(1, math.ceil(math.log2(representation.dim)))):
+        joined = ((joined @ joined.T) > 0).double()
+    return joined.to(torch.get_default_dtype())
 
 
 def matrix_product(first: Linear, second: Linear) -> MatrixRepresentation:

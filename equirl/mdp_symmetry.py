@@ -14,6 +14,7 @@ import torch
 
 from equirl.arguments import of_kind, whole_number
 from equirl.groups import FiniteGroup
+from equirl.matrices import Linear, MatrixRepresentation
 from equirl.representations import MonomialRepresentation, Representation
 
 __all__ = ["MDPSymmetry", "ObservationShape", "stack_frames"]
@@ -30,7 +31,8 @@ class MDPSymmetry:
     - ``Discrete(n)``: it permutes the ``n`` actions, so that ``Q(gs, ga) = Q(s, a)`` reads ``Q(gs) = action(g) Q(s)``;
     - ``MultiDiscrete``: it permutes the values of all components, one component after the other, ``n = sum(nvec)``;
     - ``MultiBinary(n)``: it permutes the bits; a sign of -1 flips a bit;
-    - ``Box``: it permutes the ``n`` numbers of an action, and changes their signs.
+    - ``Box``: it permutes the ``n`` numbers of an action and changes their signs, or mixes them by matrices
+      (``MatrixRepresentation``), as a turn of the plane by any angle does.
 
     Attributes:
         name: What it is called in messages, checkpoints and on the command line.
@@ -38,19 +40,22 @@ class MDPSymmetry:
         action: How it moves an action.
 
     Raises:
-        TypeError: Not a representation, or one on actions that is more than a signed permutation.
+        TypeError: Not a representation, or one on actions that neither permutes nor multiplies by matrices.
         ValueError: The representations are of different groups, or the one on actions has more than one axis.
     """
 
     name: str
     observation: Representation
-    action: MonomialRepresentation
+    action: Linear
 
     def __post_init__(self) -> None:
-        if not isinstance(self.observation, Representation) or not isinstance(self.action, MonomialRepresentation):
+        if not isinstance(self.observation, Representation) or not isinstance(
+            self.action, (MonomialRepresentation, MatrixRepresentation)
+        ):
             raise TypeError(
                 f"symmetry {self.name!r} takes a representation on observations and a permutation of the actions "
-                f"(permutation_representation, or signed_permutation_representation); got "
+                f"(permutation_representation, or signed_permutation_representation; for Box also a "
+                f"MatrixRepresentation); got "
                 f"{type(self.observation).__name__} and {type(self.action).__name__}"
             )
         if self.observation.group != self.action.group:
@@ -68,6 +73,20 @@ class MDPSymmetry:
     def group(self) -> FiniteGroup:
         """The group."""
         return self.action.group
+
+    @property
+    def permuted_actions(self) -> MonomialRepresentation:
+        """The representation on actions, for what takes permutations with signs alone.
+
+        Raises:
+            TypeError: It mixes the numbers of an action by matrices.
+        """
+        if isinstance(self.action, MonomialRepresentation):
+            return self.action
+        raise TypeError(
+            f"symmetry {self.name!r} mixes the numbers of an action by matrices; here actions are to change places or "
+            "signs, as under the quarter turns of 'plane-c4'"
+        )
 
     @property
     def n_actions(self) -> int:

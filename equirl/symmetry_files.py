@@ -68,7 +68,7 @@ def save_symmetry(
     target = _toml_path(path)
     group = of_kind(symmetry, MDPSymmetry, "symmetry").group
     leaves = dict(_leaves(symmetry.observation))
-    steps = [_steps(leaves, symmetry.action, g) for g in range(group.order)]
+    steps = [_steps(leaves, symmetry.permuted_actions, g) for g in range(group.order)]
     seen: dict[tuple[Step, ...], int] = {}
     for g, move in enumerate(steps):
         if (other := seen.setdefault(move, g)) != g:

@@ -177,7 +177,11 @@ def _of_the_model(environment: gym.Env[Any, Any], seed: int, name: str) -> Disco
     verdict = _verdict(environment, symmetry, seed, findings)
     g = 1 - symmetry.group.identity
     element = Element(
-        "mirror", step_of(cast(MonomialRepresentation, mirror.observation), g), step_of(mirror.action, g), 0.0, _CHECKED
+        "mirror",
+        step_of(cast(MonomialRepresentation, mirror.observation), g),
+        step_of(mirror.permuted_actions, g),
+        0.0,
+        _CHECKED,
     )
     if verdict == "violated":
         found = measured(environment, symmetry, (element,), findings, seed, _CHECKED)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from equirl.constructions import direct_sum, trivial_representation
+from equirl.constructions import trivial_representation
+from equirl.matrices import Linear, beside
 from equirl.mdp_symmetry import MDPSymmetry, ObservationShape
 from equirl.methods import make_aggregator
 from equirl.orbit import Orbit
@@ -91,11 +92,11 @@ def orbit_map_for(
     sizes = {"inputs": _size(copied.observation.shape)}
     if features_dim is not None:
         sizes["features"] = features_dim
-    output_rep = copied.action
+    output_rep: Linear = copied.action
     if values:
         if method == "equizero":
             method_kwargs = {"proxy_loss": "entropy", **(method_kwargs or {})}
-        output_rep = direct_sum(output_rep, trivial_representation(output_rep.group, (values,)))
+        output_rep = beside(output_rep, trivial_representation(output_rep.group, (values,)))
     return OrbitMap(copied.observation, output_rep, make_aggregator(method, method_kwargs, sizes, copied.observation))
 
 

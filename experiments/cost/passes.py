@@ -239,7 +239,7 @@ def measure_kernels(settings: Settings) -> Iterator[Measurement]:
 def kernel_cases(settings: Settings) -> Iterator[tuple[str, str, int, int, Cases]]:
     """Yield what is computed, the group, the size of a sample, the batch, and the ways to compute it."""
     symmetry, shape = group_symmetry("D4", 8)
-    images, actions = symmetry.observation.to(settings.device), symmetry.action.to(settings.device)
+    images, actions = symmetry.observation.to(settings.device), symmetry.permuted_actions.to(settings.device)
     assert isinstance(images, MonomialRepresentation)
     torch.manual_seed(0)
     yield "orbit of one image", "D4", shape[1], 1, _orbit_of_one(images, "take")
