@@ -85,10 +85,28 @@ def test_every_table_and_record_that_pages_name_can_be_made(tables: Any) -> None
         for name in re.findall(r"\{\{ table: (.+?) \}\}", text):
             assert len(tables.TABLES[name]().rows) > 0, name
             used.add(name)
+        for wanted in re.findall(r"\{\{ cell: (.+?) \}\}", text):
+            assert re.search(r"\d", tables.cell(wanted)), wanted
+            used.add(wanted.split(" | ")[0])
         for folder in re.findall(r"\{\{ record: (.+?) \}\}", text):
             assert tables.record_line(folder).startswith("*Date: 20")
         assert not re.search(r"^\|.*\d\.\d", text, flags=re.MULTILINE), f"{page}: a pasted table of figures"
     assert used == set(tables.TABLES)
+
+
+def test_the_numbers_of_the_open_questions_are_read_from_tables() -> None:
+    text = (ROOT / "docs/results/open-questions.md").read_text(encoding="utf-8")
+    prose = re.sub(r"```.*?```|\{\{.+?\}\}|`[^`]*`|\]\([^)]*\)|^\d\. ", "", text, flags=re.DOTALL | re.MULTILINE)
+    names = r"NeurIPS 2023|arXiv:[\d.]+|[CD]_?(?:\d+|n)|7x7"
+    assert not re.findall(r"\d[\d.,]*", re.sub(names, "", prose))
+    assert len(re.findall(r"\{\{ cell: ", text)) > 30
+
+
+def test_the_rule_of_the_open_questions_is_that_of_its_rows(tables: Any) -> None:
+    for row in tables.TABLES["picks"]().rows:
+        _, _, picked, chance, expected, chosen, averaged, said = row
+        takes_equizero = float(picked) > float(chance) and float(expected) > float(averaged)
+        assert said == ("right" if takes_equizero == (float(chosen) > float(averaged)) else "wrong"), row
 
 
 def test_every_results_folder_has_a_place_on_a_page(tables: Any) -> None:

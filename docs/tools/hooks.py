@@ -14,11 +14,12 @@ from mkdocs.structure.files import File, Files
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from results_tables import RESULTS, record_line, render
+from results_tables import RESULTS, cell, record_line, render
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "build" / "docs-sources" / "equirl"
-_MARKER = re.compile(r"\{\{ (table|record): (.+?) \}\}")
+_MARKER = re.compile(r"\{\{ (table|record|cell): (.+?) \}\}")
+_MAKERS = {"table": render, "record": record_line, "cell": cell}
 _ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):`~?(?:[\w.]+\.)?(\w+)`")
 _PUBLISHED = ("*.png", "*.csv", "*.json", "*.html")
 
@@ -46,11 +47,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Replace ``{{ table: NAME }}`` and ``{{ record: FOLDER }}``."""
+    """Replace ``{{ table: NAME }}``, ``{{ record: FOLDER }}`` and ``{{ cell: NAME | HEAD=CELL | HEAD }}``."""
 
     def made(found: re.Match[str]) -> str:
         try:
-            return render(found[2]) if found[1] == "table" else record_line(found[2])
+            return _MAKERS[found[1]](found[2])
         except (OSError, ValueError, KeyError) as error:
             raise PluginError(f"{page.file.src_uri}: {found[0]}: {error}") from error
 

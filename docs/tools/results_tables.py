@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-__all__ = ["RESULTS", "TABLES", "Table", "record_line", "render", "summary_table"]
+__all__ = ["RESULTS", "TABLES", "Table", "cell", "record_line", "render", "summary_table"]
 
 RESULTS = Path(__file__).resolve().parents[2] / "experiments" / "results"
 
@@ -189,8 +190,95 @@ def _grid(folder: str) -> Callable[[], Table]:
     return partial(summary_table, folder)
 
 
+def _quadrature() -> Table:
+    """Return the error between the angles, a row for each number of them, and the factor that one more brings."""
+    rows = read_rows(RESULTS / "continuous_groups" / "quadrature.csv")
+
+    def middle(network: str, n: int, method: str = "equitune") -> float:
+        fits = (r for r in rows if (r["network"], r["method"], r["n"]) == (network, method, str(n)))
+        return median(float(row["mean_error"]) for row in fits)
+
+    counts = sorted({int(row["n"]) for row in rows if row["method"] == "equitune"})
+    cells = [(f"{n} angles", *(f"{middle(kind, n):.1e}" for kind in ("smooth", "rough"))) for n in counts]
+    first, last = 8, counts[-1]
+    rates = ((middle(kind, last) / middle(kind, first)) ** (1 / (last - first)) for kind in ("smooth", "rough"))
+    cells.append(("factor of one more angle", *(f"{rate:.2f}" for rate in rates)))
+    cells.append(("frames", *(f"{middle(kind, 1, 'frames'):.1e}" for kind in ("smooth", "rough"))))
+    return Table(("views", "smooth network", "rough network"), tuple(cells))
+
+
+def _far() -> Table:
+    """Return errors on circles, a row for each method, a column for each radius: medians of the seeds."""
+    rows = read_rows(RESULTS / "continuous_groups" / "far.csv")
+    radii = tuple(dict.fromkeys(row["radius"] for row in rows))
+    cells = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        of = {r: [float(row["error"]) for row in rows if (row["method"], row["radius"]) == (method, r)] for r in radii}
+        cells.append((method, *(f"{median(of[r]):.3f}" for r in radii)))
+    return Table(("method", *(f"radius {r}" for r in radii)), tuple(cells))
+
+
+_UNIFORM_ON_THE_GRID = 0.30  # share of the views whose goal lies in the known quadrant; see trained-agents.md
+
+
+def _picks() -> Table:
+    """Return how often each proxy loss picks a view that the model knows, and what a rule makes of that.
+
+    With the accuracies on known views and on others, ``a`` and ``b``, and the share ``s`` of known views that are
+    picked, ``s a + (1 - s) b`` is to be expected of equizero. The rule: equizero where ``s`` is above the share of
+    known views and that is above equitune's accuracy; else equitune.
+    """
+    rows = []
+    for task, folder in (
+        ("digits", "vision_mnist"),
+        ("clothes, pretrained network", "vision_pretrained"),
+        ("clothes, bridge", "vision_zero_shot"),
+        ("clothes, small CNN", "vision_small_cnn"),
+    ):
+        table = _images(folder).where(group="c4")
+        turned = dict(zip(table.column("method"), map(_number, table.column("uniformly turned")), strict=True))
+        known = _number(table.column("upright")[table.column("method").index("plain")])
+        other = (4 * turned["plain"] - known) / 3
+        weights = read_rows(RESULTS / folder / "weights.csv")
+        for kind in ("similarity", "confidence", "entropy"):
+            fits = {"method": "equizero", "group": "c4", "level": "output", "kind": kind, "view": "0"}
+            shares = [float(row["mean"]) for row in weights if fits.items() <= row.items()]
+            picked = sum(shares) / len(shares)
+            rows.append((task, kind, 0.25, picked, known, other, turned["equitune"], turned[f"equizero, {kind}"]))
+    agents = summary_table("zero_shot_grid")
+    known, other = (100 * _number(agents.column(head)[0]) for head in ("known quadrant", "three unseen"))
+    turned_agents = agents.where(group="grid-c4").select("variant", "familiar views", "three unseen").rows
+    unseen = {variant: 100 * _number(share) for variant, _, share in turned_agents}
+    for variant, familiar, _ in turned_agents:
+        if variant.startswith("equizero, "):
+            cells = (_number(familiar), known, other, unseen["equitune"], unseen[variant])
+            rows.append(("agent on the grid", variant.removeprefix("equizero, "), _UNIFORM_ON_THE_GRID, *cells))
+    heads = ("task", "proxy loss", "picks a known view", "by chance", "expected", "equizero", "equitune", "the rule is")
+    cells = []
+    for task, kind, chance, picked, known, other, averaged, chosen in rows:
+        expected = picked * known + (1 - picked) * other
+        right = (round(picked, 2) > chance and expected > averaged) == (chosen > averaged)
+        shown = (f"{picked:.2f}", f"{chance:.2f}", f"{expected:.1f}", f"{chosen:.1f}", f"{averaged:.1f}")
+        cells.append((task, kind, *shown, "right" if right else "wrong"))
+    return Table(heads, tuple(cells))
+
+
+def _rule() -> Table:
+    """Return how often the rule of ``_picks`` is right."""
+    said = _picks().column("the rule is")
+    return Table(("what", "right", "rows"), (("all rows", str(said.count("right")), str(len(said))),))
+
+
+def _number(cell: str) -> float:
+    return float(cell.split(" ")[0])
+
+
 TABLES: dict[str, Callable[[], Table]] = {
     "coverage": _coverage,
+    "quadrature": _quadrature,
+    "far away": _far,
+    "picks": _picks,
+    "rule": _rule,
     "learning": _grid("gridworld_7x7"),
     "learning scores": partial(summary_table, "gridworld_7x7", 1),
     "five rows": _grid("gridworld_5x5"),
@@ -242,6 +330,21 @@ TABLES: dict[str, Callable[[], Table]] = {
     ),
 }
 """The tables by the names under which pages ask for them: ``{{ table: learning }}``."""
+
+
+def cell(wanted: str) -> str:
+    """Return one cell of a table: ``NAME | HEAD=CELL; HEAD=CELL | HEAD``.
+
+    Raises:
+        KeyError: There is no such table.
+        ValueError: No such column, or not one row.
+    """
+    name, filters, head = (part.strip() for part in wanted.split(" | "))
+    chosen = dict(pair.strip().split("=", 1) for pair in filters.split("; "))
+    found = TABLES[name]().where(**chosen).column(head)
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} rows of the table {name!r} have {filters}")
+    return found[0]
 
 
 def render(name: str) -> str:
