@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from equirl.matrices import MatrixRepresentation, blocks
 from equirl.symmetry import MDPSymmetry, acts_in
 
-__all__ = ["Action", "ActionLayout"]
+__all__ = ["Action", "ActionLayout", "uneven_block"]
 
 Action: TypeAlias = int | NDArray[Any]
 """An action as policies see it: numbered from 0 for ``Discrete``, otherwise an array of the space's shape."""
@@ -120,13 +120,11 @@ class ActionLayout:
         """Raise unless all numbers that matrices mix have one bound, the same to both sides."""
         box: Any = self.space
         low, high = (bound.astype(np.float64).ravel() for bound in (box.low, box.high))
-        joined = blocks(rep).cpu().numpy() > 0
-        for members in joined:
-            if len(set(high[members])) > 1 or not np.array_equal(low[members], -high[members]):
-                raise ValueError(
-                    f"symmetry {name!r} mixes numbers {np.flatnonzero(members).tolist()} of an action, which then need "
-                    f"one bound to both sides; {box} has {low[members].tolist()} to {high[members].tolist()}"
-                )
+        if uneven := uneven_block(rep, low, high):
+            raise ValueError(
+                f"symmetry {name!r} mixes numbers {uneven} of an action, which then need one bound to both sides; "
+                f"{box} has {low[uneven].tolist()} to {high[uneven].tolist()}"
+            )
 
     def draw(self, random: np.random.Generator) -> Action:
         """Draw an action: uniformly, and from a standard normal distribution where ``Box`` has no bounds."""
@@ -201,3 +199,21 @@ class ActionLayout:
         if isinstance(self.space, spaces.MultiDiscrete):
             return (np.asarray(action) + np.asarray(self.space.start)).astype(self.space.dtype)
         return np.asarray(action).astype(self.space.dtype)
+
+
+def uneven_block(rep: MatrixRepresentation, low: NDArray[np.float64], high: NDArray[np.float64]) -> list[int]:
+    """Return the numbers of a block that a group mixes or flips and that have not one bound to both sides; none if all.
+
+    Args:
+        rep: How the group moves the numbers.
+        low: Lower bounds, ``[n]``.
+        high: Upper bounds, ``[n]``.
+    """
+    matrices = rep.matrices().cpu().numpy()
+    for members in blocks(rep).cpu().numpy() > 0:
+        own = np.flatnonzero(members)
+        if len(own) == 1 and (matrices[:, own[0], own[0]] > 0).all():
+            continue  # it stays as it is
+        if not (np.allclose(high[own], high[own[0]]) and np.allclose(low[own], -high[own[0]])):
+            return [int(i) for i in own]
+    return []

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from equirl.mdp_symmetry import MDPSymmetry
@@ -119,8 +120,14 @@ class LanderStates:
         self._legs_end, self._fps = module.LEG_DOWN / module.SCALE, module.FPS
 
     def save_state(self) -> _State:
-        """Return all that a step depends on, and build the world anew around it."""
+        """Return all that a step depends on, and build the world anew around it.
+
+        Raises:
+            ResetNeeded: There was no ``reset`` yet.
+        """
         env = self.environment
+        if env.lander is None:
+            raise ResetNeeded("a LunarLander has no state before the first reset(). Call reset() first")
         state = _State(
             _read(env.lander),
             (_read(env.legs[0], env.legs[0].ground_contact), _read(env.legs[1], env.legs[1].ground_contact)),

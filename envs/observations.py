@@ -12,10 +12,10 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from equirl.envs.actions import ActionLayout
+from equirl.envs.actions import ActionLayout, uneven_block
 from equirl.envs.mujoco_symmetry import MIRROR, mujoco_mirror
 from equirl.mappings import MappingRepresentation
-from equirl.matrices import MatrixRepresentation, blocks
+from equirl.matrices import MatrixRepresentation
 from equirl.representations import Representation
 from equirl.symmetry import MDPSymmetry, ObservationShape, build_symmetry, registered_symmetries
 from equirl.tokens import TokenRepresentation
@@ -243,11 +243,12 @@ def _bounds(space: spaces.Space[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def _mixed_misfit(representation: MatrixRepresentation, low: NDArray[Any], high: NDArray[Any]) -> str:
     """Say which coordinates are mixed by matrices and have not one bound to both sides; empty for none."""
-    for members in blocks(representation).cpu().numpy() > 0:
-        if members.sum() > 1 and (len(set(high[members])) > 1 or not np.array_equal(low[members], -high[members])):
-            listed = np.flatnonzero(members).tolist()
-            return f"coordinates {listed} are mixed, with bounds {low[members].tolist()} to {high[members].tolist()}"
-    return ""
+    uneven = uneven_block(representation, low, high)
+    return (
+        f"coordinates {uneven} are mixed, with bounds {low[uneven].tolist()} to {high[uneven].tolist()}"
+        if uneven
+        else ""
+    )
 
 
 def _token_misfit(

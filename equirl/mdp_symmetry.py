@@ -84,8 +84,8 @@ class MDPSymmetry:
         if isinstance(self.action, MonomialRepresentation):
             return self.action
         raise TypeError(
-            f"symmetry {self.name!r} mixes the numbers of an action by matrices; here actions are to change places or "
-            "signs, as under the quarter turns of 'plane-c4'"
+            f"symmetry {self.name!r} mixes the numbers of an action by matrices; gSDE (use_sde), symmetry files and "
+            "actions other than Box take those that change places or signs alone, as under the quarter turns of 'plane-c4'"
         )
 
     @property

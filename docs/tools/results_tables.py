@@ -2,83 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
-from statistics import median
 from typing import Any
 
+import open_questions
+from tables_of_files import METHODS, RESULTS, Table, image_table, read_rows, summary_table
+
 __all__ = ["RESULTS", "TABLES", "Table", "cell", "record_line", "render", "summary_table"]
-
-RESULTS = Path(__file__).resolve().parents[2] / "experiments" / "results"
-
-_METHODS = {"lambda_equitune": "λ-equitune"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        heads: Names of the columns.
-        rows: Cells of each row, as many as there are columns.
-    """
-
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def column(self, head: str) -> list[str]:
-        """Return the cells of a column."""
-        return [row[self.heads.index(head)] for row in self.rows]
-
-    def select(self, *heads: str) -> Table:
-        """Return the table with these columns alone, in this order."""
-        places = [self.heads.index(head) for head in heads]
-        return Table(heads, tuple(tuple(row[place] for place in places) for row in self.rows))
-
-    def where(self, **wanted: str) -> Table:
-        """Return the rows whose cells equal the given values."""
-        places = {self.heads.index(head): value for head, value in wanted.items()}
-        rows = (row for row in self.rows if all(row[place] == value for place, value in places.items()))
-        return Table(self.heads, tuple(rows))
-
-    def markdown(self) -> str:
-        """Return the table in Markdown."""
-        lines = [self.heads, ("---",) * len(self.heads), *self.rows]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def read_markdown_tables(path: Path) -> list[Table]:
-    """Return the tables of a Markdown file in their order; a repeated head gets the head before it as a suffix."""
-    blocks: list[list[tuple[str, ...]]] = [[]]
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("|"):
-            blocks[-1].append(tuple(cell.strip() for cell in line.strip().strip("|").split("|")))
-        elif blocks[-1]:
-            blocks.append([])
-    return [Table(_distinct(block[0]), tuple(block[2:])) for block in blocks if block]
-
-
-def _distinct(heads: Sequence[str]) -> tuple[str, ...]:
-    named: list[str] = []
-    for place, head in enumerate(heads):
-        named.append(f"{head} of {heads[place - 1]}" if heads.count(head) > 1 else head)
-    return tuple(named)
-
-
-def summary_table(folder: str, number: int = 0, heads: Sequence[str] = ()) -> Table:
-    """Return a table of the summary that a study wrote from its CSV."""
-    table = read_markdown_tables(RESULTS / folder / "summary.md")[number]
-    return table.select(*heads) if heads else table
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _scan(folder: str) -> Table:
@@ -88,31 +20,10 @@ def _scan(folder: str) -> Table:
     return table if len(set(table.column("split"))) > 1 else table.select(*heads)
 
 
-def _variant(row: dict[str, str]) -> str:
-    name = _METHODS.get(row["method"], row["method"])
-    if row["method"] == "equizero":
-        name += f", {row['kind']}"
-    if row["trained"] == "lambda":
-        name += f", {int(row['labels']):,} label" + ("s" if row["labels"] != "1" else "")
-    return name
-
-
-def _images(folder: str) -> Table:
-    """Return the accuracies of an image study, a row for each group and method."""
-    table = summary_table(folder)
-    measured = [head for head in table.heads if head.startswith(("upright", "uniformly", "turned"))]
-    measured += ["same answer when turned"]
-    rows = []
-    for cells in table.rows:
-        row = dict(zip(table.heads, cells, strict=True))
-        rows.append((row["group"], _variant(row), *(row[head] for head in measured)))
-    return Table(("group", "method", *measured), tuple(rows))
-
-
 def _image_parts(folder: str, *heads: str) -> Table:
     """Return the uniformly turned accuracies of an image study that varies a part of the method."""
     table = summary_table(folder).select("method", *heads, "uniformly turned")
-    rows = tuple((_METHODS.get(row[0], row[0]), *row[1:]) for row in table.rows)
+    rows = tuple((METHODS.get(row[0], row[0]), *row[1:]) for row in table.rows)
     return Table(table.heads, rows)
 
 
@@ -123,7 +34,7 @@ def _image_costs() -> Table:
         for one in (row for row in measured if row["batch"] == "1"):
             key = ("method", "group", "level")
             many = next(row for row in measured if row["batch"] == "16" and all(row[k] == one[k] for k in key))
-            cells = [name, _METHODS.get(one["method"], one["method"]), one["group"], one["level"]]
+            cells = [name, METHODS.get(one["method"], one["method"]), one["group"], one["level"]]
             for row in (one, many):
                 cells += [f"{1000 * float(row['seconds']):,.1f}", f"{float(row['ratio_to_plain']):.2f}"]
                 cells.append(f"{float(row['peak_ratio_to_plain']):.2f}")
@@ -190,95 +101,13 @@ def _grid(folder: str) -> Callable[[], Table]:
     return partial(summary_table, folder)
 
 
-def _quadrature() -> Table:
-    """Return the error between the angles, a row for each number of them, and the factor that one more brings."""
-    rows = read_rows(RESULTS / "continuous_groups" / "quadrature.csv")
-
-    def middle(network: str, n: int, method: str = "equitune") -> float:
-        fits = (r for r in rows if (r["network"], r["method"], r["n"]) == (network, method, str(n)))
-        return median(float(row["mean_error"]) for row in fits)
-
-    counts = sorted({int(row["n"]) for row in rows if row["method"] == "equitune"})
-    cells = [(f"{n} angles", *(f"{middle(kind, n):.1e}" for kind in ("smooth", "rough"))) for n in counts]
-    first, last = 8, counts[-1]
-    rates = ((middle(kind, last) / middle(kind, first)) ** (1 / (last - first)) for kind in ("smooth", "rough"))
-    cells.append(("factor of one more angle", *(f"{rate:.2f}" for rate in rates)))
-    cells.append(("frames", *(f"{middle(kind, 1, 'frames'):.1e}" for kind in ("smooth", "rough"))))
-    return Table(("views", "smooth network", "rough network"), tuple(cells))
-
-
-def _far() -> Table:
-    """Return errors on circles, a row for each method, a column for each radius: medians of the seeds."""
-    rows = read_rows(RESULTS / "continuous_groups" / "far.csv")
-    radii = tuple(dict.fromkeys(row["radius"] for row in rows))
-    cells = []
-    for method in dict.fromkeys(row["method"] for row in rows):
-        of = {r: [float(row["error"]) for row in rows if (row["method"], row["radius"]) == (method, r)] for r in radii}
-        cells.append((method, *(f"{median(of[r]):.3f}" for r in radii)))
-    return Table(("method", *(f"radius {r}" for r in radii)), tuple(cells))
-
-
-_UNIFORM_ON_THE_GRID = 0.30  # share of the views whose goal lies in the known quadrant; see trained-agents.md
-
-
-def _picks() -> Table:
-    """Return how often each proxy loss picks a view that the model knows, and what a rule makes of that.
-
-    With the accuracies on known views and on others, ``a`` and ``b``, and the share ``s`` of known views that are
-    picked, ``s a + (1 - s) b`` is to be expected of equizero. The rule: equizero where ``s`` is above the share of
-    known views and that is above equitune's accuracy; else equitune.
-    """
-    rows = []
-    for task, folder in (
-        ("digits", "vision_mnist"),
-        ("clothes, pretrained network", "vision_pretrained"),
-        ("clothes, bridge", "vision_zero_shot"),
-        ("clothes, small CNN", "vision_small_cnn"),
-    ):
-        table = _images(folder).where(group="c4")
-        turned = dict(zip(table.column("method"), map(_number, table.column("uniformly turned")), strict=True))
-        known = _number(table.column("upright")[table.column("method").index("plain")])
-        other = (4 * turned["plain"] - known) / 3
-        weights = read_rows(RESULTS / folder / "weights.csv")
-        for kind in ("similarity", "confidence", "entropy"):
-            fits = {"method": "equizero", "group": "c4", "level": "output", "kind": kind, "view": "0"}
-            shares = [float(row["mean"]) for row in weights if fits.items() <= row.items()]
-            picked = sum(shares) / len(shares)
-            rows.append((task, kind, 0.25, picked, known, other, turned["equitune"], turned[f"equizero, {kind}"]))
-    agents = summary_table("zero_shot_grid")
-    known, other = (100 * _number(agents.column(head)[0]) for head in ("known quadrant", "three unseen"))
-    turned_agents = agents.where(group="grid-c4").select("variant", "familiar views", "three unseen").rows
-    unseen = {variant: 100 * _number(share) for variant, _, share in turned_agents}
-    for variant, familiar, _ in turned_agents:
-        if variant.startswith("equizero, "):
-            cells = (_number(familiar), known, other, unseen["equitune"], unseen[variant])
-            rows.append(("agent on the grid", variant.removeprefix("equizero, "), _UNIFORM_ON_THE_GRID, *cells))
-    heads = ("task", "proxy loss", "picks a known view", "by chance", "expected", "equizero", "equitune", "the rule is")
-    cells = []
-    for task, kind, chance, picked, known, other, averaged, chosen in rows:
-        expected = picked * known + (1 - picked) * other
-        right = (round(picked, 2) > chance and expected > averaged) == (chosen > averaged)
-        shown = (f"{picked:.2f}", f"{chance:.2f}", f"{expected:.1f}", f"{chosen:.1f}", f"{averaged:.1f}")
-        cells.append((task, kind, *shown, "right" if right else "wrong"))
-    return Table(heads, tuple(cells))
-
-
-def _rule() -> Table:
-    """Return how often the rule of ``_picks`` is right."""
-    said = _picks().column("the rule is")
-    return Table(("what", "right", "rows"), (("all rows", str(said.count("right")), str(len(said))),))
-
-
-def _number(cell: str) -> float:
-    return float(cell.split(" ")[0])
-
-
 TABLES: dict[str, Callable[[], Table]] = {
     "coverage": _coverage,
-    "quadrature": _quadrature,
-    "far away": _far,
-    "picks": _picks,
-    "rule": _rule,
+    "quadrature": open_questions.quadrature,
+    "far away": open_questions.far,
+    "point robot": open_questions.point_robot,
+    "picks": open_questions.picks,
+    "rule": open_questions.rule,
     "learning": _grid("gridworld_7x7"),
     "learning scores": partial(summary_table, "gridworld_7x7", 1),
     "five rows": _grid("gridworld_5x5"),
@@ -305,10 +134,10 @@ TABLES: dict[str, Callable[[], Table]] = {
     "fairness gaps": partial(summary_table, "nlg", 0),
     "regard": partial(summary_table, "nlg", 1),
     "regard in all": partial(summary_table, "nlg", 2),
-    "bridge": partial(_images, "vision_zero_shot"),
-    "pretrained": partial(_images, "vision_pretrained"),
-    "small cnn": partial(_images, "vision_small_cnn"),
-    "digits": partial(_images, "vision_mnist"),
+    "bridge": partial(image_table, "vision_zero_shot"),
+    "pretrained": partial(image_table, "vision_pretrained"),
+    "small cnn": partial(image_table, "vision_small_cnn"),
+    "digits": partial(image_table, "vision_mnist"),
     "lambda networks, bridge": partial(_image_parts, "vision_zero_shot_lambda", "kind", "reads"),
     "lambda networks, pretrained": partial(_image_parts, "vision_pretrained_lambda", "kind", "reads"),
     "levels, bridge": partial(_image_parts, "vision_zero_shot_maps", "level"),
@@ -323,6 +152,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "steps by batch": _steps_by_batch,
     "learning on a GPU": _grid("gridworld_7x7_h100"),
     "learning beside it": _grid("gridworld_7x7_h100_cpu"),
+    "tuned in the empty room": partial(summary_table, "empty_room_tuning"),
     "tuned": partial(summary_table, "gridworld_7x7_tuning"),
     "tuned longer": partial(summary_table, "gridworld_7x7_tuning_plain"),
     "passes": partial(

@@ -82,7 +82,7 @@ def discover_symmetry(
     findings = _search(environment, data, seed)
     if not findings.elements:
         found = find_nearly(environment, data, findings, seed, name)
-        if found is not None and found.deviation is not None and not found.deviation.unequal:
+        if found is not None and found.deviation is not None and not found.deviation.mean:
             symmetry = cast(MDPSymmetry, found.symmetry)
             if _verdict(environment, symmetry, seed, findings) == "holds":
                 return replace(found, outcome="exact", deviation=None, notes=tuple(findings.notes))

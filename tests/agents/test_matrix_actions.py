@@ -152,6 +152,21 @@ def test_what_takes_permutations_alone_says_so(tmp_path: Any) -> None:
         resolve_symmetry(discrete, spaces.Box(-1, 1, (4,)), uneven)
 
 
+def test_a_number_that_stays_may_have_any_bounds() -> None:
+    group = cyclic_group(8)
+    drone = matrix_sum(plane_representation(8), trivial_representation(group, (1,)))
+    symmetry = MDPSymmetry("drone", trivial_representation(group, (4,)), drone)
+    thrust = spaces.Box(np.array([-1, -1, 0], np.float32), np.array([1, 1, 2], np.float32))
+    assert resolve_symmetry(symmetry, spaces.Box(-1, 1, (4,)), thrust) is symmetry
+    flipped = MDPSymmetry(
+        "flipped",
+        trivial_representation(cyclic_group(2), (4,)),
+        MatrixRepresentation(cyclic_group(2), [[[1.0]], [[-1.0]]]),
+    )
+    with pytest.raises(ValueError, match=r"mixes numbers \[0\] of an action"):
+        resolve_symmetry(flipped, spaces.Box(-1, 1, (4,)), spaces.Box(0, 1, (1,)))
+
+
 def test_blocks_are_what_matrices_mix() -> None:
     plane, group = plane_representation(8), cyclic_group(8)
     both = matrix_sum(plane, trivial_representation(group, (1,)), plane)

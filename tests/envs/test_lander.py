@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from equirl import MDPSymmetry, dihedral_group
@@ -117,6 +118,13 @@ def test_the_mirror_is_discovered_and_called_near() -> None:
     assert mirror.observation.signs == tuple(_SIGNS)
     assert report.deviation is not None
     assert report.error < 0.01
+
+
+def test_before_a_reset_there_is_no_state() -> None:
+    states = lander_states(gym.make("LunarLander-v3").unwrapped)
+    assert states is not None
+    with pytest.raises(ResetNeeded, match="before the first reset"):
+        states.save_state()
 
 
 def test_wind_has_no_mirror_image() -> None:
