@@ -85,7 +85,7 @@ class MDPSymmetry:
             return self.action
         raise TypeError(
             f"symmetry {self.name!r} mixes the numbers of an action by matrices; gSDE (use_sde), symmetry files and "
-            "actions other than Box take those that change places or signs alone, as under the quarter turns of 'plane-c4'"
+            "actions other than Box take changes of places and signs alone, as the quarter turns of 'plane-c4' are"
         )
 
     @property

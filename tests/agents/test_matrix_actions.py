@@ -142,7 +142,12 @@ def test_what_takes_permutations_alone_says_so(tmp_path: Any) -> None:
     with pytest.raises(TypeError, match=r"a symmetry file holds permutations .* got MatrixRepresentation"):
         save_symmetry(symmetry, tmp_path / "plane.toml")
     with pytest.raises(TypeError, match="mixes the numbers of an action by matrices"):
-        _agent("ppo", "equitune", "plane-c8", use_sde=True)
+        PPO(
+            EquivariantActorCriticPolicy,
+            gym.make("equirl/PointRobot-v0"),
+            use_sde=True,
+            policy_kwargs={"symmetry": "plane-c8", "method": "equitune"},
+        )
     group = cyclic_group(8)
     discrete = MDPSymmetry("turns", trivial_representation(group, (4,)), plane_representation(8))
     with pytest.raises(TypeError, match="mixes the numbers of an action by matrices"):
