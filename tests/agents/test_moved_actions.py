@@ -49,7 +49,7 @@ def test_stored_actions_move_as_the_checker_moves_them(kind: str) -> None:
     actions = [layout.draw(random) for _ in range(30)]
     elements = torch.as_tensor(random.integers(2, size=30))
     stored = torch.as_tensor(np.array(actions, dtype=np.float32).reshape(30, -1))
-    moved = MovedActions(space, representation)(elements, stored)
+    moved = MovedActions(space, symmetry)(elements, stored)
     expected = [layout.image(symmetry, int(g), a) for g, a in zip(elements, actions, strict=True)]
     assert torch.equal(moved, torch.as_tensor(np.array(expected, dtype=np.float32).reshape(30, -1)))
     assert not torch.equal(moved, stored)
