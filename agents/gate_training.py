@@ -182,7 +182,7 @@ def gate_of(network: OrbitNetwork) -> Gate:
 
 
 def make_evidence(network: OrbitNetwork) -> Evidence:
-    """Return what the gate of a network learns from, as its setting ``gate`` says; nothing is collected yet."""
+    """Return a new, empty store of the evidence that a network's gate learns from."""
     return _EVIDENCE[network.method_kwargs.get("gate", "recorded")](network.symmetry)
 
 

@@ -237,7 +237,8 @@ def orbit_networks(model: BaseAlgorithm) -> list[OrbitNetwork]:
 def unsigned(representation: Linear) -> MonomialRepresentation:
     """Return how the group moves sizes, such as standard deviations: as the numbers themselves, without signs.
 
-    Where matrices mix numbers, their sizes are to be one and the same (``alike_numbers``), and stay what they are.
+    Where matrices mix numbers, sizes stay what they are. Standard deviations must also be the same for all numbers that
+    are mixed (``alike_numbers``); gates of ``method="partial"`` need not.
     """
     if isinstance(representation, MatrixRepresentation):
         return trivial_representation(representation.group, representation.shape)

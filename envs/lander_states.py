@@ -208,8 +208,8 @@ class LanderStates:
                 listed = ", ".join(str(i) for i in wrong)
                 return f"the symmetry moves {what} {listed} otherwise than the lander's mirror, x -> -x, does"
         return (
-            "the tables are those of the lander's mirror; what is left is Box2D's, which computes in single precision "
-            "and solves joints and contacts one after the other"
+            "the tables are those of the lander's mirror; the rest of the difference comes from Box2D, which computes "
+            "in single precision and solves joints and contacts one after the other"
         )
 
     def remark(self, symmetry: MDPSymmetry) -> str:

@@ -113,7 +113,7 @@ def ray_cluster(cpus: int = 2, machines: int = 1) -> Iterator[Any]:
     """A Ray cluster on the loopback; ``RAY_ADDRESS`` is its ``address``, which Ray wants to be no 127.0.0.1.
 
     Args:
-        cpus: Of each machine.
+        cpus: Number of CPUs of each machine.
         machines: How many there seem to be. With more than one the head, to which the study is attached, does no runs.
     """
     from ray.cluster_utils import Cluster
