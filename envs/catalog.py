@@ -47,6 +47,7 @@ DECLARED_SYMMETRIES: tuple[DeclaredSymmetry, ...] = (
     DeclaredSymmetry("equirl/PointRobot-v0", "plane-d4"),
     DeclaredSymmetry("equirl/PointRobot-v0", "plane-c4"),
     DeclaredSymmetry("equirl/PointRobot-v0", "plane-c8"),
+    DeclaredSymmetry("equirl/Swarm-v0", "swarm-d4"),
     DeclaredSymmetry("equirl/EmptyRoom-v0", "minigrid-d4"),
     DeclaredSymmetry("equirl/EmptyRoom-v0", "minigrid-egocentric-z2"),
     DeclaredSymmetry("MiniGrid-FourRooms-v0", "minigrid-d4"),
@@ -120,6 +121,7 @@ def register_environments() -> None:
         ("TicTacToe", "equirl.envs.tic_tac_toe:TicTacToeEnv", None),
         ("PointRobot", "equirl.envs.point_robot:PointRobotEnv", None),
         ("PointRobotInFrame", "equirl.envs.plane_frame:point_robot_in_frame", None),
+        ("Swarm", "equirl.envs.swarm:SwarmEnv", None),
     ):
         if f"equirl/{name}-v0" not in gym.registry:
             gym.register(f"equirl/{name}-v0", entry_point=entry_point, vector_entry_point=vector_entry_point)

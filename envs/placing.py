@@ -30,6 +30,7 @@ from equirl.envs.lander_states import lander_states
 from equirl.envs.mujoco_states import mujoco_states
 from equirl.envs.observations import ObservationLayout
 from equirl.envs.point_robot import PointRobotEnv
+from equirl.envs.swarm import SwarmEnv
 from equirl.symmetry import MDPSymmetry
 
 __all__ = [
@@ -180,8 +181,14 @@ def _place_point(environment: PointRobotEnv, observation: NDArray[Any]) -> None:
     environment.reset(options={"state": np.concatenate([np.zeros((1, 2)), velocity, goal, obstacles])})
 
 
+def _place_swarm(environment: SwarmEnv, observation: NDArray[Any]) -> None:
+    to_goal, velocities = observation.astype(np.float64).reshape(-1, 2, 2).transpose(1, 0, 2)
+    environment.reset(options={"state": np.concatenate([np.zeros((1, 2)), -to_goal, velocities])})
+
+
 register_placer(GridWorldEnv, _place_gridworld)
 register_placer(PointRobotEnv, _place_point)
+register_placer(SwarmEnv, _place_swarm)
 register_placer(CartPoleEnv, _place_state)
 register_placer(MountainCarEnv, _place_state)
 register_placer(AcrobotEnv, _place_acrobot)

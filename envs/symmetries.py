@@ -8,15 +8,18 @@ import torch
 
 from equirl.constructions import (
     channel_representation,
+    direct_sum,
     image_representation,
+    lift_representation,
     permutation_representation,
     signed_permutation_representation,
+    tensor_product,
 )
 from equirl.displacements import displacement_representation
 from equirl.envs.grid_planes import FACING_PLANES
 from equirl.envs.gridworld import MOVES
 from equirl.envs.minigrid_state import facing_action
-from equirl.groups import FiniteGroup, cyclic_group, dihedral_group
+from equirl.groups import FiniteGroup, cyclic_group, dihedral_group, direct_product, symmetric_group
 from equirl.matrices import beside, plane_representation, simplest_form
 from equirl.plane_groups import torus_symmetries
 from equirl.representations import MonomialRepresentation
@@ -30,6 +33,7 @@ __all__ = [
     "mirror_symmetry",
     "plane_symmetry",
     "signed_symmetry",
+    "swarm_symmetry",
     "torus_symmetry",
 ]
 
@@ -188,6 +192,37 @@ def plane_symmetry(name: str, group: FiniteGroup, observation_shape: Observation
     return MDPSymmetry(name, beside(*[vector] * (shape[0] // 2)), beside(*[vector] * (n_actions // 2)))
 
 
+def swarm_symmetry(name: str, observation_shape: ObservationShape, n_actions: int) -> MDPSymmetry:
+    """Return the permutations of robots with the quarter turns and mirrors of the plane, S_n x D4.
+
+    Args:
+        name: Its name.
+        observation_shape: ``(2 k n,)``: for each of ``n`` robots ``k`` vectors ``(x, y)``.
+        n_actions: ``2 n``: for each robot a vector.
+
+    Raises:
+        ValueError: Other numbers, or more than five robots.
+    """
+    shape, n = observation_shape, n_actions // 2
+    fits = isinstance(shape, tuple) and len(shape) == 1 and n_actions % 2 == 0 and shape[0] % n_actions == 0
+    if not isinstance(shape, tuple) or not fits or n > 5:
+        raise ValueError(
+            f"symmetry {name!r} permutes up to five robots, each with vectors (x, y) in the observation and one in the "
+            f"action; got observations {shape!r} and {n_actions} numbers of an action"
+        )
+    robots, turns = symmetric_group(n), dihedral_group(4)
+    group = direct_product(robots, turns)
+    elements = torch.arange(group.order)
+    places = lift_representation(permutation_representation(robots), group, elements // turns.order)
+    quarters = plane_representation(4, mirrors=True)
+    assert isinstance(quarters, MonomialRepresentation)
+    vector = lift_representation(quarters, group, elements % turns.order)
+    seen = direct_sum(*[vector] * (shape[0] // n_actions))
+    both = (tensor_product(places, seen), tensor_product(places, vector))
+    flat = [MonomialRepresentation(group, (rep.index.shape[1],), rep.index, rep.sign.long()) for rep in both]
+    return MDPSymmetry(name, flat[0], flat[1])
+
+
 def mirror_symmetry(
     name: str, signs: tuple[int, ...], observation_shape: ObservationShape, n_actions: int
 ) -> MDPSymmetry:
@@ -274,6 +309,7 @@ register_symmetry("plane-d8", partial(plane_symmetry, "plane-d8", dihedral_group
 register_symmetry("plane-c16", partial(plane_symmetry, "plane-c16", cyclic_group(16)), "Box")
 # One degree after the other: for augmentation by random angles.
 register_symmetry("plane-c360", partial(plane_symmetry, "plane-c360", cyclic_group(360)), "Box")
+register_symmetry("swarm-d4", partial(swarm_symmetry, "swarm-d4"), "Box")
 register_symmetry("board-c4", partial(board_symmetry, "board-c4", cyclic_group(4)))
 register_symmetry("board-d4", partial(board_symmetry, "board-d4", dihedral_group(4)))
 register_symmetry("minigrid-c4", partial(full_view_symmetry, "minigrid-c4", cyclic_group(4)))

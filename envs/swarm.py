@@ -1,0 +1,158 @@
+"""A swarm of point robots on the plane: it may be turned, mirrored and moved, and the robots may change places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from numpy.typing import NDArray
+
+from equirl.arguments import whole_number
+from equirl.plane import Part, PlaneVectors
+
+__all__ = ["SwarmEnv"]
+
+Numbers = NDArray[np.float64]
+
+_STEP, _DRAG = 0.1, 0.9
+_GOAL, _APART = 0.5, 0.2  # radius of the goal's disc, and what two robots keep between them
+_NEAR, _FAR = 1.0, 2.0  # distances of a new goal from the middle of the robots
+_START = 0.8  # radius of the disc in which the robots start
+
+
+class SwarmEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """Push ``n`` robots into one disc; two that would come too near to each other stop.
+
+    **Observation.** float32 ``[4 n]``: for each robot the vector to the goal, and its velocity.
+
+    **Actions.** A force for each robot, ``Box(-1, 1, [2 n])``; a longer one than 1 is shortened to 1. Forces outside of
+    the box are taken, too.
+
+    **Reward.** The mean over the robots of ``info["rewards"]``, ``[n]``: how much nearer to the goal a step brings the
+    robot, and 1 once all are in the disc.
+
+    **Episode end.** Terminates when all are in the disc; truncated after ``max_steps``. ``info["is_success"]`` tells
+    which.
+
+    **Symmetry.** S_n x O(2), exactly: ``"swarm-d4"`` has all permutations of up to five robots, quarter turns and
+    mirrors. Places are drawn from distributions that none of this changes.
+
+    Args:
+        n_robots: How many.
+        max_steps: Steps before truncation.
+
+    Raises:
+        TypeError: A number that is not whole.
+        ValueError: A number out of its range.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (as Gymnasium declares it)
+
+    def __init__(self, n_robots: int = 3, max_steps: int = 100) -> None:
+        self.n_robots = whole_number(n_robots, "n_robots", 1)
+        self.max_steps = whole_number(max_steps, "max_steps", 1)
+        if self.n_robots > 12:
+            raise ValueError(f"n_robots is at most 12, which have room in the disc of the goal; got {n_robots}")
+        self.observation_space = spaces.Box(-np.inf, np.inf, (4 * self.n_robots,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (2 * self.n_robots,), np.float32)
+        self.goal: Numbers = np.zeros(2)
+        self.places: Numbers = np.zeros((self.n_robots, 2))
+        self.velocities: Numbers = np.zeros((self.n_robots, 2))
+        self._steps: int | None = None
+
+    @property
+    def layout(self) -> tuple[PlaneVectors, PlaneVectors]:
+        """The parts of an observation and of an action."""
+        seen: list[Part] = ["vector"] * (2 * self.n_robots)
+        return PlaneVectors(*seen), PlaneVectors(*seen[: self.n_robots])
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: Seeds the environment's random numbers.
+            options: ``"state"``: the goal, the places and the velocities, ``[1 + 2 n, 2]``, instead of drawn ones.
+
+        Raises:
+            ValueError: Unknown options, or a state of another shape.
+        """
+        super().reset(seed=seed)
+        given = dict(options or {})
+        state = given.pop("state", None)
+        if given:
+            raise ValueError(f"unknown reset options {sorted(given)}; known: 'state'")
+        n = self.n_robots
+        drawn = self._draw() if state is None else np.array(state, dtype=np.float64)
+        if drawn.shape != (1 + 2 * n, 2):
+            raise ValueError(f"a state is [{1 + 2 * n}, 2] numbers; got {list(drawn.shape)}")
+        self.goal, self.places, self.velocities = drawn[0], drawn[1 : 1 + n], drawn[1 + n :]
+        self._steps = 0
+        return self._observe(), {}
+
+    def step(self, action: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Push, and return observation, reward, terminated, truncated and info.
+
+        Raises:
+            ResetNeeded: There was no ``reset`` yet.
+            ValueError: The action is no ``2 n`` finite numbers.
+        """
+        if self._steps is None:
+            raise ResetNeeded("step() before the first reset(): there are no robots yet. Call reset() first")
+        given = np.asarray(action, dtype=np.float64).reshape(-1)
+        if given.shape != (2 * self.n_robots,) or not np.isfinite(given).all():
+            raise ValueError(f"forces are {2 * self.n_robots} finite numbers; got {action!r}")
+        forces = given.reshape(-1, 2)
+        forces = forces / np.maximum(1.0, np.linalg.norm(forces, axis=1, keepdims=True))
+        before = self._distances()
+        self.velocities = _DRAG * self.velocities + _STEP * forces
+        self._move()
+        self._steps += 1
+        distances = self._distances()
+        success = bool((distances < _GOAL).all())
+        truncated = not success and self._steps >= self.max_steps
+        rewards = before - distances + float(success)
+        info = {"is_success": success, "rewards": rewards}
+        return self._observe(), float(rewards.mean()), success, truncated, info
+
+    def state(self) -> Numbers:
+        """Return the state as ``reset`` takes it."""
+        return np.concatenate([self.goal[None], self.places, self.velocities])
+
+    def _move(self) -> None:
+        """Move all robots but those that would come too near to another one, wherever that one ends."""
+        there = self.places + _STEP * self.velocities
+        stopped = np.zeros(self.n_robots, dtype=bool)
+        while True:  # who has stopped may be in the way of others
+            ends = np.where(stopped[:, None], self.places, there)
+            gaps = np.linalg.norm(ends[:, None] - ends[None], axis=2) + np.diag(np.full(self.n_robots, np.inf))
+            more = (gaps < _APART).any(axis=1) & ~stopped
+            if not more.any():
+                break
+            stopped |= more
+        self.places = ends
+        self.velocities[stopped] = 0.0
+
+    def _distances(self) -> Numbers:
+        return np.asarray(np.linalg.norm(self.goal - self.places, axis=1))
+
+    def _draw(self) -> Numbers:
+        random = self.np_random
+
+        def around(least: float, most: float) -> Numbers:
+            angle, radius = random.uniform(0, 2 * np.pi), random.uniform(least, most)
+            return radius * np.array([np.cos(angle), np.sin(angle)])
+
+        goal, places = around(_NEAR, _FAR), [around(0.0, _START)]
+        while len(places) < self.n_robots:
+            place = around(0.0, _START)
+            if (np.linalg.norm(np.array(places) - place, axis=1) > _APART).all():
+                places.append(place)
+        return np.concatenate([goal[None], np.array(places), np.zeros((self.n_robots, 2))])
+
+    def _observe(self) -> NDArray[np.float32]:
+        return np.concatenate([self.goal - self.places, self.velocities], axis=1).astype(np.float32).reshape(-1)
