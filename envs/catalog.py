@@ -125,6 +125,12 @@ def register_environments() -> None:
     ):
         if f"equirl/{name}-v0" not in gym.registry:
             gym.register(f"equirl/{name}-v0", entry_point=entry_point, vector_entry_point=vector_entry_point)
+    for name, entry_point in (
+        ("FreeReacher", "equirl.envs.free_reacher:free_reacher"),
+        ("FreeReacherInFrame", "equirl.envs.free_reacher:free_reacher_in_frame"),
+    ):
+        if f"equirl/{name}-v0" not in gym.registry:
+            gym.register(f"equirl/{name}-v0", entry_point=entry_point, max_episode_steps=50)
     if "equirl/WornCartPole-v0" not in gym.registry:
         entry_point, limits = "equirl.envs.worn_cartpole:WornCartPoleEnv", gym.spec("CartPole-v1")
         threshold, most = limits.reward_threshold, limits.max_episode_steps

@@ -22,7 +22,7 @@ from equirl.matrices import Linear, matrix_sum, plane_representation, simplest_f
 from equirl.names import unknown_name_message
 from equirl.representations import MonomialRepresentation
 
-__all__ = ["Part", "PlaneElements", "PlaneFrames", "PlaneVectors"]
+__all__ = ["Part", "PlaneElements", "PlaneFrames", "PlaneVectors", "RandomOffset"]
 
 Part = Literal["scalar", "pseudoscalar", "vector", "point"]
 _FADING = 1e-6  # square of the length below which a direction fades away
@@ -290,6 +290,45 @@ class PlaneFrames(nn.Module):
         kept = [part == "scalar" or (part == "pseudoscalar" and not self.mirrors) for part in layout.parts]
         mask = [float(keep) for keep, part in zip(kept, layout.parts, strict=True) for _ in range(_SIZES[part])]
         return values * torch.tensor(mask, dtype=values.dtype, device=values.device)
+
+
+class RandomOffset(nn.Module):
+    """A network that looks at each sample under a random turn, drawn anew in each call: ``g^-1 M(g x)``.
+
+    Around equitune over C_n it is a quadrature whose angles stand anywhere. Each call is as far from equivariant as
+    before, the mean over many calls is exactly equivariant under every turn, ``mean_g g^-1 M(g x)``.
+
+    Args:
+        network: Any module that maps ``[N, n]`` to ``[N, m]`` row by row.
+        inputs: The parts of an input.
+        outputs: The parts of an output.
+        mirrors: Whether it is also mirrored, at random.
+        generator: Random numbers, on the CPU; by default torch's own.
+
+    Raises:
+        TypeError: An argument of another kind.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        inputs: PlaneVectors,
+        outputs: PlaneVectors,
+        mirrors: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = of_kind(network, nn.Module, "network")
+        self.inputs = of_kind(inputs, PlaneVectors, "inputs")
+        self.outputs = of_kind(outputs, PlaneVectors, "outputs")
+        self.mirrors = bool(mirrors)
+        self.generator = generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``g^-1 M(g x)``, ``[B, m]``."""
+        drawn = PlaneElements.sample(x.shape[0], self.mirrors, generator=self.generator)
+        g = PlaneElements(*(part.to(x.device) for part in drawn))
+        return self.outputs.pull_back(g, self.network(self.inputs.transform(g, x)))
 
 
 def _turned(matrices: Tensor, vectors: Tensor) -> Tensor:

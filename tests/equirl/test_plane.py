@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from equirl import Equitune, equivariance_error
-from equirl.plane import PlaneElements, PlaneFrames, PlaneVectors
+from equirl import Canonical, Equitune, Equizero, LambdaEquitune, equivariance_error
+from equirl.plane import PlaneElements, PlaneFrames, PlaneVectors, RandomOffset
 
 IN = PlaneVectors("vector", "scalar", "vector", "pseudoscalar", "vector")
 OUT = PlaneVectors("vector", "scalar", "pseudoscalar")
@@ -125,6 +125,37 @@ def test_the_quadrature_comes_near_with_the_number_of_angles() -> None:
             errors.append(float((module(IN.transform(g, x)) - expected).norm() / expected.norm()))
     assert errors[0] > errors[1] > errors[2] > errors[3]
     assert errors[3] < 1e-3 < errors[0]
+
+
+def test_a_random_offset_is_equivariant_in_the_mean() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(IN.dim, 32), nn.Tanh(), nn.Linear(32, OUT.dim))
+    coarse, fine = (Equitune(net, IN.sampled(n), OUT.sampled(n)) for n in (3, 360))
+    x = rows(IN, 1).repeat(4000, 1)
+    with torch.no_grad():
+        calls = RandomOffset(coarse, IN, OUT, generator=torch.Generator().manual_seed(1))(x)
+        exact, biased = fine(x[:1])[0], coarse(x[:1])[0]
+    standard_error = calls.std(dim=0) / len(x) ** 0.5
+    assert ((calls.mean(dim=0) - exact).abs() < 4 * standard_error + 1e-5).all()
+    assert ((biased - exact).abs() > 10 * standard_error).any()  # the mean of fixed angles is another one
+    again = RandomOffset(coarse, IN, OUT, generator=torch.Generator().manual_seed(1))(x)
+    assert torch.equal(again, calls)
+
+
+@pytest.mark.parametrize("method", [Equitune, LambdaEquitune, Equizero, Canonical])
+def test_every_method_is_exact_over_a_handful_of_frames(method: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(IN.dim, 32), nn.Tanh(), nn.Linear(32, OUT.dim))
+    settings = {"reads": "inputs"} if method is LambdaEquitune else {}
+    inner = method(net, IN.sampled(4), OUT.sampled(4), **settings)
+    module = PlaneFrames(inner, IN, OUT)
+    x, g = rows(IN, 1_000), elements(1_000, False)
+    with torch.no_grad():
+        expected = OUT.transform(g, module(x))
+        error = (module(IN.transform(g, x)) - expected).norm() / expected.norm()
+        coarse = OUT.transform(g, inner(x))
+        assert float((inner(IN.transform(g, x)) - coarse).norm() / coarse.norm()) > 1e-3
+    assert float(error) < 1e-5
 
 
 def test_mistakes_are_named() -> None:
