@@ -11,6 +11,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from equirl.arguments import whole_number
+from equirl.envs.forces import shortened_forces
 from equirl.plane import Part, PlaneVectors
 
 __all__ = ["PointRobotEnv"]
@@ -96,14 +97,12 @@ class PointRobotEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
 
         Raises:
             ResetNeeded: There was no ``reset`` yet.
+            TypeError: The action holds no numbers.
             ValueError: The action is no vector of two finite numbers.
         """
         if self._steps is None:
             raise ResetNeeded("step() before the first reset(): there is no robot yet. Call reset() first")
-        force = np.asarray(action, dtype=np.float64).reshape(-1)
-        if force.shape != (2,) or not np.isfinite(force).all():
-            raise ValueError(f"a force is two finite numbers; got {action!r}")
-        force = force / max(1.0, float(np.linalg.norm(force)))
+        force = shortened_forces(action, 1)[0]
         before = self._distance()
         self.velocity = _DRAG * self.velocity + _FORCE * _STEP * force
         there = self.place + _STEP * self.velocity

@@ -11,6 +11,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from equirl.arguments import whole_number
+from equirl.envs.forces import shortened_forces
 from equirl.plane import Part, PlaneVectors
 
 __all__ = ["SwarmEnv"]
@@ -99,15 +100,12 @@ class SwarmEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
 
         Raises:
             ResetNeeded: There was no ``reset`` yet.
+            TypeError: The action holds no numbers.
             ValueError: The action is no ``2 n`` finite numbers.
         """
         if self._steps is None:
             raise ResetNeeded("step() before the first reset(): there are no robots yet. Call reset() first")
-        given = np.asarray(action, dtype=np.float64).reshape(-1)
-        if given.shape != (2 * self.n_robots,) or not np.isfinite(given).all():
-            raise ValueError(f"forces are {2 * self.n_robots} finite numbers; got {action!r}")
-        forces = given.reshape(-1, 2)
-        forces = forces / np.maximum(1.0, np.linalg.norm(forces, axis=1, keepdims=True))
+        forces = shortened_forces(action, self.n_robots)
         before = self._distances()
         self.velocities = _DRAG * self.velocities + _STEP * forces
         self._move()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equirl.arguments import whole_number
+from equirl.envs.forces import float_array
 
 __all__ = ["forces_in_world", "robot_views"]
 
@@ -32,13 +33,14 @@ def robot_views(observations: Numbers, neighbours: int = 2) -> tuple[NDArray[np.
         ``[B, n, 2, 2]``.
 
     Raises:
-        TypeError: ``neighbours`` is no whole number.
+        TypeError: ``neighbours`` is no whole number, or the observations hold no numbers.
         ValueError: There are not so many other robots, or the observations have another shape.
     """
     k = whole_number(neighbours, "neighbours", 0)
-    seen = np.atleast_2d(np.asarray(observations, dtype=np.float64))
+    wanted = "a swarm's observations are [B, 4 n] numbers"
+    seen = np.atleast_2d(float_array(observations, wanted))
     if seen.ndim != 2 or seen.shape[1] % 4 or not seen.shape[1]:
-        raise ValueError(f"a swarm's observations are [B, 4 n] numbers; got {list(np.shape(observations))}")
+        raise ValueError(f"{wanted}; got {list(np.shape(observations))}")
     n = seen.shape[1] // 4
     if k >= n:
         raise ValueError(f"each of {n} robots has {n - 1} others to see; got neighbours={k}")
@@ -52,7 +54,7 @@ def robot_views(observations: Numbers, neighbours: int = 2) -> tuple[NDArray[np.
     others = np.stack([apart[rows, np.arange(n)[None, :, None], nearest], velocities[rows, nearest]], axis=3)
     frames = _frames(to_goal, velocities + others.sum(axis=(2, 3)))
     vectors = np.concatenate([own, others.reshape(len(seen), n, 2 * k, 2)], axis=2)
-    return np.einsum("bnij,bnvj->bnvi", frames, vectors).reshape(len(seen), n, -1).astype(np.float32), frames
+    return np.einsum("bnij,bnvj->bnvi", frames, vectors).reshape(len(seen), n, 4 + 4 * k).astype(np.float32), frames
 
 
 def forces_in_world(forces: Numbers, frames: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -63,7 +65,7 @@ def forces_in_world(forces: Numbers, frames: NDArray[np.float64]) -> NDArray[np.
         frames: As ``robot_views`` returns them.
     """
     turned = np.einsum("bnij,bni->bnj", frames, np.asarray(forces, dtype=np.float64))
-    return np.asarray(turned.reshape(len(turned), -1))
+    return np.asarray(turned.reshape(len(turned), 2 * turned.shape[1]))
 
 
 def _frames(ahead: NDArray[np.float64], aside: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -65,7 +65,10 @@ class MatrixRepresentation(Representation):
     def __init__(self, group: FiniteGroup, matrices: Any, shape: Sequence[int] | None = None) -> None:
         super().__init__()
         self.group = of_kind(group, FiniteGroup, "group")
-        table = torch.as_tensor(matrices)
+        try:
+            table = torch.as_tensor(matrices)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise TypeError(f"the matrices of a representation are real numbers; got {matrices!r}") from error
         if table.is_complex() or table.dtype == torch.bool:
             raise TypeError(f"the matrices of a representation are real numbers; got {table.dtype}")
         table = table.to(torch.float64)
@@ -218,7 +221,7 @@ def cyclic_irrep(n: int, frequency: int = 1) -> MatrixRepresentation:
         ValueError: Out of range.
     """
     group = cyclic_group(n)
-    _check_frequency(frequency, n // 2)
+    _check_frequency(frequency, n // 2, n)
     if frequency == 0 or 2 * frequency == n:
         signs = [[[1.0 if frequency == 0 or k % 2 == 0 else -1.0]] for k in range(n)]
         return MatrixRepresentation(group, torch.tensor(signs))
@@ -241,7 +244,7 @@ def dihedral_irrep(n: int, frequency: int = 1) -> MatrixRepresentation:
     """
     group = dihedral_group(n)
     whole_number(frequency, "frequency", 1)
-    _check_frequency(frequency, (n - 1) // 2)
+    _check_frequency(frequency, (n - 1) // 2, n)
     mirror = torch.tensor([[-1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     turns = [_turn(2 * math.pi * frequency * k / n) for k in range(n)]
     return MatrixRepresentation(group, torch.stack([*turns, *(turn @ mirror for turn in turns)]))
@@ -295,9 +298,10 @@ def _snapped(matrices: Tensor) -> Tensor:
     return torch.where((matrices - whole).abs() < 1e-12, whole, matrices)
 
 
-def _check_frequency(frequency: int, most: int) -> None:
+def _check_frequency(frequency: int, most: int, n: int) -> None:
     if whole_number(frequency, "frequency", 0) > most:
-        raise ValueError(f"the frequencies of this group's irreps end at {most}; got {frequency}")
+        known = f"end at {most}" if most else "of two dimensions do not exist"
+        raise ValueError(f"the frequencies of irreps for n={n} {known}; got frequency {frequency}")
 
 
 def _check(group: FiniteGroup, matrices: Tensor) -> None:

@@ -55,10 +55,11 @@ class PlaneElements(NamedTuple):
             generator: Random numbers.
 
         Raises:
-            TypeError: ``n`` is no whole number.
-            ValueError: It is less than 1.
+            TypeError: ``n`` is no whole number, or ``reach`` no number.
+            ValueError: ``n`` is less than 0, or ``reach`` not finite.
         """
-        whole_number(n, "n", 1)
+        whole_number(n, "n", 0)
+        reach = real_number(reach, "reach")
         angle = torch.rand(n, generator=generator) * 2 * math.pi
         flips = torch.rand(n, generator=generator) < 0.5
         return cls(angle, flips if mirrors else torch.zeros_like(flips), reach * torch.randn(n, 2, generator=generator))
@@ -116,7 +117,7 @@ class PlaneVectors(nn.Module):
         Raises:
             ValueError: ``x`` has another shape.
         """
-        self._check(x)
+        self.check(x)
         return self._moved(g.matrices().to(x.dtype), g.mirror, g.move.to(x.dtype), x)
 
     def pull_back(self, g: PlaneElements, y: Tensor) -> Tensor:
@@ -125,7 +126,7 @@ class PlaneVectors(nn.Module):
 
     def vectors(self, x: Tensor) -> Tensor:
         """Return the vectors that turn, ``[B, k, 2]``; points from the mean of the points."""
-        self._check(x)
+        self.check(x)
         turning = torch.stack([x[:, start : start + 2] for start in self._turning], dim=1)
         if not self._moving:
             return turning
@@ -183,7 +184,12 @@ class PlaneVectors(nn.Module):
             moved[:, start] = torch.where(mirror, -x[:, start], x[:, start])
         return moved
 
-    def _check(self, x: Tensor) -> None:
+    def check(self, x: Tensor) -> None:
+        """Raise unless ``x`` is a batch of such samples.
+
+        Raises:
+            ValueError: It has another shape.
+        """
         if not isinstance(x, Tensor) or x.ndim != 2 or x.shape[1] != self.dim:
             shown = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"{', '.join(self.parts)} are {self.dim} numbers, [batch, {self.dim}]; got {shown}")
@@ -326,6 +332,7 @@ class RandomOffset(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``g^-1 M(g x)``, ``[B, m]``."""
+        self.inputs.check(x)
         drawn = PlaneElements.sample(x.shape[0], self.mirrors, generator=self.generator)
         g = PlaneElements(*(part.to(x.device) for part in drawn))
         return self.outputs.pull_back(g, self.network(self.inputs.transform(g, x)))

@@ -98,6 +98,8 @@ def test_mistakes_are_named() -> None:
     robot.reset(seed=0)
     with pytest.raises(ValueError, match="two finite numbers"):
         robot.step(np.array([np.nan, 0.0]))
+    with pytest.raises(TypeError, match="two finite numbers"):
+        robot.step("north")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown reset options"):
         robot.reset(options={"goal": 3})
     with pytest.raises(ValueError, match="a state is"):

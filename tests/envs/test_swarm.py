@@ -89,6 +89,10 @@ def test_mistakes_are_named() -> None:
         swarm.step(np.array([np.nan, 0.0, 0.0, 0.0]))
     with pytest.raises(ValueError, match="4 finite numbers"):
         swarm.step(np.zeros(2))
+    with pytest.raises(TypeError, match="4 finite numbers"):
+        swarm.step({"forces": 0})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="4 n"):
+        robot_views("north")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown reset options"):
         swarm.reset(options={"goal": 3})
     with pytest.raises(ValueError, match="a state is"):

@@ -227,7 +227,7 @@ def _agents() -> list[CommandTarget]:
         "--symmetry": Option(_NAMES, (), ("symmetry",)),
         "--algo": Option(("", "dqm", "DQN", "ppo", "qrdqn"), ("dqn",), ("algorithm",)),
         "--env-kwargs": Option(
-            (*_GRID_SETTINGS, "size:5"), ("size:3",), ("KEY:VALUE", "size", "slip", "setting", "spaces")
+            (*_GRID_SETTINGS, "size:5"), ("size:3",), ("KEY:VALUE", "size", "slip", "setting", "spaces", "region")
         ),
         "--view-kwargs": Option(_VIEW_SETTINGS, (), ("KEY:VALUE", "view", "setting")),
         "--frame-stack": Option(COUNTS, ("1",), ("frame",)),
@@ -258,6 +258,18 @@ def _agents() -> list[CommandTarget]:
         "--csv": Option(OUTPUTS),
         "--png": Option(OUTPUTS),
     }
+    export = {
+        1: shared[1],
+        "-o": Option(("", "text.txt/x", "text.txt", "policy.onx"), ("folder",), ("output", "exists")),
+        "--algo": shared["--algo"],
+        "--env": shared["--env"],
+        "--env-kwargs": shared["--env-kwargs"],
+        "--view-kwargs": shared["--view-kwargs"],
+        "--vecnormalize": shared["--vecnormalize"],
+        "--episodes": Option(FROM_ZERO, ("0",)),
+        "--seed": shared["--seed"],
+        "--gym-packages": Option(("nothing", "", "no.such.module"), (), ("module", "package")),
+    }
     base = ("agent.zip", "--env", GRID, "--symmetry", "grid-c4", "--env-kwargs", "size:3")
     required = ("--env", "--symmetry")
     misspell = ("--method", "--replay-buffer", "--states", "--vecnormalize")
@@ -270,6 +282,13 @@ def _agents() -> list[CommandTarget]:
             "symmetrize, kinds",
             ("symmetrize", *base, "-o", "out.zip", "--algo", "dqn"),
             {1: Option(several, (), ("equivariant", "PPO"))},
+        ),
+        CommandTarget(
+            "export",
+            ("export", "agent.zip", "-o", "exported", "--env", GRID, "--env-kwargs", "size:3", "--episodes", "1"),
+            export,
+            ("-o",),
+            ("--episodes", "--vecnormalize", "--env-kwargs"),
         ),
         CommandTarget("audit", small, strict, required, ("--episodes", "--states", "--n-envs", "--symmetry")),
         CommandTarget("audit, kinds", small, {1: Option(("equivariant.zip",), (), ("equivariant",))}),

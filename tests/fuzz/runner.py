@@ -34,6 +34,7 @@ from fuzz.experiment_targets import experiment_targets
 from fuzz.file_targets import FileTarget, file_targets, try_file
 from fuzz.network_targets import network_targets
 from fuzz.oracle import Finding
+from fuzz.plane_targets import plane_targets, robot_targets
 from fuzz.symmetry_file_targets import symmetry_file_targets
 from fuzz.target import Target, Trial, try_call
 
@@ -45,8 +46,8 @@ _SHARES = ("core",) * 5 + ("envs",) * 4 + ("agents",) * 4 + ("experiments",) * 3
 """Which families take turns, and how often."""
 
 _MAKERS: dict[str, Callable[[], list[Any]]] = {
-    "core": lambda: [*core_targets(), *network_targets()],
-    "envs": env_targets,
+    "core": lambda: [*core_targets(), *network_targets(), *plane_targets()],
+    "envs": lambda: [*env_targets(), *robot_targets()],
     "agents": agent_targets,
     "experiments": experiment_targets,
     "files": lambda: [*file_targets(), *symmetry_file_targets(), *agent_folder_targets()],
