@@ -1,8 +1,8 @@
 """The agents' proxy loss `novelty` on pictures, beside the pictures' own: how often each picks the upright view.
 
-A small CNN learns upright training pictures. Test pictures are turned by a random quarter turn; equizero over C4 picks a
-view by each proxy loss. `novelty` is the distance of a view's pixels to the nearest of 2,000 training pictures, with no
-look at the network. Not collected by an ordinary `pytest`; needs the extra `vision`.
+A small CNN learns upright training pictures. Test pictures are turned by a random quarter turn; equizero over C4
+picks a view by each proxy loss. `novelty` is the distance of a view's pixels to the nearest of 2,000 training
+pictures, with no look at the network. Not collected by an ordinary `pytest`; needs the extra `vision`.
 
 example:
   python tests/figures/carried_proxies.py --out experiments/results/carried_proxies
