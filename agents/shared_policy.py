@@ -1,7 +1,8 @@
-"""One policy for all robots of a swarm, for any algorithm of Stable-Baselines3: exact under S_n x O(2), any ``n``."""
+"""One policy for all robots of a swarm, for any algorithm of Stable-Baselines3: exact under S_n x O(2)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -9,10 +10,12 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from equirl.arguments import whole_number
+from equirl.envs.batch_arguments import environment_seeds
+from equirl.envs.forces import float_array
 from equirl.envs.swarm import SwarmEnv
 from equirl.envs.swarm_views import forces_in_world, robot_views
 
@@ -23,7 +26,8 @@ class RobotsVecEnv(VecEnv):
     """The robots of swarms as the environments of an SB3 ``VecEnv``: each sees its own view and has its own reward.
 
     ``SAC("MlpPolicy", RobotsVecEnv(n_swarms=4)).learn(20_000)`` trains one policy for all; ``SharedPolicy`` then acts
-    for a whole swarm, of another size, too. An episode of a swarm ends for all its robots at once.
+    for a whole swarm, of another size, too. An episode of a swarm ends for all its robots at once; its seed and its
+    options are those of its first robot.
 
     Args:
         n_swarms: How many swarms; there are ``n_swarms * n_robots`` environments, swarm by swarm.
@@ -49,7 +53,18 @@ class RobotsVecEnv(VecEnv):
         self.render_mode = None
 
     def reset(self) -> VecEnvObs:
-        """Start all swarms anew, each with the seed of its first robot."""
+        """Start all swarms anew, each with the seed and the options of its first robot.
+
+        Raises:
+            ValueError: Options that ``SwarmEnv.reset`` refuses, or that differ among the robots of a swarm.
+        """
+        self._actions = None
+        for first in range(0, self.num_envs, self.n_robots):
+            of_swarm = self._options[first : first + self.n_robots]
+            if any(one is not of_swarm[0] and repr(one) != repr(of_swarm[0]) for one in of_swarm):
+                raise ValueError(
+                    f"robots {first} to {first + self.n_robots - 1} are one swarm: give all the same options"
+                )
         firsts = range(0, self.num_envs, self.n_robots)
         chosen = [(self._seeds[i], self._options[i] or None) for i in firsts]
         seen = [swarm.reset(seed=s, options=o)[0] for swarm, (s, o) in zip(self.swarms, chosen, strict=True)]
@@ -57,17 +72,32 @@ class RobotsVecEnv(VecEnv):
         self._reset_options()
         return self._seen(np.stack(seen))
 
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Keep the seeds ``seed, seed + 1, ...`` for the next reset, and return them.
+
+        Raises:
+            TypeError: ``seed`` is not a whole number.
+            ValueError: It is negative.
+        """
+        if seed is None:
+            return super().seed(None)
+        self._seeds = environment_seeds(self.num_envs, seed)
+        return self._seeds
+
     def step_async(self, actions: NDArray[Any]) -> None:
         """Take the forces of the next step, ``[num_envs, 2]``, each in its robot's frame.
 
         Raises:
-            ValueError: There is not one for each robot.
+            TypeError: The actions are no numbers.
+            ValueError: There is not one for each robot, or one is not finite.
         """
-        given = np.asarray(actions)
+        wanted = f"{self.num_envs} robots take actions [{self.num_envs}, 2]"
+        given = float_array(actions, wanted)
         if given.shape != (self.num_envs, 2):
-            raise ValueError(
-                f"{self.num_envs} robots take actions [{self.num_envs}, 2]; got the shape {list(given.shape)}"
-            )
+            raise ValueError(f"{wanted}; got the shape {list(given.shape)}")
+        wrong = np.flatnonzero(~np.isfinite(given).all(axis=1))
+        if len(wrong):
+            raise ValueError(f"{wanted}, finite numbers; that of robot {wrong[0]} is {given[wrong[0]].tolist()}")
         self._actions = given.copy()
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -116,8 +146,17 @@ class RobotsVecEnv(VecEnv):
             setattr(self._swarm(i), attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Call a method of the swarm that each robot belongs to, once for each robot."""
-        return [getattr(self._swarm(i), method_name)(*args, **kwargs) for i in self._get_indices(indices)]
+        """Call a method of the swarms that the robots belong to, once for each swarm; all its robots have its answer.
+
+        Raises:
+            AttributeError: ``SwarmEnv`` has no such method.
+            ValueError: ``reset`` or ``step``, which this environment has to see.
+        """
+        if method_name in ("reset", "step"):
+            raise ValueError(f"call {method_name}() of the whole RobotsVecEnv: it keeps the frames of all robots")
+        chosen = [self._swarm(i) for i in self._get_indices(indices)]
+        answers = {id(swarm): getattr(swarm, method_name)(*args, **kwargs) for swarm in dict.fromkeys(chosen)}
+        return [answers[id(swarm)] for swarm in chosen]
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
@@ -134,7 +173,7 @@ class RobotsVecEnv(VecEnv):
 
 
 class SharedPolicy:
-    """A policy for whole swarms of any size, out of an agent that was trained in ``RobotsVecEnv``.
+    """A policy for whole swarms of more than ``neighbours`` robots, out of an agent trained in ``RobotsVecEnv``.
 
     ``pi(s)_i = f_i(s)^-1 agent(f_i(s) s)``: robot ``i`` acts as the agent would in its place. If the swarm is turned or
     mirrored, or robots change places, the forces do the same. It has SB3's ``predict``, so that
@@ -143,22 +182,26 @@ class SharedPolicy:
     Args:
         agent: The agent.
         neighbours: How many others each robot sees; as in training.
+        normalization: The ``VecNormalize`` around its environments in training; by default that which the agent has.
+            An agent out of a file has none.
 
     Raises:
         TypeError: No agent of SB3, or a number that is not whole.
         ValueError: The agent was trained on other views.
     """
 
-    def __init__(self, agent: BaseAlgorithm, neighbours: int = 2) -> None:
+    def __init__(self, agent: BaseAlgorithm, neighbours: int = 2, normalization: VecNormalize | None = None) -> None:
         if not isinstance(agent, BaseAlgorithm):
             raise TypeError(f"agent is a trained agent of Stable-Baselines3; got {agent!r}")
         self.agent = agent
+        self.normalization = normalization or agent.get_vec_normalize_env()
         self.neighbours = whole_number(neighbours, "neighbours", 0)
         shapes = self.agent.observation_space.shape, self.agent.action_space.shape
         if shapes != ((4 + 4 * self.neighbours,), (2,)):
             raise ValueError(
                 f"with neighbours={neighbours} a robot sees {4 + 4 * self.neighbours} numbers and answers 2; this "
-                f"agent takes {shapes[0]} and answers {shapes[1]}. Train it in RobotsVecEnv(neighbours={neighbours})"
+                f"agent takes {shapes[0]} and answers {shapes[1]}. Train it in RobotsVecEnv(neighbours={neighbours}), "
+                "without stacked frames"
             )
 
     def predict(
@@ -166,9 +209,11 @@ class SharedPolicy:
         observation: NDArray[np.float32],
         state: Any = None,
         episode_start: Any = None,
-        deterministic: bool = True,
+        deterministic: bool = False,
     ) -> tuple[NDArray[np.float32], Any]:
         """Return the forces for a swarm ``[4 n]`` or for many ``[B, 4 n]``, and ``state`` as it was given.
+
+        Turned forces may leave the box of the actions; ``SwarmEnv`` takes them, and to clip them would not be exact.
 
         Args:
             observation: As ``SwarmEnv`` returns it.
@@ -180,6 +225,9 @@ class SharedPolicy:
             ValueError: An observation of another shape, or of too few robots.
         """
         views, frames = robot_views(observation, self.neighbours)
-        forces, _ = self.agent.predict(views.reshape(-1, views.shape[2]), deterministic=deterministic)
+        seen: Any = views.reshape(-1, views.shape[2])
+        if self.normalization is not None:
+            seen = self.normalization.normalize_obs(seen)
+        forces, _ = self.agent.predict(seen, deterministic=deterministic)
         acted = forces_in_world(forces.reshape(*views.shape[:2], 2), frames).astype(np.float32)
         return (acted[0] if np.ndim(observation) == 1 else acted), state

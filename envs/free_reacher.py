@@ -10,7 +10,9 @@ from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
+from equirl.envs.forces import given_state
 from equirl.envs.mujoco_pose import MUJOCO
+from equirl.envs.placing import register_placer
 from equirl.envs.plane_frame import InPlaneFrame
 from equirl.optional import needed
 from equirl.plane import PlaneVectors
@@ -27,7 +29,8 @@ class FreeReacher(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     target to the fingertip; then cosine and sine of the second joint, and both angular velocities.
 
     **Symmetry.** O(2), which ``layout`` states: turns leave the torques as they are, and mirrors change their signs.
-    Reacher starts with its first joint near zero, which a turn does not leave alone; the arm moves the same.
+    The dynamics of ``Reacher-v5`` have this symmetry, too; its starts, with the first joint near zero, have not. A
+    target is never set outside of its disc of radius 0.2; the joints that hold it end in a square of side 0.54.
 
     Args:
         env: ``Reacher-v5``.
@@ -39,6 +42,11 @@ class FreeReacher(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         RecordConstructorArgs.__init__(self)
         gym.Wrapper.__init__(self, env)
+        layer: gym.Env[Any, Any] = env
+        while isinstance(layer, gym.Wrapper):
+            if isinstance(layer, FreeReacher | gym.ObservationWrapper | gym.ActionWrapper):
+                raise TypeError(f"FreeReacher takes Reacher-v5 as it is; {type(layer).__name__} changes what it shows")
+            layer = layer.env
         if type(env.unwrapped).__name__ != "ReacherEnv" or env.observation_space.shape != (len(_ORDER),):
             raise TypeError(f"FreeReacher takes Gymnasium's Reacher-v5; got {env}")
         self.observation_space = spaces.Box(-np.inf, np.inf, (len(_ORDER),), np.float32)
@@ -59,20 +67,15 @@ class FreeReacher(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             options: ``"state"``: ``qpos`` and ``qvel``, one after the other, ``[8]``, instead of drawn ones.
 
         Raises:
-            ValueError: Unknown options, or a state of another shape.
+            TypeError: The options are no dict, or the state holds no numbers.
+            ValueError: Unknown options, a state of another shape, or one that is not finite.
         """
-        given = dict(options or {})
-        state = given.pop("state", None)
-        if given:
-            raise ValueError(f"unknown reset options {sorted(given)}; known: 'state'")
+        drawn = given_state(options, (8,))
         _, info = self.env.reset(seed=seed)
         arm: Any = self.env.unwrapped
-        if state is None:
-            state = self.state()
-            state[0] += arm.np_random.uniform(0, 2 * np.pi)
-        drawn = np.array(state, dtype=np.float64)
-        if drawn.shape != (8,):
-            raise ValueError(f"a state is [8] numbers, qpos and qvel; got {list(drawn.shape)}")
+        if drawn is None:
+            drawn = self.state()
+            drawn[0] += arm.np_random.uniform(0, 2 * np.pi)
         arm.set_state(drawn[:4], drawn[4:])
         return self._seen(arm._get_obs()), info
 
@@ -88,6 +91,15 @@ class FreeReacher(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     def _seen(self, observation: NDArray[np.float64]) -> NDArray[np.float32]:
         return np.asarray(observation, dtype=np.float32)[list(_ORDER)]
+
+
+def _place(environment: FreeReacher, observation: NDArray[Any]) -> None:
+    cos1, sin1, x, y, _, _, cos2, sin2, velocity1, velocity2 = observation.astype(np.float64)
+    joints = [np.arctan2(sin1, cos1), np.arctan2(sin2, cos2)]
+    environment.reset(options={"state": [*joints, x, y, velocity1, velocity2, 0.0, 0.0]})
+
+
+register_placer(FreeReacher, _place)
 
 
 def free_reacher(**settings: Any) -> FreeReacher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -10,12 +11,15 @@ import torch
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
+from torch import Tensor
 
 from equirl.arguments import whole_number
 from equirl.envs.point_robot import PointRobotEnv
-from equirl.plane import PlaneElements, PlaneVectors
+from equirl.plane import Part, PlaneElements, PlaneVectors
 
 __all__ = ["InPlaneFrame", "point_robot_in_frame"]
+
+_ALIKE = 1e-6  # of the product of the lengths: what counts as no side
 
 
 class InPlaneFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -24,11 +28,12 @@ class InPlaneFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     ``pi_G(s) = f(s)^-1 pi(f(s) s)`` for any policy ``pi`` and any algorithm, values and noise included, at no cost: the
     agent lives in the frame's coordinates, where turned states are the same state. It is the exact frame of SO(2), or
     with mirrors of O(2) (Puny et al. 2022, arXiv:2110.03336). Where the vector vanishes the frame is that of the world.
+    Where neither side is told by the other vectors, the parts that a mirror moves are left out of view and action.
     Actions may leave their bounds when they are turned back: the world is to take a disc of them.
 
     Args:
         env: Observations and actions are flat ``Box`` vectors of the plane.
-        observation: The parts of an observation; no points.
+        observation: The parts of an observation, as ``PlaneVectors`` or their kinds; no points.
         action: The parts of an action.
         reference: Which of the observation's vectors gives the frame.
         mirrors: Whether the second side is told by where the sum of the other vectors lies, and mirrored to the left.
@@ -41,14 +46,15 @@ class InPlaneFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def __init__(
         self,
         env: gym.Env[Any, Any],
-        observation: PlaneVectors,
-        action: PlaneVectors,
+        observation: PlaneVectors | Sequence[Part],
+        action: PlaneVectors | Sequence[Part],
         reference: int = 0,
         mirrors: bool = False,
     ) -> None:
+        observation, action = (p if isinstance(p, PlaneVectors) else PlaneVectors(*p) for p in (observation, action))
         kept: dict[str, Any] = {
-            "observation": observation,
-            "action": action,
+            "observation": list(observation.parts),
+            "action": list(action.parts),
             "reference": reference,
             "mirrors": mirrors,
         }
@@ -71,6 +77,7 @@ class InPlaneFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self.observation_space = spaces.Box(-bound, bound, dtype=np.float32)
         self._observation, self._action = observation, action
         self._reference, self._mirrors = reference, bool(mirrors)
+        self._sideless = False
         self._frame = PlaneElements(torch.zeros(1), torch.zeros(1, dtype=torch.bool), torch.zeros(1, 2))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -81,6 +88,7 @@ class InPlaneFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Turn the action back into the world, step, and return the observation in its own frame."""
         given = torch.as_tensor(np.asarray(action, dtype=np.float64).reshape(1, -1))
+        given = _even(self._action, given) if self._sideless else given
         turned = self._action.pull_back(self._frame, given)[0].numpy()
         observation, reward, terminated, truncated, info = self.env.step(turned)
         return self._seen(observation), reward, terminated, truncated, info
@@ -90,11 +98,21 @@ class InPlaneFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         vectors = self._observation.vectors(x)[0]
         vector, rest = vectors[self._reference], vectors.sum(dim=0) - vectors[self._reference]
         turn = -torch.atan2(vector[1], vector[0])
-        mirror = self._mirrors and float(vector[0] * rest[1] - vector[1] * rest[0]) < 0
+        side = float(vector[0] * rest[1] - vector[1] * rest[0])
+        self._sideless = self._mirrors and abs(side) <= _ALIKE * float(vector.norm() * rest.norm())
+        mirror = self._mirrors and not self._sideless and side < 0
         angle = (-turn if mirror else turn).view(1)
         self._frame = PlaneElements(angle, torch.tensor([mirror]), torch.zeros(1, 2, dtype=torch.float64))
-        seen: NDArray[np.float32] = self._observation.transform(self._frame, x)[0].numpy().astype(np.float32)
+        turned = self._observation.transform(self._frame, x)
+        turned = _even(self._observation, turned) if self._sideless else turned
+        seen: NDArray[np.float32] = turned[0].numpy().astype(np.float32)
         return seen
+
+
+def _even(parts: PlaneVectors, x: Tensor) -> Tensor:
+    """Return the part of samples that the mirror of the y axis leaves as it is."""
+    mirror = PlaneElements(torch.zeros(1), torch.ones(1, dtype=torch.bool), torch.zeros(1, 2))
+    return 0.5 * (x + parts.transform(mirror, x))
 
 
 def point_robot_in_frame(mirrors: bool = True, **settings: Any) -> InPlaneFrame:

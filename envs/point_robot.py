@@ -11,7 +11,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from equirl.arguments import whole_number
-from equirl.envs.forces import shortened_forces
+from equirl.envs.forces import given_state, shortened_forces
 from equirl.plane import Part, PlaneVectors
 
 __all__ = ["PointRobotEnv"]
@@ -78,16 +78,12 @@ class PointRobotEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
             options: ``"state"``: place, velocity, goal and obstacles, ``[3 + n_obstacles, 2]``, instead of drawn ones.
 
         Raises:
-            ValueError: Unknown options, or a state of another shape.
+            TypeError: The options are no dict, or the state holds no numbers.
+            ValueError: Unknown options, a state of another shape, or one that is not finite.
         """
         super().reset(seed=seed)
-        given = dict(options or {})
-        state = given.pop("state", None)
-        if given:
-            raise ValueError(f"unknown reset options {sorted(given)}; known: 'state'")
-        drawn = self._draw() if state is None else np.array(state, dtype=np.float64)
-        if drawn.shape != (3 + self.n_obstacles, 2):
-            raise ValueError(f"a state is [{3 + self.n_obstacles}, 2] numbers; got {list(drawn.shape)}")
+        state = given_state(options, (3 + self.n_obstacles, 2))
+        drawn = self._draw() if state is None else state
         self.place, self.velocity, self.goal, self.obstacles = drawn[0], drawn[1], drawn[2], drawn[3:]
         self._steps = 0
         return self._observe(), {}

@@ -11,7 +11,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from equirl.arguments import whole_number
-from equirl.envs.forces import shortened_forces
+from equirl.envs.forces import given_state, shortened_forces
 from equirl.plane import Part, PlaneVectors
 
 __all__ = ["SwarmEnv"]
@@ -20,12 +20,12 @@ Numbers = NDArray[np.float64]
 
 _STEP, _DRAG = 0.1, 0.9
 _GOAL, _APART = 0.5, 0.2  # radius of the goal's disc, and what two robots keep between them
-_NEAR, _FAR = 1.0, 2.0  # distances of a new goal from the middle of the robots
+_NEAR, _FAR = 1.0, 2.0  # distances of a new goal from the middle of the disc in which the robots start
 _START = 0.8  # radius of the disc in which the robots start
 
 
 class SwarmEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """Push ``n`` robots into one disc; two that would come too near to each other stop.
+    """Push ``n`` robots into one disc; two that would come too near to each other stop, by where a step would end.
 
     **Observation.** float32 ``[4 n]``: for each robot the vector to the goal, and its velocity.
 
@@ -80,17 +80,13 @@ class SwarmEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
             options: ``"state"``: the goal, the places and the velocities, ``[1 + 2 n, 2]``, instead of drawn ones.
 
         Raises:
-            ValueError: Unknown options, or a state of another shape.
+            TypeError: The options are no dict, or the state holds no numbers.
+            ValueError: Unknown options, a state of another shape, or one that is not finite.
         """
         super().reset(seed=seed)
-        given = dict(options or {})
-        state = given.pop("state", None)
-        if given:
-            raise ValueError(f"unknown reset options {sorted(given)}; known: 'state'")
         n = self.n_robots
-        drawn = self._draw() if state is None else np.array(state, dtype=np.float64)
-        if drawn.shape != (1 + 2 * n, 2):
-            raise ValueError(f"a state is [{1 + 2 * n}, 2] numbers; got {list(drawn.shape)}")
+        state = given_state(options, (1 + 2 * n, 2))
+        drawn = self._draw() if state is None else state
         self.goal, self.places, self.velocities = drawn[0], drawn[1 : 1 + n], drawn[1 + n :]
         self._steps = 0
         return self._observe(), {}
@@ -122,13 +118,17 @@ class SwarmEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         return np.concatenate([self.goal[None], self.places, self.velocities])
 
     def _move(self) -> None:
-        """Move all robots but those that would come too near to another one, wherever that one ends."""
+        """Move the robots; one stays if it would come nearer to another one than they keep apart.
+
+        Who stays may be in the way of others, which then stay, too: it does not matter who is looked at first.
+        """
         there = self.places + _STEP * self.velocities
         stopped = np.zeros(self.n_robots, dtype=bool)
-        while True:  # who has stopped may be in the way of others
+        before = _gaps(self.places)
+        while True:
             ends = np.where(stopped[:, None], self.places, there)
-            gaps = np.linalg.norm(ends[:, None] - ends[None], axis=2) + np.diag(np.full(self.n_robots, np.inf))
-            more = (gaps < _APART).any(axis=1) & ~stopped
+            gaps = _gaps(ends)
+            more = ((gaps < _APART) & (gaps < before)).any(axis=1) & ~stopped
             if not more.any():
                 break
             stopped |= more
@@ -145,12 +145,22 @@ class SwarmEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
             angle, radius = random.uniform(0, 2 * np.pi), random.uniform(least, most)
             return radius * np.array([np.cos(angle), np.sin(angle)])
 
-        goal, places = around(_NEAR, _FAR), [around(0.0, _START)]
-        while len(places) < self.n_robots:
-            place = around(0.0, _START)
-            if (np.linalg.norm(np.array(places) - place, axis=1) > _APART).all():
-                places.append(place)
-        return np.concatenate([goal[None], np.array(places), np.zeros((self.n_robots, 2))])
+        while True:
+            goal, drawn = around(_NEAR, _FAR), [around(0.0, _START)]
+            while len(drawn) < self.n_robots:
+                place = around(0.0, _START)
+                if (np.linalg.norm(np.array(drawn) - place, axis=1) > _APART).all():
+                    drawn.append(place)
+            places = random.permutation(np.array(drawn))  # the later ones were drawn farther out
+            if (np.linalg.norm(places - goal, axis=1) >= _GOAL).any():
+                return np.concatenate([goal[None], places, np.zeros((self.n_robots, 2))])
 
     def _observe(self) -> NDArray[np.float32]:
         return np.concatenate([self.goal - self.places, self.velocities], axis=1).astype(np.float32).reshape(-1)
+
+
+def _gaps(places: Numbers) -> Numbers:
+    """Return the distances between robots ``[n, n]``; that of a robot to itself is infinite."""
+    apart = np.linalg.norm(places[:, None] - places[None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    return np.asarray(apart)

@@ -1,4 +1,4 @@
-"""The declared symmetries, registered by name: grids with four absolute moves, MiniGrid, and classic control."""
+"""The declared symmetries, registered by name: grids, boards, MiniGrid, classic control, and robots on the plane."""
 
 from __future__ import annotations
 

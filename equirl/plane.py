@@ -188,8 +188,11 @@ class PlaneVectors(nn.Module):
         """Raise unless ``x`` is a batch of such samples.
 
         Raises:
+            TypeError: It holds no real numbers with a fraction.
             ValueError: It has another shape.
         """
+        if isinstance(x, Tensor) and not x.is_floating_point():
+            raise TypeError(f"vectors are floats, such as x.float(); got {x.dtype}")
         if not isinstance(x, Tensor) or x.ndim != 2 or x.shape[1] != self.dim:
             shown = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"{', '.join(self.parts)} are {self.dim} numbers, [batch, {self.dim}]; got {shown}")
@@ -302,7 +305,8 @@ class RandomOffset(nn.Module):
     """A network that looks at each sample under a random turn, drawn anew in each call: ``g^-1 M(g x)``.
 
     Around equitune over C_n it is a quadrature whose angles stand anywhere. Each call is as far from equivariant as
-    before, the mean over many calls is exactly equivariant under every turn, ``mean_g g^-1 M(g x)``.
+    before; its expectation, ``mean_g g^-1 M(g x)``, is exactly equivariant under every turn about the origin. An
+    exported graph draws from torch's own random numbers.
 
     Args:
         network: Any module that maps ``[N, n]`` to ``[N, m]`` row by row.
@@ -313,6 +317,7 @@ class RandomOffset(nn.Module):
 
     Raises:
         TypeError: An argument of another kind.
+        ValueError: There are points, which also move.
     """
 
     def __init__(
@@ -327,14 +332,22 @@ class RandomOffset(nn.Module):
         self.network = of_kind(network, nn.Module, "network")
         self.inputs = of_kind(inputs, PlaneVectors, "inputs")
         self.outputs = of_kind(outputs, PlaneVectors, "outputs")
+        if "point" in (*inputs.parts, *outputs.parts):
+            raise ValueError(
+                "points move as well as turn: give vectors, such as differences of places, to turn at random"
+            )
         self.mirrors = bool(mirrors)
-        self.generator = generator
+        self.generator = None if generator is None else of_kind(generator, torch.Generator, "generator")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``g^-1 M(g x)``, ``[B, m]``."""
         self.inputs.check(x)
-        drawn = PlaneElements.sample(x.shape[0], self.mirrors, generator=self.generator)
-        g = PlaneElements(*(part.to(x.device) for part in drawn))
+        if self.generator is None:
+            one, other = torch.rand_like(x[:, 0]), torch.rand_like(x[:, 0])
+        else:
+            one, other = torch.rand(2, x.shape[0], generator=self.generator).to(x)
+        mirror = other < 0.5 if self.mirrors else other < 0
+        g = PlaneElements(one * 2 * math.pi, mirror, x.new_zeros(x.shape[0], 2))
         return self.outputs.pull_back(g, self.network(self.inputs.transform(g, x)))
 
 

@@ -6,7 +6,7 @@ from statistics import median
 
 from tables_of_files import RESULTS, Table, image_table, read_rows, summary_table
 
-__all__ = ["far", "picks", "point_robot", "quadrature", "rule"]
+__all__ = ["carried", "far", "picks", "point_robot", "quadrature", "rule", "swarm"]
 
 
 def quadrature() -> Table:
@@ -54,6 +54,42 @@ def point_robot() -> Table:
             suffix = " C8" if folder == "point_robot" and row[0] != "plain" else ""
             rows.append((known.format(row[0]) + suffix, *row[1:]))
     return Table(heads, tuple(rows))
+
+
+def swarm() -> Table:
+    """Return how SAC learns a swarm of three robots, and what the last agents do with more of them."""
+    rows = read_rows(RESULTS / "swarm" / "study.csv")
+    cells = []
+    for agent in dict.fromkeys(row["agent"] for row in rows):
+        runs = [[r for r in rows if (r["agent"], r["seed"]) == (agent, s)] for s in sorted({r["seed"] for r in rows})]
+        first = [next((int(r["steps"]) for r in run if float(r["success_3"]) >= 0.9), None) for run in runs]
+        reached = [steps for steps in first if steps is not None]
+        steps = f"{median(reached):,.0f}" if len(reached) == len(runs) else "-"
+        ends = (
+            _range([run[-1][f"success_{n}"] for run in runs]) if runs[0][-1][f"success_{n}"] else "-" for n in (3, 5, 8)
+        )
+        seconds = median(float(run[-1]["cpu_seconds"]) for run in runs)
+        cells.append((agent, f"{len(reached)} of {len(runs)}", steps, *ends, f"{seconds:.0f}"))
+    heads = ("agent", "seeds at 0.9", "steps to 0.9, median", "3 robots", "5 robots", "8 robots", "CPU s")
+    return Table(heads, tuple(cells))
+
+
+def _range(values: list[str]) -> str:
+    numbers = sorted(float(value) for value in values)
+    return f"{median(numbers):.2f} ({numbers[0]:.2f} to {numbers[-1]:.2f})"
+
+
+def carried() -> Table:
+    """Return what each proxy loss picks of turned pictures, and equizero's accuracy with it: means of the networks."""
+    rows = read_rows(RESULTS / "carried_proxies" / "study.csv")
+    cells = []
+    for images, loss in dict.fromkeys((row["images"], row["proxy_loss"]) for row in rows):
+        runs = [row for row in rows if (row["images"], row["proxy_loss"]) == (images, loss)]
+        means = {name: sum(float(run[name]) for run in runs) / len(runs) for name in tuple(runs[0])[3:]}
+        shares = (f"{100 * means[name]:.1f}" for name in ("upright", "turned", "equitune", "equizero"))
+        cells.append((images, loss, f"{means['picks_upright']:.2f}", *shares))
+    heads = ("pictures", "proxy loss", "picks upright", "plain, upright", "plain, turned", "equitune", "equizero")
+    return Table(heads, tuple(cells))
 
 
 _UNIFORM_ON_THE_GRID = 0.30  # share of the views whose goal lies in the known quadrant; see trained-agents.md

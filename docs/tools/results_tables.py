@@ -101,11 +101,19 @@ def _grid(folder: str) -> Callable[[], Table]:
     return partial(summary_table, folder)
 
 
+_CONTROL = ("pendulum", "double pendulum", "tic tac toe")
+
 TABLES: dict[str, Callable[[], Table]] = {
     "coverage": _coverage,
     "quadrature": open_questions.quadrature,
     "far away": open_questions.far,
     "point robot": open_questions.point_robot,
+    "swarm": open_questions.swarm,
+    "carried": open_questions.carried,
+    **{f"{world} steps": _grid(world.replace(" ", "_")) for world in _CONTROL},
+    **{f"{world} scores": partial(summary_table, world.replace(" ", "_"), 1) for world in _CONTROL[:-1]},
+    "tic tac toe games": partial(summary_table, "tic_tac_toe", 1),
+    "tic tac toe scores": partial(summary_table, "tic_tac_toe", 2),
     "picks": open_questions.picks,
     "rule": open_questions.rule,
     "learning": _grid("gridworld_7x7"),
@@ -121,7 +129,8 @@ TABLES: dict[str, Callable[[], Table]] = {
     "ablation": _grid("gridworld_7x7_ablation"),
     "quadrants": _grid("zero_shot_grid"),
     "control": _grid("zero_shot_control"),
-    "empty room": partial(summary_table, "minigrid", 0),
+    "empty room": _grid("empty_room"),
+    "empty room with equal settings": partial(summary_table, "minigrid", 0),
     "four rooms": partial(summary_table, "minigrid", 1),
     "door and key": partial(summary_table, "minigrid", 2),
     "add-jump": partial(_scan, "scan_addprim_jump"),

@@ -1,5 +1,6 @@
 """One policy for all robots: SB3 trains it, and it acts for swarms of any size, exactly as the symmetry asks."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from equirl.agents.shared_policy import RobotsVecEnv, SharedPolicy
 from equirl.envs.swarm import SwarmEnv
@@ -55,14 +56,33 @@ def test_the_trained_policy_is_equivariant_for_any_number_of_robots(algorithm: t
     policy, random = SharedPolicy(model), np.random.default_rng(0)
     for n in (3, 5):
         seen = random.normal(size=(200, 4 * n)).astype(np.float32)
-        forces, _ = policy.predict(seen)
+        forces, _ = policy.predict(seen, deterministic=True)
         assert forces.shape == (200, 2 * n)
         for row in range(200):
             matrix, order = random_matrix(random), random.permutation(n)
-            image, _ = policy.predict(moved_vectors(seen[row], matrix, order).astype(np.float32))
+            moved = moved_vectors(seen[row], matrix, order).astype(np.float32)
+            image, _ = policy.predict(moved, deterministic=True)
             assert np.abs(image - moved_vectors(forces[row], matrix, order)).max() < 1e-5
         mean, _ = evaluate_policy(policy, SwarmEnv(n, max_steps=5), 2, warn=False)  # type: ignore[arg-type]
         assert np.isfinite(mean)
+
+
+def test_it_sees_what_the_agent_saw_behind_a_normalization(tmp_path: Path) -> None:
+    robots = RobotsVecEnv(2)
+    normalized = VecNormalize(robots, norm_reward=False)
+    model = PPO("MlpPolicy", normalized, n_steps=16, batch_size=16, **small())
+    model.learn(192)
+    seen = normalized.reset()
+    forces, _ = model.predict(seen, deterministic=True)
+    for k, swarm in enumerate(robots.swarms):
+        observation = np.concatenate([swarm.goal - swarm.places, swarm.velocities], axis=1).reshape(-1)
+        _, frames = robot_views(observation, 2)
+        expected = forces_in_world(forces[None, 3 * k : 3 * k + 3], frames)[0]
+        assert np.allclose(SharedPolicy(model).predict(observation, deterministic=True)[0], expected, atol=1e-5)
+    model.save(tmp_path / "agent")
+    loaded = SharedPolicy(PPO.load(tmp_path / "agent"), normalization=normalized)
+    again, _ = loaded.predict(observation, deterministic=True)
+    assert np.allclose(again, expected, atol=1e-5)
 
 
 def test_mistakes_are_named() -> None:
@@ -71,13 +91,26 @@ def test_mistakes_are_named() -> None:
         SharedPolicy(model)
     with pytest.raises(TypeError, match="agent"):
         SharedPolicy("agent.zip")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="2 others"):
+    with pytest.raises(ValueError, match="takes 4 robots"):
         RobotsVecEnv(1, neighbours=3)
-    with pytest.raises(ValueError, match="0 others"):
+    with pytest.raises(ValueError, match="takes 2 robots"):
         SharedPolicy(model, neighbours=1).predict(np.zeros(4, dtype=np.float32))
     robots = RobotsVecEnv(1)
     with pytest.raises(ValueError, match=r"take actions \[3, 2\]"):
         robots.step_async(np.zeros(6))
+    with pytest.raises(ValueError, match="robot 1 is"):
+        robots.step_async(np.array([[0, 0], [0, np.nan], [0, 0]]))
+    with pytest.raises(TypeError, match="seed"):
+        robots.seed("x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="whole RobotsVecEnv"):
+        robots.env_method("reset")
+    robots.set_options([{}, {"state": np.zeros((7, 2))}, {}])
+    with pytest.raises(ValueError, match="one swarm"):
+        robots.reset()
+    robots.set_options()
+    robots.step_async(np.zeros((3, 2)))
+    robots.reset()  # which takes them back
+    robots = RobotsVecEnv(1)
     with pytest.raises(RuntimeError, match="without actions"):
         robots.step_wait()
     with pytest.raises(gym.error.ResetNeeded):

@@ -7,10 +7,10 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3 import SAC
 
-import equirl.envs  # noqa: F401
 from equirl.agents import EquivariantSACPolicy
+from equirl.envs import check_symmetry
 from equirl.mdp_symmetry import MDPSymmetry
-from equirl.plane import PlaneElements
+from equirl.plane import PlaneElements, PlaneVectors
 
 pytest.importorskip("mujoco")
 from equirl.envs.free_reacher import FreeReacher, free_reacher
@@ -26,7 +26,12 @@ def moved_state(g: PlaneElements, state: np.ndarray) -> np.ndarray:
 
 def test_it_is_an_environment() -> None:
     check_env(free_reacher(), skip_render_check=True)
-    assert gym.make("equirl/FreeReacher-v0").spec.max_episode_steps == 50  # type: ignore[union-attr]
+    for name in ("FreeReacher", "FreeReacherInFrame"):
+        world = gym.make(f"equirl/{name}-v0")
+        assert world.spec is not None
+        assert world.spec.max_episode_steps == 50
+        again = gym.make(world.spec)
+        assert np.array_equal(again.reset(seed=1)[0], world.reset(seed=1)[0])
 
 
 def test_every_turn_and_mirror_is_a_symmetry() -> None:
@@ -44,6 +49,15 @@ def test_every_turn_and_mirror_is_a_symmetry() -> None:
             observation, reward, *_ = one.step(action)
             image, same, *_ = other.step(acted.transform(g, torch.as_tensor(action)[None])[0].numpy())
             assert same == pytest.approx(reward, abs=1e-6)
+
+
+def test_the_checker_finds_its_quarter_turns_and_mirrors() -> None:
+    arm = gym.make("equirl/FreeReacher-v0")
+    seen, acted = arm.get_wrapper_attr("layout")
+    good = MDPSymmetry("turns", seen.sampled(4, mirrors=True), acted.sampled(4, mirrors=True))
+    assert check_symmetry(arm, good).verdict == "holds"
+    scalars = PlaneVectors("scalar", "scalar")  # torques that a mirror leaves as they are
+    assert check_symmetry(arm, MDPSymmetry("wrong", good.observation, scalars.sampled(4, True))).verdict == "violated"
 
 
 def test_the_arm_starts_at_every_angle_and_moves_as_reachers_does() -> None:
@@ -86,6 +100,8 @@ def test_agents_learn_on_it() -> None:
 
 
 def test_mistakes_are_named() -> None:
+    with pytest.raises(TypeError, match="as it is"):
+        FreeReacher(free_reacher())
     with pytest.raises(TypeError, match="Reacher-v5"):
         FreeReacher(gym.make("Pendulum-v1"))
     arm = free_reacher()

@@ -9,6 +9,7 @@ from stable_baselines3 import SAC
 
 from equirl.agents import EquivariantSACPolicy
 from equirl.envs.checker import check_symmetry
+from equirl.envs.forces import shortened_forces
 from equirl.envs.plane_frame import InPlaneFrame
 from equirl.envs.point_robot import PointRobotEnv
 from equirl.plane import PlaneElements, PlaneVectors
@@ -77,6 +78,30 @@ def test_in_a_frame_turned_worlds_are_one_world() -> None:
                     break
 
 
+def test_at_rest_without_obstacles_no_side_is_told_and_none_is_taken() -> None:
+    random = np.random.default_rng(2)
+    for episode in range(20):
+        robots = [PointRobotEnv(0), PointRobotEnv(0)]
+        one, other = (InPlaneFrame(robot, *robot.layout, mirrors=True) for robot in robots)
+        g = PlaneElements.sample(1, True, generator=torch.Generator().manual_seed(episode))
+        observation, _ = one.reset(seed=episode)
+        image, _ = other.reset(options={"state": moved_state(g, robots[0].state())})
+        for _ in range(3):
+            assert np.allclose(observation, image, atol=2e-5)
+            action = random.uniform(-1, 1, 2)
+            observation, image = one.step(action)[0], other.step(action)[0]
+            assert np.allclose(robots[1].state(), moved_state(g, robots[0].state()), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["PointRobot", "PointRobotInFrame", "Swarm"])
+def test_it_can_be_made_from_its_spec(name: str) -> None:
+    world = gym.make(f"equirl/{name}-v0")
+    again = gym.make(world.spec)  # type: ignore[arg-type]
+    assert np.array_equal(again.reset(seed=1)[0], world.reset(seed=1)[0])
+    assert world.spec is not None
+    assert gym.envs.registration.EnvSpec.from_json(world.spec.to_json()) == world.spec
+
+
 def test_agents_learn_in_it_and_in_its_frame() -> None:
     plane = {"symmetry": "plane-d4", "method": "equitune", "net_arch": [16]}
     SAC(EquivariantSACPolicy, "equirl/PointRobot-v0", policy_kwargs=plane, learning_starts=20, seed=0).learn(40)
@@ -98,6 +123,7 @@ def test_mistakes_are_named() -> None:
     robot.reset(seed=0)
     with pytest.raises(ValueError, match="two finite numbers"):
         robot.step(np.array([np.nan, 0.0]))
+    assert np.array_equal(shortened_forces([3e200, 4e200], 1), [[0.6, 0.8]])
     with pytest.raises(TypeError, match="two finite numbers"):
         robot.step("north")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown reset options"):

@@ -54,6 +54,27 @@ def test_two_robots_never_come_too_near() -> None:
             assert gaps.min() >= 0.2
 
 
+@pytest.mark.parametrize("n", [2, 5])
+def test_no_robot_starts_farther_out_than_another(n: int) -> None:
+    swarm = SwarmEnv(n)
+    swarm.reset(seed=0)
+    drawn = []
+    for _ in range(4000):
+        swarm.reset()
+        drawn.append(np.linalg.norm(swarm.places, axis=1))
+        assert (np.linalg.norm(swarm.goal - swarm.places, axis=1) >= 0.5).any()
+    spread = np.std(drawn) / 4000**0.5
+    assert np.ptp(np.mean(drawn, axis=0)) < 5 * spread
+
+
+def test_robots_that_were_put_too_near_may_part() -> None:
+    swarm = SwarmEnv(2)
+    swarm.reset(options={"state": [[3, 0], [0, 0], [0.15, 0], [0, 0], [0, 0]]})
+    for _ in range(10):
+        swarm.step([-1, 0, 1, 0])
+    assert np.linalg.norm(swarm.places[0] - swarm.places[1]) > 0.3
+
+
 @pytest.mark.parametrize("n", [2, 3])
 def test_the_checker_finds_exchanges_and_quarter_turns(n: int) -> None:
     environment = gym.make("equirl/Swarm-v0", n_robots=n)
@@ -80,6 +101,32 @@ def test_views_stay_and_forces_move_along_at_a_thousand_random_elements(n: int, 
     assert views[:, :, 0].min() > 0
 
 
+_CASES = [(what, k) for what in ("at rest", "on the goal", "triangle", "in line", "nowhere") for k in (0, 1, 2)]
+
+
+@pytest.mark.parametrize(("what", "neighbours"), [*_CASES, ("cross", 1), ("cross", 4)])
+def test_forces_move_along_where_a_frame_is_not_told(what: str, neighbours: int) -> None:
+    random = np.random.default_rng(3)
+    angles = 2 * np.pi * np.arange(3) / 3
+    places = {
+        "at rest": random.normal(size=(3, 2)),
+        "on the goal": np.array([[0.0, 0], [1.3, 0.4], [-0.2, 0.9]]),
+        "triangle": np.stack([3.0 + np.cos(angles), 1.0 + np.sin(angles)], axis=1),
+        "cross": np.array([[2.0, 0], [3, 0], [1, 0], [2, 1], [2, -1]]),
+        "in line": np.array([[1.0, 2], [2, 4], [3, 6]]),
+        "nowhere": np.zeros((3, 2)),
+    }[what]
+    seen = np.stack([places, np.zeros_like(places)], axis=1).reshape(-1)
+    weights = random.normal(size=(4 + 4 * neighbours, 2))
+    views, frames = robot_views(seen, neighbours)
+    forces = forces_in_world(np.tanh(views @ weights + 0.3), frames)[0]
+    for _ in range(50):
+        matrix, order = random_matrix(random), random.permutation(len(places))
+        moved, moved_frames = robot_views(moved_vectors(seen, matrix, order), neighbours)
+        image = forces_in_world(np.tanh(moved @ weights + 0.3), moved_frames)[0]
+        assert np.abs(image - moved_vectors(forces, matrix, order)).max() < 1e-5
+
+
 def test_mistakes_are_named() -> None:
     swarm = SwarmEnv(2)
     with pytest.raises(gym.error.ResetNeeded):
@@ -97,11 +144,17 @@ def test_mistakes_are_named() -> None:
         swarm.reset(options={"goal": 3})
     with pytest.raises(ValueError, match="a state is"):
         swarm.reset(options={"state": np.zeros((2, 2))})
+    with pytest.raises(ValueError, match=r"\[5, 2\] finite numbers"):
+        swarm.reset(options={"state": np.full((5, 2), np.nan)})
+    with pytest.raises(TypeError, match=r"\[5, 2\] finite numbers"):
+        swarm.reset(options={"state": "north"})
+    with pytest.raises(TypeError, match="options"):
+        swarm.reset(options=[1])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at most 12"):
         SwarmEnv(13)
     with pytest.raises(TypeError, match="n_robots"):
         SwarmEnv(2.5)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="1 others"):
+    with pytest.raises(ValueError, match="2 others, which takes 3 robots"):
         robot_views(np.zeros(8), 2)
     with pytest.raises(ValueError, match="4 n"):
         robot_views(np.zeros(7), 1)

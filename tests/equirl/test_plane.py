@@ -138,6 +138,10 @@ def test_a_random_offset_is_equivariant_in_the_mean() -> None:
     standard_error = calls.std(dim=0) / len(x) ** 0.5
     assert ((calls.mean(dim=0) - exact).abs() < 4 * standard_error + 1e-5).all()
     assert ((biased - exact).abs() > 10 * standard_error).any()  # the mean of fixed angles is another one
+    graph = torch.export.export(
+        RandomOffset(coarse, IN, OUT), (x[:4],), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    assert graph.module()(x[:7]).shape == (7, OUT.dim)
     again = RandomOffset(coarse, IN, OUT, generator=torch.Generator().manual_seed(1))(x)
     assert torch.equal(again, calls)
 
@@ -159,6 +163,12 @@ def test_every_method_is_exact_over_a_handful_of_frames(method: type[nn.Module])
 
 
 def test_mistakes_are_named() -> None:
+    with pytest.raises(TypeError, match="generator"):
+        RandomOffset(nn.Identity(), IN, OUT, generator=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="points move"):
+        RandomOffset(nn.Identity(), PLACES, OUT)
+    with pytest.raises(TypeError, match="floats"):
+        IN.transform(elements(2, False), torch.ones(2, IN.dim, dtype=torch.long))
     with pytest.raises(ValueError, match="name the parts"):
         PlaneVectors()
     with pytest.raises(ValueError, match="kind of part"):
