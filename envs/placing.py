@@ -97,8 +97,11 @@ def register_transparent(wrapper_class: type[Any]) -> None:
 
 
 def find_placer(environment: gym.Env[Any, Any]) -> Placer | None:
-    """Return what places this environment, looking through time limits and checkers; ``None`` if nothing does."""
-    inner = _look_through(environment)
+    """Return what places this environment, looking through time limits, checkers and wrappers of actions, or ``None``.
+
+    An ``ActionWrapper`` shows what the environment shows, so that an observation tells the state behind it, too.
+    """
+    inner = _look_through(environment, (*_TRANSPARENT, gym.ActionWrapper))
     placer = _registered(inner)
     return None if placer is None else lambda _, observation: placer(inner, observation)
 
@@ -136,9 +139,9 @@ def transform_state(environment: gym.Env[Any, Any], symmetry: MDPSymmetry, eleme
     return turned
 
 
-def _look_through(environment: Any) -> Any:
+def _look_through(environment: Any, transparent: tuple[type[Any], ...] | None = None) -> Any:
     inner = environment
-    while isinstance(inner, _TRANSPARENT) and _registered(inner) is None:
+    while isinstance(inner, transparent or _TRANSPARENT) and _registered(inner) is None:
         inner = inner.env
     return inner
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stable_baselines3 import PPO, SAC, TD3
+from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 
-from equirl import MDPSymmetry, build_symmetry, cyclic_group
+from equirl import MDPSymmetry, build_symmetry, cyclic_group, permutation_representation
 from equirl.agents import (
     METHODS,
     EquivariantActorCriticPolicy,
+    EquivariantDQNPolicy,
     EquivariantSACPolicy,
     EquivariantTD3Policy,
     SymmetryReplayBuffer,
@@ -22,6 +23,8 @@ from equirl.agents import (
 )
 from equirl.agents.round_squash import RoundSquashedGaussian
 from equirl.constructions import trivial_representation
+from equirl.envs import check_symmetry
+from equirl.envs.point_robot import PointRobotEnv
 from equirl.envs.spaces import resolve_symmetry
 from equirl.matrices import MatrixRepresentation, blocks, matrix_sum, plane_representation
 from equirl.symmetry import save_symmetry
@@ -178,3 +181,30 @@ def test_blocks_are_what_matrices_mix() -> None:
     joined = blocks(both)
     expected = torch.block_diag(torch.ones(2, 2), torch.ones(1, 1), torch.ones(2, 2))
     torch.testing.assert_close(joined, expected)
+
+
+class Compass(gym.ActionWrapper[Any, Any, Any]):
+    """Forces in eight directions instead of all."""
+
+    def __init__(self) -> None:
+        super().__init__(PointRobotEnv(1))
+        self.action_space = spaces.Discrete(8)
+
+    def action(self, action: Any) -> Any:
+        return np.array([np.cos(np.pi * action / 4), np.sin(np.pi * action / 4)])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_finite_subgroup_turns_discrete_actions(method: str) -> None:
+    seen, _ = PointRobotEnv(1).layout
+    turned = [[(action + g) % 8 for action in range(8)] for g in range(8)]
+    symmetry = MDPSymmetry("compass", seen.sampled(8), permutation_representation(cyclic_group(8), turned))
+    assert check_symmetry(Compass(), symmetry).verdict == "holds"
+    kwargs = {"symmetry": symmetry, "method": method, "net_arch": [16]}
+    agent = DQN(EquivariantDQNPolicy, Compass(), policy_kwargs=kwargs, learning_starts=20, seed=0).learn(60)
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        values = agent.q_net(x)
+        for g in range(8):
+            image = agent.q_net(symmetry.observation.transform(g, x))
+            torch.testing.assert_close(image, symmetry.action.transform(g, values), atol=1e-5, rtol=0)

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.wrappers import TransformReward
+from gymnasium.wrappers import RescaleAction, StickyAction, TransformReward
 from minigrid.wrappers import OneHotPartialObsWrapper, StochasticActionWrapper, ViewSizeWrapper
 
 from equirl import MDPSymmetry, TokenRepresentation, cyclic_group, permutation_representation
@@ -16,6 +16,7 @@ from equirl.envs import (
     ShownAtStart,
     SymmetricStarts,
     TransformedFrame,
+    check_symmetry,
     register_placer,
 )
 
@@ -129,3 +130,10 @@ def test_wrappers_take_discrete_observations_and_actions_from_one() -> None:
     assert int(turned.step(1)[0]) == 2  # to the right in the world, which is left in the frame
     with pytest.raises(ValueError, match="action 0 is not in Discrete"):
         turned.step(0)
+
+
+def test_the_checker_looks_through_wrappers_of_actions() -> None:
+    assert check_symmetry(RescaleAction(gym.make("Pendulum-v1"), -1, 1), "pendulum-z2").verdict == "holds"
+    report = check_symmetry(StickyAction(gym.make("CartPole-v1"), 0.3), "cartpole-z2")
+    assert report.verdict == "not checked"  # it remembers an action, which no observation shows
+    assert "hides something" in str(report)
