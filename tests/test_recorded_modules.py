@@ -39,7 +39,7 @@ from equirl.models.seq2seq import Transformer
 from equirl.models.sequence_aggregators import make_sequence_aggregator
 from equirl.models.sequences import SequenceSymmetry, SymmetrizedSequenceModel
 from equirl.models.special_tokens import BEGIN, PAD
-from equirl.plane import PlaneFrames, PlaneVectors
+from equirl.plane import PlaneFrames, PlaneVectors, RandomOffset
 from equirl.relaxed_aggregators import ElementWeights, SoftPenalty
 from equirl.rotations import InterpolatedRotations
 from equirl.symmetrization import Canonical, Equitune, Equizero, LambdaEquitune, Symmetrized
@@ -210,6 +210,12 @@ def plane_frames() -> Case:
     return PlaneFrames(mlp(5, 5), parts, parts, mirrors=True), (x,)
 
 
+def random_offset() -> Case:
+    exact, inputs = plane_frames()  # so that every offset gives the same answer
+    parts = PlaneVectors("vector", "vector", "scalar")
+    return RandomOffset(exact, parts, parts, mirrors=True), inputs
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "equitune": lambda: (Equitune(mlp(2, 2), SIGN, SWAP), (vectors(),)),
     "lambda_equitune": lambda_equitune,
@@ -227,6 +233,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "penalty": lambda: relaxed(SoftPenalty(MIRROR)),
     "partial": partial_dqn,
     "frames of the plane": plane_frames,
+    "a random offset": random_offset,
     "images, λ": lambda: classifier("flip", "output", "lambda_equitune"),
     "maps, attention": lambda: classifier("flip", "maps", "lambda_equitune", lambda_network="attention"),
     "cosines": lambda: (CosineHead(torch.rand(3, 4), 2.0), (torch.rand(SAMPLES, 4),)),

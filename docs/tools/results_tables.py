@@ -101,7 +101,7 @@ def _grid(folder: str) -> Callable[[], Table]:
     return partial(summary_table, folder)
 
 
-_CONTROL = ("pendulum", "double pendulum", "tic tac toe")
+_CONTROL = ("pendulum", "double pendulum")
 
 TABLES: dict[str, Callable[[], Table]] = {
     "coverage": _coverage,
@@ -111,7 +111,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "swarm": open_questions.swarm,
     "carried": open_questions.carried,
     **{f"{world} steps": _grid(world.replace(" ", "_")) for world in _CONTROL},
-    **{f"{world} scores": partial(summary_table, world.replace(" ", "_"), 1) for world in _CONTROL[:-1]},
+    **{f"{world} scores": partial(summary_table, world.replace(" ", "_"), 1) for world in _CONTROL},
     "tic tac toe games": partial(summary_table, "tic_tac_toe", 1),
     "tic tac toe scores": partial(summary_table, "tic_tac_toe", 2),
     "picks": open_questions.picks,
