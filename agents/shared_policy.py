@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -10,11 +9,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from equirl.agents.vector_env import SeededVecEnv
 from equirl.arguments import whole_number
-from equirl.envs.batch_arguments import environment_seeds
 from equirl.envs.forces import float_array
 from equirl.envs.swarm import SwarmEnv
 from equirl.envs.swarm_views import forces_in_world, robot_views
@@ -22,7 +21,7 @@ from equirl.envs.swarm_views import forces_in_world, robot_views
 __all__ = ["RobotsVecEnv", "SharedPolicy"]
 
 
-class RobotsVecEnv(VecEnv):
+class RobotsVecEnv(SeededVecEnv):
     """The robots of swarms as the environments of an SB3 ``VecEnv``: each sees its own view and has its own reward.
 
     ``SAC("MlpPolicy", RobotsVecEnv(n_swarms=4)).learn(20_000)`` trains one policy for all; ``SharedPolicy`` then acts
@@ -71,18 +70,6 @@ class RobotsVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         return self._seen(np.stack(seen))
-
-    def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Keep the seeds ``seed, seed + 1, ...`` for the next reset, and return them.
-
-        Raises:
-            TypeError: ``seed`` is not a whole number.
-            ValueError: It is negative.
-        """
-        if seed is None:
-            return super().seed(None)
-        self._seeds = environment_seeds(self.num_envs, seed)
-        return self._seeds
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Take the forces of the next step, ``[num_envs, 2]``, each in its robot's frame.

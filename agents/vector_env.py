@@ -19,7 +19,7 @@ from equirl.envs.batch_arguments import environment_seeds, reset_options
 from equirl.envs.drawing import draw_rgb
 from equirl.envs.gridworld_batch import GridWorldBatch
 
-__all__ = ["GridWorldVecEnv", "make_vectorized_env"]
+__all__ = ["GridWorldVecEnv", "SeededVecEnv", "make_vectorized_env"]
 
 
 _ID = "equirl/GridWorld-v0"
@@ -42,7 +42,23 @@ class _SharedInfo(dict[str, Any]):
 _GOES_ON = _SharedInfo({"is_success": False, "TimeLimit.truncated": False})
 
 
-class GridWorldVecEnv(VecEnv):
+class SeededVecEnv(VecEnv):
+    """An SB3 ``VecEnv`` that checks its seeds."""
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Keep the seeds ``seed, seed + 1, ...`` for the next reset, and return them.
+
+        Raises:
+            TypeError: ``seed`` is not a whole number.
+            ValueError: It is negative.
+        """
+        if seed is None:
+            return super().seed(None)
+        self._seeds = environment_seeds(self.num_envs, seed)
+        return self._seeds
+
+
+class GridWorldVecEnv(SeededVecEnv):
     """``n_envs`` GridWorlds as an SB3 ``VecEnv``: what ``DummyVecEnv`` of single ones gives, many times faster.
 
     All environments whose episode goes on share one info, which cannot be written to; the infos of finished episodes
@@ -115,18 +131,6 @@ class GridWorldVecEnv(VecEnv):
 
     def close(self) -> None:
         """Do nothing: there is nothing to close."""
-
-    def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Keep the seeds ``seed, seed + 1, ...`` for the next reset, and return them.
-
-        Raises:
-            TypeError: ``seed`` is not a whole number.
-            ValueError: It is negative.
-        """
-        if seed is None:
-            return super().seed(None)
-        self._seeds = environment_seeds(self.num_envs, seed)
-        return self._seeds
 
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
         """Keep the options of ``GridWorldEnv.reset`` for the next reset: one dict for all, or a list, one for each.
