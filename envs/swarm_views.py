@@ -18,13 +18,13 @@ _ALIKE = 1e-5  # what counts as one distance, or as no side
 
 
 def robot_views(observations: Numbers, neighbours: int = 2) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return what the robots of ``SwarmEnv`` see, each in its own frame, and these frames.
+    """Return what each robot sees from where it is, and the directions of its axes.
 
-    A robot's x axis points to the goal, and its nearest neighbours lie to its left rather than to its right. It sees
-    its own vectors (to the goal, velocity) and, for each neighbour, the nearest first, its place and its velocity. If
-    the swarm is turned, mirrored or moved no view changes; if robots change places the views change places along. So
-    ``forces_in_world(pi(views), frames)`` is equivariant for any ``pi``, to rounding (frames: Puny et al. 2022,
-    arXiv:2110.03336).
+    A robot's own axes are its frame: the x axis points to the goal, and the y axis to the side on which its nearest
+    neighbours mostly lie. It sees its own vectors (to the goal, velocity) and, for each neighbour, the nearest first,
+    its place and its velocity. If the swarm is turned, mirrored or moved no view changes; if robots change places the
+    views change places along. So ``forces_in_world(pi(views), frames)`` is equivariant for any ``pi``, to rounding
+    (frames: Puny et al. 2022, arXiv:2110.03336).
 
     A robot on the goal has no direction, and one whose neighbours lie on both sides alike has no left: the missing axis
     is zero, in the view and in the force. There, and where neighbours are equally far, a view jumps. Neighbours that
@@ -32,11 +32,12 @@ def robot_views(observations: Numbers, neighbours: int = 2) -> tuple[NDArray[np.
     not equivariant.
 
     Args:
-        observations: Of one swarm ``[4 n]`` or of many ``[B, 4 n]``.
+        observations: What ``SwarmEnv`` returned, ``[4 n]`` for one swarm, or ``[B, 4 n]`` for ``B`` of them.
         neighbours: How many others each robot sees; less than ``n``.
 
     Returns:
-        Views, float32 ``[B, n, 4 + 4 neighbours]``, and matrices from the world into each frame ``[B, n, 2, 2]``.
+        The views, float32 ``[B, n, 4 + 4 neighbours]``, and for each robot the matrix that turns a vector of the world
+        into its frame, ``[B, n, 2, 2]``.
 
     Raises:
         TypeError: ``neighbours`` is no whole number, or the observations hold no numbers.

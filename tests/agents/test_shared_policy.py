@@ -109,10 +109,10 @@ def test_mistakes_are_named() -> None:
         robots.reset()
     robots.set_options()
     robots.step_async(np.zeros((3, 2)))
-    robots.reset()  # which takes them back
-    robots = RobotsVecEnv(1)
-    with pytest.raises(RuntimeError, match="without actions"):
+    robots.reset()
+    with pytest.raises(RuntimeError, match="without actions"):  # the reset took them back
         robots.step_wait()
+    robots = RobotsVecEnv(1)
     with pytest.raises(gym.error.ResetNeeded):
         robots.step(np.zeros((3, 2)))
     assert robots.get_attr("n_robots") == [3, 3, 3]
