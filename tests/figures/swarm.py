@@ -28,6 +28,7 @@ from equirl.agents.comparison import make_agent
 from equirl.agents.shared_policy import RobotsVecEnv, SharedPolicy
 from equirl.envs.swarm import SwarmEnv
 from equirl.experiments.records import write_record
+from equirl.files import written_whole
 
 _AGENTS = ("plain", "augmentation", "canonical", "shared in frames")
 _SIZES = (3, 5, 8)
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--eval-freq", type=int, default=500, help="steps between two evaluations (500)")
     parser.add_argument("--episodes", type=int, default=50, help="episodes of each evaluation (50)")
     options = parser.parse_args(arguments)
+    if not 1 <= options.eval_freq <= options.steps or min(options.seeds, options.episodes) < 1:
+        parser.error("--seeds, --episodes and --eval-freq are at least 1, and --steps at least --eval-freq")
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     path, kept = options.out / "study.csv", list[list[str]]()
@@ -68,17 +71,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with path.open(newline="", encoding="utf-8") as file:
             kept = list(csv.reader(file))[1:]
     ended = {(row[0], row[1]) for row in kept if int(row[2]) >= options.steps}
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([_COLUMNS, *(row for row in kept if (row[0], row[1]) in ended)])
-        for seed in range(options.seeds):
-            for agent in _AGENTS:
-                if (agent, str(seed)) in ended:
-                    continue
-                for row in _run(agent, seed, options):
-                    writer.writerow([agent, seed, *row])
-                    print(agent, seed, *row, sep="\t", flush=True)
-                file.flush()
+    rows: list[Sequence[Any]] = [row for row in kept if (row[0], row[1]) in ended]
+    for seed in range(options.seeds):
+        for agent in _AGENTS:
+            if (agent, str(seed)) in ended:
+                continue
+            for row in _run(agent, seed, options):
+                rows.append((agent, seed, *row))
+                print(*rows[-1], sep="\t", flush=True)
+            with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file, lineterminator="\n").writerows([_COLUMNS, *rows])
     write_record(
         options.out / "record.json", _Settings(options.seeds, options.steps, options.eval_freq, options.episodes)
     )
