@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of study.csv and record.json")
     parser.add_argument("--seeds", type=int, default=3, help="networks for each set of pictures (3)")
     options = parser.parse_args(arguments)
+    if options.seeds < 1:
+        parser.error(f"--seeds is at least 1; got {options.seeds}")
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / "study.csv").open("w", newline="", encoding="utf-8") as file:

@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of quadrature.csv, far.csv and record.json")
     parser.add_argument("--seeds", type=int, default=5, help="networks of each kind (5)")
     options = parser.parse_args(arguments)
+    if options.seeds < 1:
+        parser.error(f"--seeds is at least 1; got {options.seeds}")
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     for name, columns, rows in (
