@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,8 @@ def of_method(algorithm: str, environment_id: str, method: str | None, symmetry:
         symmetry: Name of the symmetry.
     """
     path = _FOLDER / f"{algorithm}_methods.yml"
-    entries = yaml.safe_load(path.read_text(encoding="utf-8")).get(environment_id, {}) if path.exists() else {}
-    return {**entries.get(method, {}), **entries.get(f"{symmetry}/{method}", {})}
+    entries = _read(path).get(environment_id, {}) if path.exists() else {}
+    return copy.deepcopy({**entries.get(method, {}), **entries.get(f"{symmetry}/{method}", {})})
 
 
 def settings_for(
@@ -83,5 +85,10 @@ def view_of(algorithm: str, environment_id: str) -> Callable[[Any], Any] | None:
 
 
 def _entry(algorithm: str, environment_id: str) -> dict[str, Any]:
-    path = _FOLDER / f"{algorithm}.yml"
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))[environment_id])
+    return copy.deepcopy(dict(_read(_FOLDER / f"{algorithm}.yml")[environment_id]))
+
+
+@functools.cache
+def _read(path: Path) -> dict[str, Any]:
+    """Return a file of ours; a study asks for it at each run, and reading takes some milliseconds."""
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -59,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0: done; 1: the command ran and its check failed; 2: a mistake in the arguments or the files they name;
-        130: interrupted.
+        130: interrupted, or 128 and the number of the signal that asked it to stop.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = {entry.name: entry for entry in entry_points(group=_GROUP)}
@@ -76,13 +79,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     _see_current_folder()
     try:
         command: Callable[[Sequence[str]], int] = commands[name].load()
-        return command(rest)
+        with _stopped_in_order():
+            return command(rest)
     except BrokenPipeError:  # `equirl envs | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print("equirl: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as end:
+        asked = next(iter(end.args), signal.SIGINT)
+        print("equirl: interrupted" + ("" if asked == signal.SIGINT else f" by {asked.name}"), file=sys.stderr)
+        return 128 + int(asked)
     except SystemExit as end:  # how argparse and rl_zoo3 end
         if isinstance(end.code, str):
             print(f"equirl {name}: {end.code}", file=sys.stderr)
@@ -93,6 +98,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"equirl {name}: {_in_one_line(error)}", file=sys.stderr)
         return 2
+
+
+@contextmanager
+def _stopped_in_order() -> Iterator[None]:
+    """End at a signal that asks for it as at Ctrl-C, so that files are kept and worker processes ended.
+
+    Job schedulers send SIGTERM, closed terminals SIGHUP. What is ignored, as under ``nohup``, stays ignored.
+    """
+
+    def interrupt(number: int, _: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number))
+
+    mine = threading.current_thread() is threading.main_thread()  # only there can handlers be set
+    asking = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    asking = [number for number in asking if mine and signal.getsignal(number) == signal.SIG_DFL]
+    for number in asking:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in asking:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _see_current_folder() -> None:

@@ -1,10 +1,15 @@
+import contextlib
 import csv
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from cluster_runs import square
+from killed_studies import SMALL, open_everything
 
 from equirl.experiments.records import write_tables
 from equirl.experiments.runs import Rows, run_missing
@@ -56,3 +61,23 @@ def test_texts_come_back_as_they_were(tmp_path: Path) -> None:
     with (tmp_path / "all.csv").open(newline="", encoding="utf-8") as file:
         assert [(row["text"], int(row["n"])) for row in csv.DictReader(file)] == rows
     assert pd.read_csv(tmp_path / "all.csv").text.tolist() == [text for text, _ in rows]
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP])
+def test_a_study_that_is_asked_to_stop_takes_its_workers_along(tmp_path: Path, asked: signal.Signals) -> None:
+    out = tmp_path / "study"
+    command = [sys.executable, "-m", "equirl", *SMALL, "--seeds", "200", "--out", str(out), "--n-jobs", "2"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as study:
+        assert study.stdout is not None
+        try:
+            assert any(" seed " in line for line in study.stdout)  # a run is done
+            study.send_signal(asked)
+            rest, _ = study.communicate(timeout=60)  # ends when the last worker has closed the pipe
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(study.pid, signal.SIGKILL)
+    assert study.returncode == 128 + asked
+    assert rest.splitlines()[-1] == f"equirl: interrupted by {asked.name}"
+    open_everything(out)

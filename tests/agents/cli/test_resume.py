@@ -27,11 +27,11 @@ from equirl.command import main
 
 def kill(self):
     if self.num_timesteps >= {steps}:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.{signal})
     return True
 
 Snapshots._on_step = kill
-main(sys.argv[1:])
+sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -41,9 +41,23 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _killed(folder: Path, steps: int, *more: str) -> None:
+    assert _signalled(folder, steps, "SIGKILL", *more)[0] == -9
+
+
+def _signalled(folder: Path, steps: int, signal: str, *more: str) -> tuple[int, str]:
+    """Train until a signal comes at a step, and return the exit status and what was printed."""
     command = [*TRAIN, "-f", folder.name, "--snapshot-every", "0.001", *more, "-params", *FAST]
-    process = run_python("-c", KILLED.format(steps=steps), *command, cwd=folder.parent)
-    assert process.returncode == -9, process.stderr
+    process = run_python("-c", KILLED.format(steps=steps, signal=signal), *command, cwd=folder.parent)
+    return process.returncode, process.stdout
+
+
+def test_a_run_that_is_asked_to_stop_keeps_its_agent_and_goes_on(tmp_path: Path) -> None:
+    done(*TRAIN, "-f", "whole", "-params", *FAST)
+    status, said = _signalled(tmp_path / "cut", 300, "SIGTERM")
+    assert (status, "Stopped before its last step" in said) == (0, True)
+    assert 300 <= DQN.load(f"cut/{RUN}/equirl-GridWorld-v0.zip").num_timesteps < 480
+    done("train", "--resume", "-f", "cut")
+    _check_same("whole", "cut")
 
 
 def test_a_killed_run_ends_as_if_it_had_never_stopped(tmp_path: Path) -> None:
