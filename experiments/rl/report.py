@@ -242,7 +242,7 @@ def draw_learning_curves(
     Args:
         studies: Title of each panel to its rows.
         thresholds: Title to the success rate that counts as learned; ``None`` if none does.
-        measure: What the vertical axis shows.
+        measure: What the vertical axis shows: a success rate, whose name begins with "success", or returns.
         horizon: Environment steps that are shown; by default all. The legend of a single panel tells of later ones.
     """
     single = len(studies) == 1
@@ -267,7 +267,7 @@ def draw_learning_curves(
         axes.set_title(f"{title}: {what}" if single else f"{title}\n{what}", fontsize=10 if single else 9)
     panels[0].set_ylabel(measure)
     if single and threshold is not None:
-        shown = f"{threshold:.1%}" if threshold <= 1 else f"{threshold:g}"
+        shown = f"{threshold:.1%}" if measure.startswith("success") else f"{threshold:g}"
         legend_outside(figure, 3, title=f"agent: environment steps to {shown} (dashed), median")
     else:
         legend_outside(figure, 4)

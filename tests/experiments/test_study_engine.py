@@ -158,6 +158,20 @@ def test_a_figure_shows_few_agents_and_its_legend_covers_no_data() -> None:
     assert "plain: 900" in [text.get_text() for text in legend.get_texts()]
 
 
+@pytest.mark.parametrize(
+    ("threshold", "measure", "shown"),
+    [
+        (0.9, "success rate of 20 episodes", "90.0%"),
+        (0.9, "mean return of 20 episodes", "0.9"),
+        (-200.0, "mean return of 20 episodes", "-200"),
+        (9100.0, "mean return of 20 episodes", "9100"),
+    ],
+)
+def test_a_return_that_counts_as_learned_is_no_share(threshold: float, measure: str, shown: str) -> None:
+    (legend,) = draw_learning_curves({"world": _study({"plain": 900})}, {"world": threshold}, measure).legends
+    assert legend.get_title().get_text() == f"agent: environment steps to {shown} (dashed), median"
+
+
 def test_styles_differ_in_colour_line_and_marker() -> None:
     styles = styles_of("abcdefgh")
     for part in ("color", "linestyle", "marker"):
