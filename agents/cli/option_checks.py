@@ -12,7 +12,7 @@ import equirl.devices
 from equirl.arguments import check_text, whole_number
 
 __all__ = [
-    *("check_counts", "check_device", "check_output_file", "check_output_folder"),
+    *("check_counts", "check_device", "check_evaluations", "check_output_file", "check_output_folder"),
     *("check_positive", "check_shares"),
 ]
 
@@ -72,6 +72,21 @@ def check_shares(settings: Any, *names: str, zero: bool = False) -> None:
         value = getattr(settings, name)
         if not (_is_number(value) and (0 <= value <= 1) and (zero or value > 0)):
             raise ValueError(f"{name} must be a share {'from' if zero else 'above'} 0 to 1; got {value!r}")
+
+
+def check_evaluations(eval_freq: int, steps: int, name: str = "total_timesteps") -> None:
+    """Check that a run of so many steps is evaluated at least once.
+
+    Args:
+        eval_freq: Environment steps between two evaluations.
+        steps: Environment steps of the run.
+        name: The setting that says so.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if eval_freq > steps:
+        raise ValueError(f"eval_freq {eval_freq} is above {name} {steps}: nothing would be evaluated")
 
 
 def check_device(name: str) -> None:

@@ -6,13 +6,14 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from equirl.agents import METHODS
-from equirl.agents.cli.option_checks import check_counts, check_shares
+from equirl.agents.cli.option_checks import check_counts, check_evaluations, check_shares
 from equirl.agents.comparison import make_agent
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
 from equirl.agents.evaluation import evaluate_episodes
+from equirl.agents.features_extractors import GridCNN
 from equirl.agents.gate_measures import gate_logits, gate_openings, roc_area
 from equirl.agents.named_agents import AgentSpec, parse_agent
 from equirl.agents.our_hyperparameters import settings_for, with_exploration
@@ -37,6 +38,7 @@ _EPISODES = 500
 """Episodes of an evaluation where chance plays a part, the same in each."""
 _MOST_DRAWN = 5
 _GATES = ("gate_mean", "gate_auc")
+_CONVOLUTIONS = {"policy_kwargs": {"features_extractor_class": GridCNN, "net_arch": [128]}}
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class GridWorldOptions(StudyOptions):
     """Rows and columns of the grid; starts and goals are uniform."""
     wall_density: float = 0.0
     """Share of the cells that are walls, drawn anew in each episode."""
+    network: Literal["mlp", "cnn"] = "mlp"
+    """Network of all agents: two hidden layers, or two convolutions and one hidden layer, which walls need."""
     slip: float = 0.0
     """Probability that a move goes to one side instead."""
     broken_cells: float = 0.0
@@ -78,11 +82,7 @@ class GridWorldOptions(StudyOptions):
         check_counts(self, "size", least=2)
         check_shares(self, "threshold")
         check_shares(self, "wall_density", "slip", "broken_cells", zero=True)
-        if self.eval_freq > self.total_timesteps:
-            raise ValueError(
-                f"eval_freq must not be above total_timesteps, or nothing is evaluated; got {self.eval_freq} and "
-                f"{self.total_timesteps}"
-            )
+        check_evaluations(self.eval_freq, self.total_timesteps)
         if self.plot:
             check_names("agent to plot", self.plot, plural="agents to plot")
         if len(self.plot) > _MOST_DRAWN:
@@ -137,7 +137,8 @@ def _run(job: _Job) -> Rows:
 def _settings(options: GridWorldOptions, spec: AgentSpec) -> dict[str, Any]:
     """Return the hyperparameters of an agent: those of its method, and over them those of its name."""
     own = settings_for("dqn", _ENVIRONMENT, options.total_timesteps, spec.method, spec.symmetry)
-    return with_exploration(own | spec.dqn_kwargs, options.total_timesteps)
+    network = _CONVOLUTIONS if options.network == "cnn" else {}
+    return with_exploration(own | network | spec.dqn_kwargs, options.total_timesteps)
 
 
 def grid_curve(

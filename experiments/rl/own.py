@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from equirl.agents.cli.comparison import ComparisonOptions
-from equirl.agents.cli.option_checks import check_counts
+from equirl.agents.cli.option_checks import check_counts, check_evaluations
 from equirl.agents.cli.zoo import folder_name, named_environment
 from equirl.agents.learning_curve import EvaluationPlan, check_agents, learning_curve, level
 from equirl.experiments.rl.report import draw_learning_curves, draw_performance_profile, score_table, summary_table
@@ -44,8 +44,7 @@ class OwnOptions(ComparisonOptions, StudyOptions):
         StudyOptions.__post_init__(self)
         check_counts(self, "steps", "eval_freq", "n_eval_episodes")
         check_counts(self, "stop_after", "self_play", least=0)
-        if (self.eval_freq or 0) > self.steps:
-            raise ValueError(f"eval_freq {self.eval_freq} is above steps {self.steps}: nothing would be evaluated")
+        check_evaluations(self.eval_freq or 0, self.steps, "steps")
         if self.out == _OUT:
             object.__setattr__(self, "out", _OUT / folder_name(self.env.rpartition(":")[2]))
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from equirl.agents.cli.option_checks import check_counts, check_positive, check_shares
+from equirl.agents.cli.option_checks import check_counts, check_evaluations, check_positive, check_shares
 from equirl.agents.evaluate_and_stop import EvaluateAndStop
 from equirl.agents.named_agents import parse_agent
 from equirl.agents.our_hyperparameters import settings_for, with_exploration
@@ -94,10 +94,7 @@ class TuneOptions(StudyOptions):
         world = _world(self)
         if self.agents and self.task != _GRIDWORLD:
             check_names("agent", self.agents, TASKS[self.task].agents)
-        if world.eval_freq > world.total_timesteps:
-            raise ValueError(
-                f"eval_freq {world.eval_freq} is above total_timesteps {world.total_timesteps}: nothing is evaluated"
-            )
+        check_evaluations(world.eval_freq, world.total_timesteps)
 
 
 def _world(options: TuneOptions) -> Any:

@@ -126,7 +126,7 @@ MISTAKES = [
     ("study rl --agents grid-d4/augmentation+hidden=3", "setting of augmentation: 'hidden' is unknown"),
     ("study rl --threshold nan", "threshold must be a share above 0 to 1; got nan"),
     ("study rl --size 1", "size must be a whole number from 2; got 1"),
-    ("study rl --eval-freq 100000", "eval_freq must not be above total_timesteps"),
+    ("study rl --eval-freq 100000", "eval_freq 100000 is above total_timesteps 60000"),
     ("study rl --out FILE", "is a file, not a folder"),
     ("study rl --out FILE/x", "is a file, not a folder"),
     ("study rl --report-only", "logs/study/rl/study.csv is not there"),
