@@ -130,6 +130,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "quadrants": _grid("zero_shot_grid"),
     "control": _grid("zero_shot_control"),
     "empty room": _grid("empty_room"),
+    "door key": _grid("door_key"),
     "empty room with equal settings": partial(summary_table, "minigrid", 0),
     "four rooms": partial(summary_table, "minigrid", 1),
     "door and key": partial(summary_table, "minigrid", 2),
@@ -162,6 +163,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "learning on a GPU": _grid("gridworld_7x7_h100"),
     "learning beside it": _grid("gridworld_7x7_h100_cpu"),
     "tuned in the empty room": partial(summary_table, "empty_room_tuning"),
+    "tuned on door key": partial(summary_table, "door_key_tuning"),
     "tuned": partial(summary_table, "gridworld_7x7_tuning"),
     "tuned longer": partial(summary_table, "gridworld_7x7_tuning_plain"),
     "passes": partial(
