@@ -11,11 +11,11 @@ import numpy as np
 
 from equirl.arguments import real_number, whole_number
 from equirl.envs.dynamics_check import DynamicsCheck
-from equirl.envs.episode_check import episode_violation, start_violation
+from equirl.envs.episode_check import episode_violation, hidden_start_violation, start_violation
 from equirl.envs.observations import fit_symmetry
 from equirl.envs.outcome_tests import least_significance
 from equirl.envs.placed_steps import PlacedWorld
-from equirl.envs.placing import find_placer, find_transformable
+from equirl.envs.placing import Hiding, find_placer, find_transformable
 from equirl.envs.symmetry_report import SymmetryReport, Violation
 from equirl.envs.transition_check import check_transitions
 from equirl.symmetry import MDPSymmetry
@@ -57,13 +57,14 @@ def check_symmetry(
     violations only and leaves the verdict at "not checked".
 
     **Starts**: first observations are compared with transformed first observations of other resets, by a permutation
-    test of their energy distance (Székely and Rizzo 2013) for each generator of the group.
+    test of their energy distance (Székely and Rizzo 2013) for each generator of the group. Where an agent sees a part
+    of its world (``EgocentricView``), the whole states at the start are compared in the same way.
 
     **Episodes**: where the dynamics cannot be checked and the starts are symmetric, episodes of a few steps under one
     repeated action are compared with the transforms of episodes under the action's image. This finds many wrong
     symmetries; it cannot show that one is right.
 
-    The tests of dynamics and of starts have a false alarm with probability ``significance`` each.
+    The tests of dynamics, of starts and of what they hide have a false alarm with probability ``significance`` each.
 
     Args:
         environment: A Gymnasium environment with ``Discrete`` actions and observations that policies take: ``Box``,
@@ -136,6 +137,9 @@ def check_symmetry(
     shift = 2 * math.sqrt(4 / n_resets)  # four standard errors at p = 1/2, half of the resets on either side
     power = f"would find a probability that is off by {shift:.2g}"
     note(f"start distribution: {n_resets} resets, significance {significance:g}; {power}", uneven)
+    if uneven is None and isinstance(find_transformable(environment), Hiding):
+        described = f"hidden starts: what the agent does not see yet, {n_resets} resets, significance {significance:g}"
+        note(described, hidden_start_violation(world, n_resets, significance))
     if skipped and uneven is None:
         description = f"episodes: a few steps of one action from {n_resets} starts, significance {significance:g}"
         note(description, episode_violation(world, n_resets, significance, tolerance))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,9 +12,12 @@ from equirl.envs.actions import Action
 from equirl.envs.observations import Observation
 from equirl.envs.outcome_tests import Sample, pooled_test, resolution
 from equirl.envs.placed_steps import PlacedWorld
+from equirl.envs.placing import Hiding, find_transformable
 from equirl.envs.symmetry_report import Violation
 
-__all__ = ["episode_violation", "start_violation"]
+__all__ = ["episode_violation", "hidden_start_violation", "start_violation"]
+
+Rows: TypeAlias = NDArray[np.float64]
 
 _STEPS = 5
 _LEAST = 8  # episodes with one action
@@ -25,18 +31,58 @@ def start_violation(world: PlacedWorld, n: int, significance: float) -> Violatio
         n: Resets, half of them for each sample.
         significance: Probability of a false alarm, for all generators together.
     """
-    layout, group = world.layout, world.symmetry.group
+    layout = world.layout
     seen = [world.shown(world.reset()) for _ in range(n)]
+    first, second = (layout.stack([seen[int(k)] for k in part]) for part in _halves(world, n))
+
+    def rows(g: int) -> tuple[Rows, Rows]:
+        return layout.rows(first), layout.rows(layout.turn(world.symmetry, g, second))
+
+    return _uneven(world, rows, layout.precision(), significance, "first observations")
+
+
+def hidden_start_violation(world: PlacedWorld, n: int, significance: float) -> Violation | None:
+    """Test states at the start as a whole, where the first observation shows a part; see ``start_violation``.
+
+    A door may hide on which side the goal is. If that is always the same side, mirrored episodes never come.
+    """
+    hiding = find_transformable(world.environment)
+    if not isinstance(hiding, Hiding):
+        return None
+    group = world.symmetry.group
+    states = []
+    for _ in range(n):
+        world.reset()
+        each = [hiding.hidden_state()]
+        for g in group.generators:
+            hiding.transform_state(world.symmetry, g)
+            each.append(hiding.hidden_state())
+            hiding.transform_state(world.symmetry, group.inverse(g))
+        states.append(np.stack(each))
+    first, second = (np.stack([states[int(k)] for k in part], axis=1) for part in _halves(world, n))
+    place = {g: 1 + i for i, g in enumerate(group.generators)}
+    precision = np.zeros(first.shape[2])
+    return _uneven(world, lambda g: (first[0], second[place[g]]), precision, significance, "states at the start")
+
+
+def _halves(world: PlacedWorld, n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     # Drawn, not first and second half: what changes from reset to reset is then in both.
     order = world.random.permutation(n)
-    first, second = (layout.stack([seen[int(k)] for k in part]) for part in (order[: n // 2], order[n // 2 :]))
+    return order[: n // 2], order[n // 2 :]
+
+
+def _uneven(
+    world: PlacedWorld, rows: Callable[[int], tuple[Rows, Rows]], precision: Rows, significance: float, what: str
+) -> Violation | None:
+    """Test for each generator whether two samples, ``rows(g)``, come from one distribution."""
+    group = world.symmetry.group
     level = significance / max(1, len(group.generators))
     for g in group.generators:
-        rows = layout.rows(first), layout.rows(layout.turn(world.symmetry, g, second))
-        fixed = resolution(np.concatenate(rows), layout.precision(), 0.0)
-        p = pooled_test([Sample.of(*rows, fixed, join=False)], world.random, level)
+        first, second = rows(g)
+        fixed = resolution(np.concatenate([first, second]), precision, 0.0)
+        p = pooled_test([Sample.of(first, second, fixed, join=False)], world.random, level)
         if p < level:
-            detail = f"first observations and their images differ, p = {p:.2g}"
+            detail = f"{what} and their images differ, p = {p:.2g}"
             return Violation("start distribution", group.element_names[g], detail)
     return None
 

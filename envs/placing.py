@@ -34,7 +34,7 @@ from equirl.envs.swarm import SwarmEnv
 from equirl.symmetry import MDPSymmetry
 
 __all__ = [
-    *("Placer", "Restorable", "Transformable", "find_placer", "find_transformable", "register_placer"),
+    *("Hiding", "Placer", "Restorable", "Transformable", "find_placer", "find_transformable", "register_placer"),
     "transform_state",
 ]
 
@@ -48,6 +48,14 @@ class Transformable(Protocol):
 
     def transform_state(self, symmetry: MDPSymmetry, element: int) -> Any:
         """Carry the state to ``gs`` and return the observation there."""
+
+
+@runtime_checkable
+class Hiding(Transformable, Protocol):
+    """What carries a state of which the agent sees a part, and can show all of it."""
+
+    def hidden_state(self) -> NDArray[Any]:
+        """Return the state as numbers, ``[size]``, in the frame of the agent: what it sees now, and may see later."""
 
 
 @runtime_checkable

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from minigrid.core.grid import Grid
+from minigrid.core.mission import MissionSpace
 from minigrid.core.world_object import Ball, Box, Door, Goal, Key, Wall
+from minigrid.minigrid_env import MiniGridEnv
 
 from equirl import build_symmetry, cyclic_group, dihedral_group
 from equirl.agents.cli import main
@@ -205,6 +207,50 @@ def test_symmetric_starts(environment_id: str) -> None:
     assert np.array_equal(first, again)
     assert info["element"] in dihedral_group(4).element_names
     assert {even.reset(seed=seed)[1]["element"] for seed in range(60)} == set(dihedral_group(4).element_names)
+
+
+class _BehindADoor(MiniGridEnv):
+    """The agent looks at a closed door; the goal behind it is to the right, or to either side."""
+
+    def __init__(self, sides: tuple[int, ...]) -> None:
+        self.sides = sides
+        super().__init__(MissionSpace(lambda: "get to the goal"), grid_size=7, max_steps=100)
+
+    def _gen_grid(self, width: int, height: int) -> None:
+        self.grid = Grid(width, height)
+        self.grid.wall_rect(0, 0, width, height)
+        self.grid.horz_wall(0, 3)
+        self.put_obj(Door("yellow"), 3, 3)
+        self.put_obj(Goal(), self._rand_elem(self.sides), 1)
+        self.agent_pos, self.agent_dir, self.mission = (3, 5), 3, "get to the goal"
+
+
+@pytest.mark.parametrize(("sides", "verdict"), [((5,), "violated"), ((1, 5), "holds"), ((1, 1, 1, 5), "violated")])
+def test_a_side_that_a_door_hides_at_the_start_is_found(sides: tuple[int, ...], verdict: str) -> None:
+    report = check_symmetry(EgocentricView(_BehindADoor(sides)), "minigrid-egocentric-z2", n_transitions=100)
+    assert report.verdict == verdict
+    found = [str(violation).split(", p =")[0] for violation in report.violations]
+    assert found == (
+        ["start distribution, element s: states at the start and their images differ"] if verdict == "violated" else []
+    )
+    mended = SymmetricStarts(EgocentricView(_BehindADoor(sides)), "minigrid-egocentric-z2")
+    assert check_symmetry(mended, "minigrid-egocentric-z2", n_transitions=100).ok
+
+
+def test_what_the_agent_sees_is_a_part_of_what_is_there() -> None:
+    view = EgocentricView(gym.make("MiniGrid-FourRooms-v0"))
+    side, seen = view.world.width, set()
+    for seed in range(30):
+        view.reset(seed=seed)
+        whole = view.hidden_state()[:-3].reshape(2 * side - 1, 2 * side - 1, 3)
+        image = view.world.gen_obs()["image"]
+        # The agent is in the middle of the last row of its view, and in the middle of the whole.
+        ahead = whole[side - 4 : side + 3, side - 7 : side]
+        visible = image[..., 0] > 0
+        visible[3, 6] = False  # there MiniGrid shows what is carried
+        assert np.array_equal(ahead[visible], image[visible])
+        seen.add(view.world.agent_dir)
+    assert seen == {0, 1, 2, 3}
 
 
 def test_symmetric_starts_move_the_world_and_not_only_the_picture() -> None:
