@@ -232,6 +232,8 @@ def test_a_mistake_is_one_line_and_status_2(line: str, folder: Path, monkeypatch
 def test_a_package_that_is_missing_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setitem(sys.modules, "Box2D", None)
+    for module in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, module)  # another test may have imported it
     outcome = here(*_arguments("G --algo ppo --env LunarLander-v3"))
     assert outcome.status == 2
     assert "environment LunarLander-v3 cannot be made" in outcome.err[-1]
