@@ -131,6 +131,8 @@ TABLES: dict[str, Callable[[], Table]] = {
     "control": _grid("zero_shot_control"),
     "empty room": _grid("empty_room"),
     "door key": _grid("door_key"),
+    "door key, mirrored": _grid("door_key_mirrored"),
+    "door key, mirrored, scores": partial(summary_table, "door_key_mirrored", 1),
     "empty room with equal settings": partial(summary_table, "minigrid", 0),
     "four rooms": partial(summary_table, "minigrid", 1),
     "door and key": partial(summary_table, "minigrid", 2),
