@@ -59,10 +59,15 @@ def hidden_start_violation(world: PlacedWorld, n: int, significance: float) -> V
             each.append(hiding.hidden_state())
             hiding.transform_state(world.symmetry, group.inverse(g))
         states.append(np.stack(each))
+    longest = max(each.shape[1] for each in states)  # grids may be of several sizes
+    states = [np.pad(each, ((0, 0), (0, longest - each.shape[1]))) for each in states]
     first, second = (np.stack([states[int(k)] for k in part], axis=1) for part in _halves(world, n))
     place = {g: 1 + i for i, g in enumerate(group.generators)}
-    precision = np.zeros(first.shape[2])
-    return _uneven(world, lambda g: (first[0], second[place[g]]), precision, significance, "states at the start")
+
+    def rows(g: int) -> tuple[Rows, Rows]:
+        return first[0].astype(float), second[place[g]].astype(float)
+
+    return _uneven(world, rows, np.zeros(longest), significance, "states at the start")
 
 
 def _halves(world: PlacedWorld, n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

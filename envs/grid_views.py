@@ -210,7 +210,7 @@ class EgocentricView(GridView):
 
     offered = ("unseen", *CELL_PLANES)
 
-    def hidden_state(self) -> NDArray[np.float64]:
+    def hidden_state(self) -> Planes:
         """Return the cells of the whole grid as the agent would see them, and what it carries: ``[size]``."""
         world = self.world
         cells = world.grid.encode()
@@ -219,11 +219,11 @@ class EgocentricView(GridView):
             x, y = y, len(cells) - 1 - x
             cells = cells.swapaxes(0, 1)[:, ::-1]
         side = max(cells.shape[:2])
-        around = np.zeros((2 * side - 1, 2 * side - 1, 3))
+        around = np.zeros((2 * side - 1, 2 * side - 1, 3), dtype=np.uint8)
         left, top = side - 1 - x, side - 1 - y
         around[left : left + cells.shape[0], top : top + cells.shape[1]] = cells
         held: WorldObj | None = world.carrying
-        carried = (0, 0, 0) if held is None else held.encode()
+        carried = np.array((0, 0, 0) if held is None else held.encode(), dtype=np.uint8)
         return np.concatenate([around.reshape(-1), carried])
 
     def _extent(self) -> tuple[int, int]:

@@ -212,11 +212,12 @@ def test_symmetric_starts(environment_id: str) -> None:
 class _BehindADoor(MiniGridEnv):
     """The agent looks at a closed door; the goal behind it is to the right, or to either side."""
 
-    def __init__(self, sides: tuple[int, ...]) -> None:
-        self.sides = sides
+    def __init__(self, sides: tuple[int, ...], sizes: tuple[int, ...] = (7,)) -> None:
+        self.sides, self.sizes = sides, sizes
         super().__init__(MissionSpace(lambda: "get to the goal"), grid_size=7, max_steps=100)
 
     def _gen_grid(self, width: int, height: int) -> None:
+        height = self.height = self._rand_elem(self.sizes)
         self.grid = Grid(width, height)
         self.grid.wall_rect(0, 0, width, height)
         self.grid.horz_wall(0, 3)
@@ -225,15 +226,18 @@ class _BehindADoor(MiniGridEnv):
         self.agent_pos, self.agent_dir, self.mission = (3, 5), 3, "get to the goal"
 
 
+@pytest.mark.parametrize("sizes", [(7,), (7, 9)])
 @pytest.mark.parametrize(("sides", "verdict"), [((5,), "violated"), ((1, 5), "holds"), ((1, 1, 1, 5), "violated")])
-def test_a_side_that_a_door_hides_at_the_start_is_found(sides: tuple[int, ...], verdict: str) -> None:
-    report = check_symmetry(EgocentricView(_BehindADoor(sides)), "minigrid-egocentric-z2", n_transitions=100)
+def test_a_side_that_a_door_hides_at_the_start_is_found(
+    sides: tuple[int, ...], verdict: str, sizes: tuple[int, ...]
+) -> None:
+    report = check_symmetry(EgocentricView(_BehindADoor(sides, sizes)), "minigrid-egocentric-z2", n_transitions=100)
     assert report.verdict == verdict
     found = [str(violation).split(", p =")[0] for violation in report.violations]
     assert found == (
         ["start distribution, element s: states at the start and their images differ"] if verdict == "violated" else []
     )
-    mended = SymmetricStarts(EgocentricView(_BehindADoor(sides)), "minigrid-egocentric-z2")
+    mended = SymmetricStarts(EgocentricView(_BehindADoor(sides, sizes)), "minigrid-egocentric-z2")
     assert check_symmetry(mended, "minigrid-egocentric-z2", n_transitions=100).ok
 
 
