@@ -66,6 +66,7 @@ def test_texts_come_back_as_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP])
 def test_a_study_that_is_asked_to_stop_takes_its_workers_along(tmp_path: Path, asked: signal.Signals) -> None:
     out = tmp_path / "study"
+    before = signal.signal(asked, signal.SIG_DFL)  # under nohup it is ignored, here and in what is started from here
     command = [sys.executable, "-m", "equirl", *SMALL, "--seeds", "200", "--out", str(out), "--n-jobs", "2"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -76,6 +77,7 @@ def test_a_study_that_is_asked_to_stop_takes_its_workers_along(tmp_path: Path, a
             study.send_signal(asked)
             rest, _ = study.communicate(timeout=60)  # ends when the last worker has closed the pipe
         finally:
+            signal.signal(asked, before)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(study.pid, signal.SIGKILL)
     assert study.returncode == 128 + asked
