@@ -85,9 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt as end:
-        asked = next(iter(end.args), signal.SIGINT)
+        asked = next((each for each in end.args if isinstance(each, signal.Signals)), signal.SIGINT)
         print("equirl: interrupted" + ("" if asked == signal.SIGINT else f" by {asked.name}"), file=sys.stderr)
-        return 128 + int(asked)
+        return 128 + asked
     except SystemExit as end:  # how argparse and rl_zoo3 end
         if isinstance(end.code, str):
             print(f"equirl {name}: {end.code}", file=sys.stderr)
