@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from equirl.envs.actions import Action
 from equirl.envs.observations import Observation
-from equirl.envs.outcome_tests import Sample, pooled_test, resolution
+from equirl.envs.outcome_tests import Rows, Sample, pooled_test, resolution
 from equirl.envs.placed_steps import PlacedWorld
 from equirl.envs.placing import Hiding, find_transformable
 from equirl.envs.symmetry_report import Violation
 
 __all__ = ["episode_violation", "hidden_start_violation", "start_violation"]
-
-Rows: TypeAlias = NDArray[np.float64]
 
 _STEPS = 5
 _LEAST = 8  # episodes with one action

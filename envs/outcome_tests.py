@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Sample", "alike_test", "least_significance", "pooled_test", "resolution"]
+__all__ = ["Rows", "Sample", "alike_test", "least_significance", "pooled_test", "resolution"]
 
 Rows = NDArray[np.float64]
+"""Values of several samples, shape ``[n, size]``."""
 
 _LEAST_PERMUTATIONS = 4999
 _MOST_PERMUTATIONS = 49_999
