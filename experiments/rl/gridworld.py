@@ -83,6 +83,8 @@ class GridWorldOptions(StudyOptions):
         check_shares(self, "threshold")
         check_shares(self, "wall_density", "slip", "broken_cells", zero=True)
         check_evaluations(self.eval_freq, self.total_timesteps)
+        if self.network == "cnn" and any(agent.partition("+")[0] == "sbx" for agent in self.agents):
+            raise ValueError("network cnn is one of torch, and the agent sbx has JAX's: leave one of them out")
         if self.plot:
             check_names("agent to plot", self.plot, plural="agents to plot")
         if len(self.plot) > _MOST_DRAWN:

@@ -126,6 +126,7 @@ MISTAKES = [
     ("study rl --agents grid-d4/augmentation+hidden=3", "setting of augmentation: 'hidden' is unknown"),
     ("study rl --threshold nan", "threshold must be a share above 0 to 1; got nan"),
     ("study rl --size 1", "size must be a whole number from 2; got 1"),
+    ("study rl --network cnn --agents sbx+n_envs=8", "leave one of them out"),
     ("study rl --eval-freq 100000", "eval_freq 100000 is above total_timesteps 60000"),
     ("study rl --out FILE", "is a file, not a folder"),
     ("study rl --out FILE/x", "is a file, not a folder"),
