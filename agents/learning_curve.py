@@ -93,8 +93,11 @@ def check_agents(comparison: Comparison, methods: Sequence[str], plan: Evaluatio
             first, setting = agent.learning_starts + 1, f"learning_starts:{agent.learning_starts}"
         else:
             first, setting = agent.n_steps * agent.n_envs, f"n_steps:{agent.n_steps} n_envs:{agent.n_envs}"
-        if plan.distance(agent.n_envs) > plan.steps:
-            raise ValueError(f"n_envs:{agent.n_envs} steps at a time are more than all {plan.steps}; give more steps")
+        if (distance := plan.distance(agent.n_envs)) > plan.steps:
+            raise ValueError(
+                f"no evaluation within {plan.steps} steps: n_envs:{agent.n_envs} step together, so that one comes every "
+                f"{distance} steps; give more steps, or evaluate more often"
+            )
         if first > plan.steps:
             raise ValueError(
                 f"{comparison.algorithm} learns nothing within {plan.steps} steps, for it begins after {first} "
