@@ -95,7 +95,7 @@ def check_agents(comparison: Comparison, methods: Sequence[str], plan: Evaluatio
             first, setting = agent.n_steps * agent.n_envs, f"n_steps:{agent.n_steps} n_envs:{agent.n_envs}"
         if (distance := plan.distance(agent.n_envs)) > plan.steps:
             raise ValueError(
-                f"no evaluation within {plan.steps} steps: n_envs:{agent.n_envs} step together, so that one comes every "
+                f"no evaluation within {plan.steps} steps: n_envs:{agent.n_envs} step together, so one comes every "
                 f"{distance} steps; give more steps, or evaluate more often"
             )
         if first > plan.steps:

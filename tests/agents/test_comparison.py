@@ -89,7 +89,7 @@ def test_evaluations_are_at_equal_distances_with_several_environments() -> None:
     comparison = _pole(learning_starts=10, n_envs=8)
     points = learning_curve(comparison, "plain", 0, EvaluationPlan(steps=100, every=30, episodes=1), "cpu")
     assert [point.timesteps for point in points] == [32, 64, 96]
-    message = "no evaluation within 7 steps: n_envs:8 step together, so that one comes every 8 steps"
+    message = "no evaluation within 7 steps: n_envs:8 step together, so one comes every 8 steps"
     with pytest.raises(ValueError, match=message):
         check_agents(comparison, ["plain"], EvaluationPlan(steps=7, every=7, episodes=1), "cpu")
 
