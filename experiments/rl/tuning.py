@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -16,7 +16,7 @@ from equirl.agents.our_hyperparameters import settings_for, with_exploration
 from equirl.experiments.rl.gridworld import AGENTS, GridWorldOptions, grid_agent, grid_curve
 from equirl.experiments.rl.minigrid import TASKS, task_agent, task_curve
 from equirl.experiments.study import Report, Stage, Study, StudyOptions
-from equirl.experiments.tables import Rows, markdown_table, read_study
+from equirl.experiments.tables import Rows, markdown_table, read_rows, read_study, write_rows
 from equirl.names import check_names
 
 __all__ = ["SPACES", "TUNE", "TuneOptions", "columns_of", "winner"]
@@ -47,8 +47,7 @@ _SEEDS = 10_000  # seeds of the search begin here: other ones than those of stud
 
 def columns_of(task: str) -> tuple[str, ...]:
     """Return the columns of a task's ``study.csv``."""
-    found = ("seed", "timesteps", "success_rate", "cpu_seconds", "cost")
-    return ("agent", "trial", *SPACES[task], "learning_rate", *found)
+    return ("agent", "trial", *SPACES[task], "learning_rate", "seed", "timesteps", "success_rate", "cpu_seconds", "cost")
 
 
 @dataclass(frozen=True)
@@ -118,38 +117,41 @@ def _stages(options: TuneOptions) -> list[Stage[_Job]]:
 def _file_of(job: _Job) -> Path:
     options, agent = job
     world = str(_world(replace(options, agents=())))
-    effort = (
-        options.n_eval_episodes,
-        options.seeds,
-        options.trials,
-        options.finalists,
-        options.final_seeds,
-        options.most_cpu_seconds,
-    )
+    of_effort = ("n_eval_episodes", "seeds", "trials", "finalists", "final_seeds", "most_cpu_seconds")
+    effort = [getattr(options, name) for name in of_effort]
     return options.run_file(f"tune-{agent}", world, effort, str(SPACES[options.task]), RATES)
 
 
 def _search(job: _Job) -> Rows:
-    """Return the runs of all trials of an agent, and those of its finalists."""
+    """Return the runs of all trials of an agent, and those of its finalists; a search that was stopped goes on.
+
+    Optuna proposes the same settings again where it is told the same costs, so that runs that are done are looked up.
+    """
     import optuna  # slow, so only when it is needed
 
     options, agent = job
-    space, threshold = SPACES[options.task], _world(options).threshold
-    rows: list[tuple[Any, ...]] = []
+    space, columns = SPACES[options.task], columns_of(options.task)
+    unfinished = _file_of(job).with_suffix(".unfinished")
+    rows: list[Sequence[Any]] = [*read_rows(unfinished, columns)] if unfinished.exists() else []
 
     def cost(number: int, settings: dict[str, Any], seeds: range, patience: float) -> float:
         costs = []
         for seed in seeds:
-            *found, spent = _learn(options, agent, settings, seed, patience)
-            rows.append((agent, number, *settings.values(), seed, *found, spent))
-            costs.append(spent)
-            if found[1] < threshold:
+            key = [str(value) for value in (agent, number, *settings.values(), seed)]
+            row = next((row for row in rows if row[: len(key)] == key), None)
+            if row is None:
+                row = [*key, *_learn(options, agent, settings, seed, patience)]
+                rows.append(row)
+                write_rows(unfinished, columns, rows)
+            costs.append(float(row[-1]))
+            if float(row[-3]) < _world(options).threshold:
                 break  # it is out of the running
         return max(costs) if len(costs) < len(seeds) else float(sum(costs)) / len(costs)
 
     def objective(trial: optuna.Trial) -> float:
         settings: dict[str, Any] = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
         settings["learning_rate"] = round(trial.suggest_float("learning_rate", *RATES, log=True), 6)
+        trial.set_user_attr("settings", settings)
         done = trial.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
         best = min((float(each.value or 0) for each in done), default=options.most_cpu_seconds)
         return cost(trial.number, settings, range(_SEEDS, _SEEDS + options.seeds), max(2.0, 2 * best))
@@ -159,9 +161,9 @@ def _search(job: _Job) -> Rows:
     study.optimize(objective, n_trials=options.trials)
     further = range(_SEEDS + options.seeds, _SEEDS + options.seeds + options.final_seeds)
     for trial in sorted(study.trials, key=lambda trial: float(trial.value or 0))[: options.finalists]:
-        rate = round(trial.params["learning_rate"], 6)
-        cost(trial.number, {**{name: trial.params[name] for name in space}, "learning_rate": rate}, further, 1e9)
+        cost(trial.number, trial.user_attrs["settings"], further, 1e9)
     print(f"{agent}: best of {options.trials} trials {study.best_value:.1f} CPU s, {study.best_params}", flush=True)
+    unfinished.unlink(missing_ok=True)
     return rows
 
 

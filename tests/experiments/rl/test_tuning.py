@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from command_line import done
 
+from equirl.experiments.rl import tuning
 from equirl.experiments.rl.tuning import SPACES, TuneOptions, columns_of, winner
 
 
@@ -27,6 +28,33 @@ def test_every_agent_has_its_trials_and_its_finalists() -> None:
         assert runs.seed.min() == 10_000  # other seeds than those of studies
         assert all(set(runs[name]) <= set(values) for name, values in SPACES["gridworld"].items())
     assert "| plain | 3 |" in Path("logs/study/tune/summary.md").read_text()
+
+
+def test_a_search_that_was_stopped_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = TuneOptions(agents=("plain",), trials=12, seeds=2, finalists=2, final_seeds=1)  # 10 at random, 2 by TPE
+    learned: list[tuple[float, int]] = []
+
+    def learn(_: object, __: str, settings: dict[str, float], seed: int, ___: float) -> tuple[int, float, float, float]:
+        if len(learned) == stopped_at:
+            raise KeyboardInterrupt
+        learned.append((settings["learning_rate"], seed))
+        cost = round(abs(settings["learning_rate"] - 0.001) * 1000 + seed % 2, 2)
+        return 600, 1.0, 0.1, cost
+
+    monkeypatch.setattr(tuning, "_learn", learn)
+    (stage,) = tuning._stages(options)
+    (job,), stopped_at = stage.jobs, -1
+    stage.file_of(job).parent.mkdir(parents=True)
+    whole = [list(map(str, row)) for row in stage.run(job)]
+    assert len(whole) == len(set(learned)) == 12 * 2 + 2
+    for stopped_at in (3, 23, 25):
+        learned.clear()
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(job)
+        stopped_at = -1
+        assert [list(map(str, row)) for row in stage.run(job)] == whole
+        assert len(learned) == len(set(learned)) == len(whole)  # no run is done twice
+    assert list(stage.file_of(job).parent.iterdir()) == []
 
 
 def test_tasks_of_minigrid_are_searched_with_their_own_agents_and_choices() -> None:
