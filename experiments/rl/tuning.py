@@ -42,12 +42,13 @@ SPACES: Mapping[str, Space] = {
 
 RATES = (3e-4, 4e-3)  # bounds of the learning rate, on a logarithmic scale
 
+_FOUND = ("timesteps", "success_rate", "cpu_seconds", "cost")
 _SEEDS = 10_000  # seeds of the search begin here: other ones than those of studies
 
 
 def columns_of(task: str) -> tuple[str, ...]:
     """Return the columns of a task's ``study.csv``."""
-    return ("agent", "trial", *SPACES[task], "learning_rate", "seed", "timesteps", "success_rate", "cpu_seconds", "cost")
+    return ("agent", "trial", *SPACES[task], "learning_rate", "seed", *_FOUND)
 
 
 @dataclass(frozen=True)
@@ -174,8 +175,7 @@ def _learn(
     world, most = _world(options), min(options.most_cpu_seconds, patience)
     agent, callback = _learner(options, world, name, settings, seed, most)
     agent.learn(world.total_timesteps, callback=callback)
-    last = callback.evaluations[-1]
-    success = last.scores[0]
+    last, success = callback.evaluations[-1], callback.evaluations[-1].scores[0]
     cost = last.cpu_seconds if success >= world.threshold else options.most_cpu_seconds * (3 - success)
     return last.timesteps, round(success, 4), last.cpu_seconds, round(cost, 2)
 
