@@ -14,7 +14,6 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from equirl.agents.actor_critic_network import ActorCriticOrbit
-from equirl.constructions import permutation_representation
 from equirl.matrices import Linear
 from equirl.representations import MonomialRepresentation
 
@@ -79,6 +78,10 @@ class EquivariantMaskablePolicy(ActorCriticOrbit, MaskableActorCriticPolicy):
 
 
 def values_of_bits(bits: MonomialRepresentation) -> MonomialRepresentation:
-    """Return how the values 0 and 1 of all bits change places, ``[2 n]``: sb3-contrib gives each value a logit."""
+    """Return how the values 0 and 1 of all bits change places, ``[2 n]``: sb3-contrib gives each value a logit.
+
+    Value ``v`` of bit ``i`` is read from bit ``index[g, i]``, from the other value where the sign says that it flips.
+    """
     value = (bits.sign.cpu().long() == -1).unsqueeze(2) ^ torch.tensor([False, True])
-    return permutation_representation(bits.group, (2 * bits.index.cpu().unsqueeze(2) + value).flatten(1))
+    read_from = (2 * bits.index.cpu().unsqueeze(2) + value).flatten(1)
+    return MonomialRepresentation(bits.group, (2 * bits.dim,), read_from)
