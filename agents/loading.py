@@ -17,6 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
+from equirl.agents.absent_buffer import buffer_without_environment
 from equirl.agents.agent_zip import check_numbers, one_line, policy_bytes, read_data, told_algorithm
 from equirl.agents.algorithms import ALGORITHMS
 from equirl.agents.open_folder import is_agent_folder, load_agent_folder
@@ -69,7 +70,8 @@ def load_agent(
 
     Args:
         path: The folder of ``save_agent_folder``, or the zip file that ``save`` wrote; ``.zip`` may be left out.
-        env: The environment as it is today; needed for files of the ``gym`` era, and with ``trusted=False`` for a zip.
+        env: The environment as it is today; needed for files of the ``gym`` era, with ``trusted=False`` for a zip, and
+            to train on with hindsight experience replay (without one such an agent only acts).
         algorithm: By rl_zoo3's name, one of ``ALGORITHMS``; by default told from the file.
         device: Device for torch.
         trusted: Whether parts of a zip may be unpickled.
@@ -105,9 +107,10 @@ def load_agent(
     check_numbers(path, data, defaults)
     venv = None if env is None else as_vec_env(agent_class, env)
     replaced = _replacements(path, unreadable, defaults, venv)
+    absent = buffer_without_environment(parts.get("replay_buffer_class")) if env is None else {}
     try:
         with AllocationBudget.for_weights(policy_bytes(path)):
-            model = agent_class.load(path, env=venv, device=device, custom_objects=replaced)
+            model = agent_class.load(path, env=venv, device=device, custom_objects=replaced, **absent)
         _check_loaded(path, model)
         return model
     except Exception as error:  # whatever a damaged file makes of SB3's and torch's constructors

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
-from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -23,6 +22,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
+from equirl.agents.absent_buffer import buffer_without_environment
 from equirl.files import written_whole
 from equirl.symmetry import MDPSymmetry, comes_with_equirl
 
@@ -35,12 +35,11 @@ __all__ = [
     "carry_symmetry",
     "constructor_parameters",
     "copied_without_policy",
+    "copy_variables",
     "follow_normalization",
     "forget_last_observation",
     "give_parameters",
-    "know_maskable_ppo",
     "last_observation",
-    "legal_actions",
     "made_managers",
     "masked_evaluation",
     "may_have_seen_normalization",
@@ -174,61 +173,6 @@ def saved_whole() -> Iterator[None]:
         agents.save_to_zip_file, buffers.save_to_pkl, statistics.save = to_zip, to_pickle, to_file
 
 
-def know_maskable_ppo() -> None:
-    """Let rl_zoo3 know MaskablePPO by the name ``ppo_mask``: its list of algorithms lacks it."""
-    from rl_zoo3.utils import ALGOS  # slow, so only when it is needed
-    from sb3_contrib import MaskablePPO
-
-    algorithms: dict[str, Any] = ALGOS
-    algorithms.setdefault("ppo_mask", MaskablePPO)
-
-
-@contextmanager
-def legal_actions(*scripts: Any) -> Iterator[None]:
-    """Let a MaskablePPO agent that scripts of rl_zoo3 load ask their environment which actions are legal.
-
-    Args:
-        *scripts: Their modules, and ``rl_zoo3.utils`` where a script is yet to be imported.
-    """
-    from rl_zoo3.utils import ALGOS  # slow, so only when it is needed
-    from sb3_contrib import MaskablePPO
-
-    made: list[VecEnv] = []
-
-    class Legal(MaskablePPO):
-        def predict(
-            self,
-            observation: Any,
-            state: Any = None,
-            episode_start: Any = None,
-            deterministic: bool = False,
-            action_masks: Any = None,
-        ) -> Any:
-            if action_masks is None and made and is_masking_supported(made[-1]):
-                action_masks = get_action_masks(made[-1])
-            return super().predict(observation, state, episode_start, deterministic, action_masks)
-
-    algorithms: dict[str, Any] = ALGOS
-    known, originals = algorithms.get("ppo_mask"), [script.create_test_env for script in scripts]
-
-    def noted(*args: Any, **kwargs: Any) -> VecEnv:
-        environments: VecEnv = originals[0](*args, **kwargs)
-        made.append(environments)
-        return environments
-
-    algorithms["ppo_mask"] = Legal
-    for script in scripts:
-        script.create_test_env = noted
-    try:
-        yield
-    finally:
-        for script, original in zip(scripts, originals, strict=True):
-            script.create_test_env = original
-        algorithms.pop("ppo_mask")
-        if known is not None:
-            algorithms["ppo_mask"] = known
-
-
 def masked_evaluation(callback: BaseCallback) -> BaseCallback:
     """Return a callback that evaluates an agent as an ``EvalCallback`` does, with masks; others stay as they are."""
     if type(callback) is not EvalCallback:
@@ -322,6 +266,8 @@ def built_agent(
     if env is not None:
         check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
         settings = {**settings, "n_envs": env.num_envs}
+    else:
+        settings = settings | buffer_without_environment(settings.get("replay_buffer_class"))
     model = agent_class(policy=policy_class, env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
     model.__dict__.update(settings)
     model._setup_model()
@@ -359,6 +305,21 @@ def give_parameters(
         recursive_setattr(model, f"{name}.data", value.to(model.device))
     if model.use_sde:
         model.policy.reset_noise()  # type: ignore[operator]
+
+
+def copy_variables(source: BaseAlgorithm, target: BaseAlgorithm) -> None:
+    """Give an agent what another one learned beside its policy: SAC's entropy coefficient, and its optimizer's state.
+
+    Args:
+        source: An agent of the same class and settings.
+        target: The agent.
+    """
+    states, tensors = source._get_torch_save_params()
+    for name in tensors:
+        recursive_setattr(target, f"{name}.data", recursive_getattr(source, name).detach().clone())
+    for name in states:
+        if name.split(".")[0] not in ("policy", "actor", "critic"):
+            recursive_getattr(target, name).load_state_dict(copy.deepcopy(recursive_getattr(source, name).state_dict()))
 
 
 @contextmanager

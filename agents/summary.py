@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
+from equirl.agents.absent_buffer import AbsentBuffer
 from equirl.agents.evaluation import evaluate_episodes
 from equirl.agents.intervals import interval_text, mean_interval, rate_interval, return_interval
 from equirl.agents.policies import POLICY_CLASSES
@@ -52,7 +54,10 @@ def summarize(manager: ExperimentManager, episodes: int | None = None, exactly: 
     environment = manager.create_envs(n_envs, eval_env=True, no_log=True)
     environment.seed(manager.seed + 1)  # other episodes than the evaluations during training saw
     _restore_statistics(environment, Path(manager.params_path) / "vecnormalize.pkl")
-    model = ALGOS[manager.algo].load(model_file, device=manager.device)
+    no_buffer: dict[str, Any] = (
+        {"replay_buffer": AbsentBuffer()} if issubclass(ALGOS[manager.algo], OffPolicyAlgorithm) else {}
+    )
+    model = ALGOS[manager.algo].load(model_file, device=manager.device, **no_buffer)
     if episodes is None and (exactly or manager.env_name.gym_id == _GRID):
         episodes = _MOST_EPISODES
     deterministic = manager.deterministic_eval

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -33,7 +34,7 @@ from equirl.agents.normalization import check_normalization
 from equirl.agents.proxy_losses import AGENT_PROXY_LOSSES, agent_proxy_loss
 from equirl.agents.qrdqn import EquivariantQRDQNPolicy
 from equirl.agents.sac import EquivariantSACPolicy
-from equirl.agents.sb3_doors import build_policy, constructor_parameters, copied_without_policy
+from equirl.agents.sb3_doors import build_policy, constructor_parameters, copied_without_policy, copy_variables
 from equirl.agents.spaces import observation_shape, resolve_symmetry
 from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.td3 import EquivariantTD3Policy
@@ -205,7 +206,8 @@ def _with_policy(
         )
     if not missing:  # λ adds parameters that the saved optimizer does not know
         for ours, theirs in zip(_optimizers(symmetrized), _optimizers(model), strict=True):
-            ours.load_state_dict(theirs.state_dict())
+            ours.load_state_dict(copy.deepcopy(theirs.state_dict()))  # torch would share its tensors
+    copy_variables(model, symmetrized)
     return symmetrized
 
 

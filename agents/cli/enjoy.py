@@ -22,8 +22,8 @@ from equirl.agents.cli.zoo import (
     split_id,
     statistics_of_any_age,
 )
+from equirl.agents.masks import legal_actions
 from equirl.agents.open_folder import algorithm_and_symmetry, is_agent_folder, read_card
-from equirl.agents.sb3_doors import legal_actions
 from equirl.envs.making import make_as_registered, render_problem
 
 __all__ = ["main", "record"]

@@ -13,8 +13,8 @@ import gymnasium as gym
 import yaml
 from rl_zoo3.utils import ALGOS
 
+from equirl.agents.masks import know_maskable_ppo
 from equirl.agents.minigrid_views import is_minigrid
-from equirl.agents.sb3_doors import know_maskable_ppo
 from equirl.envs import DECLARED_SYMMETRIES
 from equirl.envs.making import has_view
 from equirl.names import unknown_name_message

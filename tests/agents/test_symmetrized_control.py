@@ -11,10 +11,12 @@ import pytest
 import torch
 from continuous import ALGORITHMS, SWAPPED, TwoArms, make
 from documents import shorten
+from parity import largest_gap
 from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from equirl import MDPSymmetry, cyclic_group, trivial_representation
 from equirl.agents import LambdaFit, load_agent, replay_observations, symmetrize_agent
 from equirl.agents.audit import audit_agent
 from equirl.agents.cli import main
@@ -44,7 +46,38 @@ def test_every_algorithm_becomes_equivariant(name: str, method: str) -> None:
     assert error < 1e-5 < equivariance_error(action_scores(plain), SWAPPED.observation, SWAPPED.action, states)
     for key, value in plain.policy.state_dict().items():
         assert torch.equal(symmetrized.policy.state_dict()[key], value)
+    assert _entropy(symmetrized) == _entropy(plain)
+    before = _entropy(plain)
     symmetrized.learn(40, reset_num_timesteps=False)
+    assert _entropy(plain) == before  # nothing of it is shared
+
+
+def _entropy(agent: Any) -> Any:
+    """Return the logarithm of an agent's entropy coefficient and the state of its optimizer, as text."""
+    optimizer = getattr(agent, "ent_coef_optimizer", None)
+    return None if optimizer is None else (float(agent.log_ent_coef), str(optimizer.state_dict()))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_with_one_element_it_trains_on_as_the_plain_agent_does(name: str) -> None:
+    one = cyclic_group(1)
+    trivial = MDPSymmetry("trivial", trivial_representation(one, (5,)), trivial_representation(one, (3,)))
+    ends = []
+    for symmetrized in (False, True):
+        agent = make(name, None)
+        agent.learn(60)
+        before = _entropy(agent)
+        if symmetrized:
+            agent = symmetrize_agent(agent, trivial)
+        torch.manual_seed(1)
+        np.random.seed(1)
+        agent.action_space.seed(1)
+        agent.learn(60, reset_num_timesteps=False)
+        assert _entropy(agent) != before or before is None
+        ends.append(
+            agent.policy.state_dict() | {"log_ent_coef": getattr(agent, "log_ent_coef", None) or torch.zeros(1)}
+        )
+    assert largest_gap(*ends) < 1e-6
 
 
 def test_its_returns_are_those_of_a_wrapper_written_by_hand(swinger: SAC) -> None:
