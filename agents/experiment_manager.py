@@ -202,6 +202,8 @@ class EquirlExperimentManager(ExperimentManager):
                 choose_policy(hyperparams, self.choice, self.algo, self.env_name.gym_id)
             check_observations(hyperparams)
             self._symmetry = symmetry_and_method(hyperparams["policy"], policy_kwargs_of(hyperparams))["symmetry"]
+            if self._symmetry is None:  # a plain policy that learns from transformed rollouts
+                self._symmetry = policy_kwargs_of(hyperparams, "rollout_buffer_kwargs").get("symmetry")
             print(describe_policy(hyperparams, self.choice, self.env_name.gym_id))
         else:
             print(f"Policy: that of {self.trained_agent}: {agent}")
@@ -248,7 +250,7 @@ class EquirlExperimentManager(ExperimentManager):
             )
 
     def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
-        """Normalise as rl_zoo3 does; for an equivariant policy by statistics of orbits, which keep its symmetry."""
+        """Normalise as rl_zoo3 does; for a symmetry by statistics of orbits, which keep it."""
         made: Any = super()._maybe_normalize(env, eval_env)
         if self._symmetry is not None and isinstance(made, VecNormalize):  # None, too, where an agent goes on
             follow_orbits(made, self._symmetry)

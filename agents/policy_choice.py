@@ -102,23 +102,23 @@ def choose_policy(hyperparams: dict[str, Any], choice: PolicyChoice, algorithm: 
     hyperparams["policy_kwargs"] = kept
 
 
-def policy_kwargs_of(hyperparams: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of ``policy_kwargs``; as a string it is Python, which rl_zoo3 evaluates.
+def policy_kwargs_of(hyperparams: dict[str, Any], name: str = "policy_kwargs") -> dict[str, Any]:
+    """Return a copy of ``policy_kwargs``, or of others; as a string it is Python, which rl_zoo3 evaluates.
 
     Raises:
         ValueError: The string is no Python, or the value is no dictionary.
     """
-    value = hyperparams.get("policy_kwargs") or {}
+    value = hyperparams.get(name) or {}
     if isinstance(value, str):
         try:
             value = eval(value, dict(vars(rl_zoo3.exp_manager)))
         except Exception as error:  # an expression may raise anything
             raise ValueError(
-                f"policy_kwargs {value!r} does not evaluate ({type(error).__name__}: {error}); write it as "
+                f"{name} {value!r} does not evaluate ({type(error).__name__}: {error}); write it as "
                 "dict(net_arch=[64, 64])"
             ) from error
     if not isinstance(value, dict):
-        raise ValueError(f"policy_kwargs is a dictionary, such as dict(net_arch=[64, 64]); got {value!r}")
+        raise ValueError(f"{name} is a dictionary, such as dict(net_arch=[64, 64]); got {value!r}")
     return dict(value)
 
 

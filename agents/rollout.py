@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Generator
 from typing import Any, cast
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
@@ -14,6 +12,8 @@ from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from equirl.agents.actor_critic_masked import values_of_bits
+from equirl.agents.normalization import check_normalized_env
+from equirl.agents.sb3_doors import calling_algorithm
 from equirl.agents.symmetry_buffer import SymmetryBuffer
 
 __all__ = [
@@ -34,8 +34,7 @@ class SymmetryRolloutBuffer(SymmetryBuffer, RolloutBuffer):
     arXiv:2006.12862). Symmetrized policies have none.
 
     SB3 stores rollouts as the agent saw them, so normalise observations by ``SymmetricVecNormalize`` or not at all:
-    with ``VecNormalize(norm_obs=True)`` the group would act on normalised ones, which have lost the symmetry. Values
-    outside the observation space give that away, and a warning.
+    with ``VecNormalize(norm_obs=True)`` the group would act on normalised ones, which have lost the symmetry.
 
     Args:
         buffer_size: Steps of each environment that it holds.
@@ -47,12 +46,13 @@ class SymmetryRolloutBuffer(SymmetryBuffer, RolloutBuffer):
 
     Raises:
         TypeError: Actions of another space, or ``buffer_size`` is no whole number.
-        ValueError: Unknown symmetry, one that does not fit the spaces, or no room for a step.
+        ValueError: Unknown symmetry, one that does not fit the spaces, no room for a step, or observations normalised
+            by statistics that are not symmetric.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._warned = False
+        self._check_normalization()
 
     @classmethod
     def _class_for(cls, dict_observations: bool, settings: dict[str, Any]) -> type[Any]:
@@ -60,20 +60,19 @@ class SymmetryRolloutBuffer(SymmetryBuffer, RolloutBuffer):
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Yield the samples in random order, each transformed by a random group element."""
-        if not self._warned and not _inside(self.observations, self.observation_space):
-            self._warned = True
-            warnings.warn(
-                "this rollout holds observations outside the observation space: if VecNormalize normalises them, the "
-                "group makes states of them that no environment has. Take SymmetricVecNormalize, whose statistics keep "
-                "the symmetry (then this is no mistake), or train with norm_obs=False",
-                stacklevel=2,
-            )
+        self._check_normalization()  # the environment may have changed
         order = self.symmetry.group.order
         for samples in super().get(batch_size):
             elements = torch.randint(order, (len(samples.actions),), device=self.device)
             moved = self._moved(elements, cast(Any, samples.observations))
             moved_actions = self._moved_actions(elements, samples.actions)
             yield self._replaced(samples, elements, observations=moved, actions=moved_actions)
+
+    def _check_normalization(self) -> None:
+        """Raise where the agent whose buffer this is sees observations that the group does not move any more."""
+        agent = calling_algorithm()
+        if agent is not None:
+            check_normalized_env(agent.get_env(), self.symmetry)
 
     def _replaced(self, samples: Any, elements: torch.Tensor, **moved: Any) -> Any:
         """Return samples with what was moved by the elements, ``[B]``."""
@@ -104,14 +103,3 @@ class SymmetryMaskableDictRolloutBuffer(  # type: ignore[misc]
     SymmetryMaskableRolloutBuffer, MaskableDictRolloutBuffer
 ):
     """``SymmetryMaskableRolloutBuffer`` for ``Dict`` observations; arguments and errors are the same."""
-
-
-def _inside(observations: Any, space: spaces.Space[Any]) -> bool:
-    """Return whether stored observations are within the bounds of their space."""
-    if isinstance(space, spaces.Dict):
-        return all(_inside(observations[key], part) for key, part in space.spaces.items())
-    if not isinstance(space, spaces.Box):
-        return True
-    shaped = observations.reshape(-1, *space.shape)
-    slack = 1e-3 * np.maximum(1, np.abs(np.nan_to_num(space.high, posinf=1, neginf=1)).astype(np.float64))
-    return bool(((shaped >= space.low - slack) & (shaped <= space.high + slack)).all())

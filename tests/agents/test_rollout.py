@@ -1,17 +1,21 @@
+import pickle
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from command_line import done
 from small_worlds import KINDS, World, mirror, policy_name
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from equirl import build_symmetry
-from equirl.agents import SymmetryRolloutBuffer
+from equirl.agents import SymmetricVecNormalize, SymmetryRolloutBuffer
 from equirl.agents.observations import as_observations
+from equirl.agents.orbit_statistics import OrbitStatistics
 from equirl.orbit import flatten_rows
 
 SYMMETRY: dict[str, Any] = {"symmetry": "grid-d4"}
@@ -91,12 +95,32 @@ def test_all_kinds_of_observations_are_moved(kind: str, algorithm: Any) -> None:
         assert found <= known
 
 
-def test_normalised_observations_give_a_warning() -> None:
-    venv = VecNormalize(make_vec_env(lambda: World("box"), 2))
-    settings = {"rollout_buffer_class": SymmetryRolloutBuffer, "rollout_buffer_kwargs": {"symmetry": mirror("box")}}
-    model = A2C("MlpPolicy", venv, n_steps=32, device="cpu", **settings)  # type: ignore[arg-type]
-    with pytest.warns(UserWarning, match=r"outside the observation space: if VecNormalize.*norm_obs=False"):
+def test_statistics_that_lose_the_symmetry_are_refused() -> None:
+    settings: dict[str, Any] = {"n_steps": 32, "device": "cpu", "rollout_buffer_class": SymmetryRolloutBuffer}
+    settings["rollout_buffer_kwargs"] = {"symmetry": mirror("box")}
+    worlds = make_vec_env(lambda: World("box"), 2)
+    refused = r"VecNormalize.*(would undo the symmetry).*SymmetricVecNormalize"
+    with pytest.raises(ValueError, match=refused):
+        A2C("MlpPolicy", VecNormalize(worlds), **settings)
+    model = A2C("MlpPolicy", VecNormalize(worlds, norm_obs=False), **settings)
+    model.learn(64)
+    model.set_env(VecNormalize(worlds))
+    with pytest.raises(ValueError, match=refused):
         model.learn(64)
+    A2C("MlpPolicy", SymmetricVecNormalize(worlds, mirror("box")), **settings).learn(64)
+
+
+def test_train_normalises_transformed_rollouts_by_orbits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ppo.yml").write_text(
+        "CartPole-v1:\n  policy: MlpPolicy\n  n_timesteps: 64\n  n_envs: 2\n  n_steps: 32\n  batch_size: 64\n"
+        "  normalize: true\n  rollout_buffer_class: equirl.agents.SymmetryRolloutBuffer\n"
+        "  rollout_buffer_kwargs:\n    symmetry: cartpole-z2\n"
+    )
+    done("train", "--algo", "ppo", "--env", "CartPole-v1", "--method", "plain", "-conf", "ppo.yml", "--eval-freq", "-1")
+    statistics = pickle.loads(Path("logs/ppo/CartPole-v1_1/CartPole-v1/vecnormalize.pkl").read_bytes()).obs_rms
+    assert isinstance(statistics, OrbitStatistics)
+    assert np.abs(statistics.mean).max() < 1e-9  # every coordinate changes its sign
 
 
 def test_mistakes_are_told() -> None:
