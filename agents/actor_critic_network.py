@@ -16,6 +16,7 @@ from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.constructions import trivial_representation
 from equirl.matrices import Linear, beside
 from equirl.orbit import Orbit
+from equirl.proxy_losses import confidence, entropy
 from equirl.representations import Tree
 
 __all__ = ["ActorCriticOrbit"]
@@ -74,8 +75,16 @@ class ActorCriticOrbit(SymmetricPolicy, OrbitNetwork):
         arguments = super()._symmetry_arguments(*args)
         if arguments["method"] == "equizero":
             # The entropy of a Gaussian whose spread is no function of the state is the same for all views.
-            default = "entropy" if isinstance(args[-1], spaces.Discrete) else "max_value"
+            several = isinstance(args[-1], spaces.Discrete) and args[-1].n > 1
+            default = "entropy" if several else "max_value"
             arguments["method_kwargs"] = {"proxy_loss": default, **arguments["method_kwargs"]}
+            given = arguments["method_kwargs"]["proxy_loss"]
+            if not several and given in ("entropy", "confidence", entropy, confidence):
+                raise ValueError(
+                    f"with actions of {args[-1]} a proxy loss looks at the value of a view, one number, and "
+                    f"{getattr(given, '__name__', given)!r} is then the same for all views: take 'max_value' (the "
+                    "default), or a function of your own"
+                )
         return arguments
 
     def _build_mlp_extractor(self) -> None:

@@ -33,8 +33,11 @@ def entropy(orbit: Orbit) -> Tensor:
 
     It is fooled by networks that are sure of themselves on inputs they were never trained on, and on Q-values by their
     scale: it prefers views where actions differ much in value, whether or not the values are right.
+
+    Raises:
+        ValueError: There is one output, whose entropy is 0 for every view.
     """
-    log_probabilities = orbit.outputs.flatten(2).log_softmax(dim=2)
+    log_probabilities = _logits(orbit, "entropy").log_softmax(dim=2)
     return -(log_probabilities.exp() * log_probabilities).sum(dim=2)
 
 
@@ -42,8 +45,22 @@ def confidence(orbit: Orbit) -> Tensor:
     """Return ``l(gx) = -max_y softmax(M(gx))[y]``, outputs taken as logits, shape ``[B, |G|]``.
 
     It is fooled as ``entropy`` is, and looks at the best output alone.
+
+    Raises:
+        ValueError: There is one output, whose probability is 1 for every view.
     """
-    return -orbit.outputs.flatten(2).softmax(dim=2).amax(dim=2)
+    return -_logits(orbit, "confidence").softmax(dim=2).amax(dim=2)
+
+
+def _logits(orbit: Orbit, name: str) -> Tensor:
+    """Return the outputs of each view as logits, ``[B, |G|, K]``."""
+    logits = orbit.outputs.flatten(2)
+    if logits.shape[2] == 1 < logits.shape[1]:
+        raise ValueError(
+            f"the proxy loss {name!r} compares the outputs of a view with each other, and here is one: it would be the "
+            'same for all views. Take "max_value", or a function of your own'
+        )
+    return logits
 
 
 PROXY_LOSSES: dict[str, ProxyLoss] = {"max_value": max_value, "entropy": entropy, "confidence": confidence}

@@ -8,19 +8,21 @@ import pytest
 import torch
 from small_worlds import KINDS, World, mirror, policy_name
 from specialist import specialist
-from stable_baselines3 import DQN
+from stable_baselines3 import DQN, PPO
 from torch import nn
 
 from equirl import cyclic_group, trivial_representation
 from equirl.agents import (
     BellmanResidual,
     Disagreement,
+    EquivariantActorCriticPolicy,
     Novelty,
     agent_proxy_loss,
     replay_observations,
     symmetrize_agent,
 )
 from equirl.orbit import Orbit
+from equirl.proxy_losses import entropy
 
 
 def _orbit(inputs: torch.Tensor, outputs: torch.Tensor) -> Orbit:
@@ -224,3 +226,15 @@ def test_time_outs_are_no_ends_and_lean_buffers_will_do() -> None:
     )  # fmt: skip
     lean.learn(60)
     agent_proxy_loss("bellman_residual", lean)
+
+
+@pytest.mark.parametrize("proxy_loss", ["entropy", "confidence", entropy])
+def test_a_loss_that_is_the_same_for_all_views_is_refused(proxy_loss: Any) -> None:
+    """Of continuous actions an actor-critic policy shows the value, one number; ``"max_value"`` picks one view."""
+    settings: dict[str, Any] = {"symmetry": "pendulum-z2", "method": "equizero"}
+    chosen = {**settings, "method_kwargs": {"proxy_loss": proxy_loss}}
+    with pytest.raises(ValueError, match=r"'(entropy|confidence)' is then the same for all views: take 'max_value'"):
+        PPO(EquivariantActorCriticPolicy, "Pendulum-v1", policy_kwargs=chosen, device="cpu")
+    agent: Any = PPO(EquivariantActorCriticPolicy, "Pendulum-v1", policy_kwargs=settings, device="cpu")
+    weights = agent.policy.orbit_weights(torch.randn(20, 3))
+    assert torch.equal(weights.max(dim=1).values, torch.ones(20))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from equirl import cyclic_group, trivial_representation
+from equirl import Equizero, cyclic_group, dihedral_group, signed_permutation_representation, trivial_representation
 from equirl.orbit import Orbit
 from equirl.proxy_losses import confidence, entropy, max_value, resolve_proxy_loss
 
@@ -40,3 +40,12 @@ def test_names() -> None:
     assert resolve_proxy_loss(max_value) is max_value
     with pytest.raises(ValueError, match=r"'entropi' is unknown; known: confidence, entropy, max_value. Did you mean"):
         resolve_proxy_loss("entropi")
+
+
+@pytest.mark.parametrize("name", ["entropy", "confidence"])
+def test_one_output_cannot_be_compared_with_others(name: str) -> None:
+    group = dihedral_group(1)
+    mirrored = signed_permutation_representation(group, [[0], [0]], [[1], [-1]])
+    network = Equizero(torch.nn.Linear(1, 1), mirrored, mirrored, proxy_loss=name)
+    with pytest.raises(ValueError, match=f"the proxy loss '{name}' compares the outputs .* and here is one"):
+        network(torch.randn(4, 1))
