@@ -252,7 +252,10 @@ def make_agent(
         replay = issubclass(ALGORITHMS[algorithm], OffPolicyAlgorithm)
         rollout = SymmetryMaskableRolloutBuffer if algorithm == "ppo_mask" else SymmetryRolloutBuffer
         kind, buffer = ("replay", SymmetryReplayBuffer) if replay else ("rollout", rollout)
-        arguments |= {f"{kind}_buffer_class": buffer, f"{kind}_buffer_kwargs": {"symmetry": symmetry}}
+        of_buffer: dict[str, Any] = {"symmetry": symmetry}
+        if replay and (n_steps := arguments.pop("n_steps", 1)) != 1:  # SB3 would leave it out with another buffer
+            of_buffer |= {"n_steps": n_steps, "gamma": arguments.get("gamma", 0.99)}
+        arguments |= {f"{kind}_buffer_class": buffer, f"{kind}_buffer_kwargs": of_buffer}
     elif method in ALL_METHODS:
         policy = POLICY_CLASSES[algorithm]
         own = {"symmetry": symmetry, "method": method, "method_kwargs": dict(method_kwargs or {})}

@@ -7,12 +7,14 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sb3_contrib import QRDQN, TQC, CrossQ
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from equirl.agents.observations import as_tensors
+from equirl.agents.sb3_doors import calling_algorithm
 from equirl.agents.symmetry_buffer import SymmetryBuffer
 from equirl.arguments import real_number, whole_number
 from equirl.names import unknown_name_message
@@ -27,6 +29,8 @@ __all__ = [
 ]
 
 Copies = Literal["random", "all"]
+
+_BY_BATCH_SIZE = (QRDQN, TQC, CrossQ)  # they shape their networks' outputs by it
 
 
 class SymmetryReplayBuffer(SymmetryBuffer, ReplayBuffer):
@@ -47,18 +51,25 @@ class SymmetryReplayBuffer(SymmetryBuffer, ReplayBuffer):
         *args: As for SB3's ``ReplayBuffer``.
         symmetry: A registered name or an ``MDPSymmetry``.
         copies: ``"random"``: one random element for each sampled transition. ``"all"``: every sampled transition under
-            every element, so that a batch has ``|G|`` times as many rows, ``[B |G|, ...]``.
+            every element, so that a batch has ``|G|`` times as many rows, ``[B |G|, ...]``; not for QR-DQN, TQC and
+            CrossQ, which count on ``B`` rows.
         **kwargs: As for SB3's ``ReplayBuffer``; ``n_steps`` and ``gamma`` as for its ``NStepReplayBuffer``.
 
     Raises:
         TypeError: Actions of another space, or a number that is none.
-        ValueError: Unknown symmetry or ``copies``, a symmetry that does not fit the spaces, or ``n_steps`` or
-            ``optimize_memory_usage`` where SB3 has neither.
+        ValueError: Unknown symmetry or ``copies``, ``copies`` that the algorithm cannot take, a symmetry that does not
+            fit the spaces, or ``n_steps`` or ``optimize_memory_usage`` where SB3 has neither.
     """
 
     def __init__(self, *args: Any, copies: Copies = "random", **kwargs: Any) -> None:
         if copies not in get_args(Copies):
             raise ValueError(unknown_name_message("copies", copies, get_args(Copies)))
+        agent = calling_algorithm()
+        if copies == "all" and isinstance(agent, _BY_BATCH_SIZE):
+            raise ValueError(
+                "copies='all' makes a batch of |G| times as many rows, and "
+                f"{type(agent).__name__} counts on batch_size rows: take copies='random'"
+            )
         super().__init__(*args, **kwargs)
         self.copies = copies
 

@@ -1,5 +1,6 @@
 """Agents of a comparison share a world and hyperparameters; only the method differs."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -39,6 +40,15 @@ def test_all_methods_have_the_same_hyperparameters(algorithm: str) -> None:
         assert isinstance(agent.policy, SymmetricPolicy) is (method in ALL_METHODS)
         buffer = getattr(agent, "replay_buffer", None) or agent.rollout_buffer
         assert isinstance(buffer, (SymmetryReplayBuffer, SymmetryRolloutBuffer)) is (method == "augmentation")
+
+
+@pytest.mark.parametrize("method", ["plain", "augmentation", "mirror_loss", "equitune"])
+def test_all_methods_learn_from_returns_of_as_many_steps(method: str) -> None:
+    comparison = _pole("dqn", gamma=0.9, n_steps=3, learning_starts=0, n_envs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # SB3 warns where it leaves n_steps out
+        buffer: Any = comparison.agent(method, seed=3, device="cpu").replay_buffer
+    assert (buffer.n_steps, buffer.gamma) == (3, 0.9)
 
 
 def test_what_would_differ_between_methods_is_left_to_them() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from sb3_contrib import QRDQN, TQC, CrossQ
 from small_worlds import KINDS, World, mirror, policy_name
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import NStepReplayBuffer
@@ -201,6 +202,16 @@ def test_mistakes_are_named() -> None:
     box = spaces.Box(0, 1, (3, 4, 4))
     with pytest.raises(TypeError, match="moves the actions of a Discrete space"):
         SymmetryReplayBuffer(10, box, spaces.Box(-1, 1, (2,)), symmetry="grid-d4")
+
+
+@pytest.mark.parametrize("algorithm", [QRDQN, TQC, CrossQ])
+def test_algorithms_that_count_on_the_size_of_a_batch_refuse_all_copies(algorithm: Any) -> None:
+    world, symmetry = ("CartPole-v1", "cartpole-z2") if algorithm is QRDQN else ("Pendulum-v1", "pendulum-z2")
+    settings: dict[str, Any] = {"replay_buffer_class": SymmetryReplayBuffer, "buffer_size": 100, "device": "cpu"}
+    with pytest.raises(ValueError, match=f"{algorithm.__name__} counts on batch_size rows: take copies='random'"):
+        algorithm("MlpPolicy", world, replay_buffer_kwargs={"symmetry": symmetry, "copies": "all"}, **settings)
+    settings |= {"learning_starts": 10, "batch_size": 4, "policy_kwargs": {"net_arch": [8]}}
+    algorithm("MlpPolicy", world, replay_buffer_kwargs={"symmetry": symmetry}, **settings).learn(20)
 
 
 def test_the_users_symmetry_stays_on_its_device() -> None:
