@@ -17,7 +17,7 @@ from equirl.agents.cli.agent_options import environments_like_the_run
 from equirl.agents.cli.arguments import add_environment_settings, add_packages, check_output, existing_file, whole
 from equirl.agents.cli.runs import Run, run_of
 from equirl.agents.cli.zoo import named_environment
-from equirl.agents.minigrid_views import view_settings
+from equirl.agents.minigrid_views import is_minigrid, view_settings
 from equirl.agents.open_folder import is_agent_folder, read_card, stored_normalization
 from equirl.agents.orbit_network import orbit_networks
 from equirl.optional import needed
@@ -84,7 +84,7 @@ def write_folder(model: BaseAlgorithm, output: Path, options: argparse.Namespace
     if options.env is not None or (card.environment and (options.episodes or _was_normalized(options, run))):
         options.env = named_environment(options.env or card.environment, [*options.gym_packages, *_packages(run)])
         card = replace(card, environment=options.env)
-        options.symmetry = _symmetry_name(model)
+        options.symmetry = _symmetry(model, options.env)
         options.view_kwargs = options.view_kwargs or dict(card.view_kwargs) or None
         environments = environments_like_the_run(options, run, card.environment_kwargs, n_envs=1)
         card = replace(card, environment_kwargs=options.env_kwargs or {}, view_kwargs=options.view_kwargs or {})
@@ -125,11 +125,13 @@ def _was_normalized(options: argparse.Namespace, run: Run | None) -> bool:
     return options.vecnormalize is not None or (run is not None and bool(run.hyperparameters.get("normalize")))
 
 
-def _symmetry_name(model: BaseAlgorithm) -> str:
+def _symmetry(model: BaseAlgorithm, environment: str) -> Any:
+    """Return an agent's symmetry itself, whose name may be unknown; in MiniGrid the name, which tells the view."""
     try:
-        return orbit_networks(model)[0].symmetry.name
+        symmetry = orbit_networks(model)[0].symmetry
     except TypeError:
         return ""
+    return symmetry.name if is_minigrid(environment) else symmetry
 
 
 def _push(folder: Path, repository: str) -> None:

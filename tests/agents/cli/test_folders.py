@@ -13,6 +13,7 @@ from command_line import SHORT, done, here
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_util import make_vec_env
 
+from equirl import MDPSymmetry, dihedral_group, signed_permutation_representation
 from equirl.agents import (
     EquivariantActorCriticPolicy,
     EquivariantDQNPolicy,
@@ -25,6 +26,7 @@ from equirl.agents import (
 from equirl.agents.agent_card import AgentCard
 from equirl.agents.open_folder import read_card
 from equirl.envs import make_environment
+from equirl.symmetry_files import save_symmetry
 
 MaskablePPO: Any = pytest.importorskip("sb3_contrib").MaskablePPO
 
@@ -86,6 +88,22 @@ def test_normalised_and_masked_agents_act_from_a_folder(work: Path) -> None:
     masked = MaskablePPO(EquivariantMaskablePolicy, game, n_steps=16, policy_kwargs=arguments, device="cpu")
     save_agent_folder(masked, "game", card=AgentCard("equirl/TicTacToe-v0"))
     assert "Mean reward" in done("enjoy", "--run", "game", "-n", "30", "--no-render").out
+
+
+def test_a_normalised_agent_with_a_symmetry_of_the_users_own_is_exported(work: Path) -> None:
+    group, stays = dihedral_group(1), [[0, 1, 2], [0, 1, 2]]
+    states = signed_permutation_representation(group, stays, [[1, 1, 1], [1, -1, -1]])
+    torques = signed_permutation_representation(group, [[0], [0]], [[1], [-1]])
+    save_symmetry(MDPSymmetry("nobody-knows-it", states, torques), work / "swing.toml")
+    settings = ["--algo", "ppo", "--env", "Pendulum-v1", "--symmetry", "swing.toml", "--method", "equitune", "-n", "64"]
+    done("train", *settings, *SHORT, "-params", "n_steps:32", "batch_size:32", "n_envs:1", "normalize:True")
+    run = Path("logs/ppo/Pendulum-v1_1")
+    done("export", str(run / "Pendulum-v1.zip"), "-o", "own", "--episodes", "1")
+    world = make_vec_env("Pendulum-v1")
+    statistics: Any = load_normalization("own", world)
+    assert statistics.obs_rms.mean[0] != 0
+    assert np.abs(statistics.obs_rms.mean[1:]).max() < 1e-9
+    assert "Mean reward" in done("enjoy", "--run", "own", "-n", "250", "--no-render").out
 
 
 def test_a_minigrid_agent_is_seen_through_its_view(work: Path) -> None:
