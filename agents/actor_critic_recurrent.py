@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.distributions import Distribution
@@ -91,6 +92,8 @@ class EquivariantRecurrentPolicy(ActorCriticOrbit, RecurrentActorCriticPolicy):
         """Return values ``[N, 1]``, log-probabilities ``[N]`` and entropies ``[N]`` of sequences, one after another."""
         both, _ = self._remembering(obs, *lstm_states, episode_starts)
         distribution = self._distribution(both[:, :-1])
+        if isinstance(self.action_space, spaces.MultiBinary):  # whole numbers in sb3-contrib's buffer
+            actions = actions.to(both.dtype)
         return both[:, -1:], distribution.log_prob(actions), distribution.entropy()
 
     def get_distribution(  # type: ignore[override]  # as sb3-contrib's

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
-from gymnasium import spaces
 from rl_zoo3.utils import get_class_by_name, get_wrapper_class
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -23,7 +22,7 @@ from equirl.agents.mirror_loss import MirrorLossCallback
 from equirl.agents.monitoring import monitored
 from equirl.agents.orbit_statistics import SymmetricVecNormalize
 from equirl.agents.policies import POLICY_CLASSES
-from equirl.agents.policy_choice import PLAIN, policy_kwargs_of, symmetry_and_method
+from equirl.agents.policy_choice import PLAIN, policy_for, policy_kwargs_of, symmetry_and_method
 from equirl.agents.replay import SymmetryReplayBuffer
 from equirl.agents.rollout import SymmetryMaskableRolloutBuffer, SymmetryRolloutBuffer
 from equirl.agents.sb3_doors import with_schedules
@@ -239,10 +238,7 @@ def make_agent(
     if method not in COMPARED:
         raise ValueError(unknown_name_message("method", method, COMPARED))
     arguments = {key: value for key, value in settings.items() if key != "n_envs"}
-    with_dict = isinstance(getattr(environment, "observation_space", None), spaces.Dict)
-    policy: Any = "MultiInputPolicy" if with_dict else "MlpPolicy"
-    if algorithm == "ppo_lstm":
-        policy = policy.replace("Policy", "LstmPolicy")
+    policy: Any = policy_for(getattr(environment, "observation_space", None), algorithm)
     if method in (AUGMENTATION, MIRROR_LOSS) and algorithm == "ppo_lstm":
         raise ValueError(
             f"RecurrentPPO keeps the LSTM's states of an episode, and {method} looks at single observations: compare "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from gymnasium import spaces
 from sb3_contrib.crossq.policies import Actor, CrossQCritic, CrossQPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
@@ -38,10 +39,19 @@ class EquivariantCrossQPolicy(ContinuousPolicy, CrossQPolicy):
     with them, are equivariant in training as in evaluation.
 
     ``CrossQ(EquivariantCrossQPolicy, env, policy_kwargs=dict(symmetry="pendulum-z2", method="equitune"))``. Arguments
-    and errors as for ``EquivariantSACPolicy``; further ones are those of sb3-contrib's ``CrossQPolicy``.
+    and errors as for ``EquivariantSACPolicy``, and a ``TypeError`` for ``Dict`` observations, which CrossQ does not
+    take; further arguments are those of sb3-contrib's ``CrossQPolicy``.
     """
 
     algorithm: ClassVar[str] = "CrossQ"
     adam: ClassVar[dict[str, Any]] = {"betas": (0.5, 0.999)}
     actor_class = EquivariantCrossQActor
     critic_class = EquivariantCrossQCritic
+
+    def __init__(self, observation_space: spaces.Space[Any], *args: Any, **kwargs: Any) -> None:
+        if isinstance(observation_space, spaces.Dict):
+            raise TypeError(
+                "sb3-contrib's CrossQ joins observations to one batch, and so takes no Dict ones: flatten them "
+                "(gymnasium.wrappers.FlattenObservation), or take TQC or SAC"
+            )
+        super().__init__(observation_space, *args, **kwargs)

@@ -28,6 +28,7 @@ __all__ = [
     "check_observations",
     "choose_policy",
     "describe_policy",
+    "policy_for",
     "policy_kwargs_of",
     "symmetry_and_method",
     "symmetry_hint",
@@ -139,6 +140,12 @@ def symmetry_and_method(policy: str, policy_kwargs: dict[str, Any]) -> dict[str,
         found.update(policy_class.fixed)
         found.update({key: policy_kwargs[key] for key in found if key in policy_kwargs})
     return found
+
+
+def policy_for(observation_space: Any, algorithm: str) -> str:
+    """Return the name of SB3's own policy without convolutions for an algorithm and what its agent sees."""
+    kind = "MultiInput" if isinstance(observation_space, spaces.Dict) else "Mlp"
+    return f"{kind}{'Lstm' if algorithm == 'ppo_lstm' else ''}Policy"
 
 
 def describe_policy(hyperparams: dict[str, Any], choice: PolicyChoice, environment: str) -> str:

@@ -40,6 +40,7 @@ from equirl.agents.symmetric_policy import SymmetricPolicy
 from equirl.agents.td3 import EquivariantTD3Policy
 from equirl.agents.tqc import EquivariantTQCPolicy
 from equirl.agents.visited_states import replay_observations
+from equirl.envs.actions import ActionLayout
 from equirl.methods import METHODS
 from equirl.names import unknown_name_message
 from equirl.representations import Tree
@@ -124,7 +125,7 @@ def agent_symmetry(model: BaseAlgorithm, symmetry: str | MDPSymmetry) -> MDPSymm
     """Return the symmetry built for the observations that an agent sees, frame stacks included.
 
     Raises:
-        TypeError: Continuous actions.
+        TypeError: Actions of a space that no symmetry acts on.
         ValueError: It does not fit the agent's spaces, or the agent sees observations normalised by statistics that the
             symmetry does not leave as they are.
     """
@@ -133,13 +134,11 @@ def agent_symmetry(model: BaseAlgorithm, symmetry: str | MDPSymmetry) -> MDPSymm
     axis = 0
     if not isinstance(symmetry, (str, MDPSymmetry)):
         raise TypeError(f"symmetry must be a registered name or an MDPSymmetry; got {symmetry!r}")
-    if (
-        isinstance(stack, VecFrameStack)
-        and isinstance(symmetry, str)
-        and isinstance(model.action_space, spaces.Discrete)
-    ):
+    if isinstance(stack, VecFrameStack) and isinstance(symmetry, str):
+        actions = ActionLayout(model.action_space)
+        actions.check_name(symmetry)
         shape, n_frames, axis = _frames(stack, observation_shape(model.observation_space))
-        symmetry = stack_frames(build_symmetry(symmetry, shape, int(model.action_space.n)), n_frames, axis)
+        symmetry = stack_frames(build_symmetry(symmetry, shape, actions.size), n_frames, axis)
     resolved = resolve_symmetry(symmetry, model.observation_space, model.action_space)
     normalize = model.get_vec_normalize_env()
     if normalize is not None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sb3_contrib import ARS, QRDQN
 from specialist import SIZE
-from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3 import A2C, DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -224,9 +224,15 @@ def test_frame_stacks_are_carried_through() -> None:
         agent_symmetry(model, "cartpole-z2").observation.sign[1],
         -torch.ones(12),  # type: ignore[union-attr]
     )
+    swinger = SAC("MlpPolicy", VecFrameStack(make_vec_env("Pendulum-v1", 2), 3), device="cpu", seed=0, buffer_size=10)
+    stacked = symmetrize_agent(swinger, "pendulum-z2")
+    states = torch.randn(20, 9)
+    mirrored = states * torch.tensor([1.0, -1, -1]).repeat(3)
+    moved = [stacked.predict(each.numpy(), deterministic=True)[0] for each in (states, mirrored)]
+    assert np.abs(moved[0] + moved[1]).max() < 1e-5 < np.abs(moved[0]).max()
     images = VecFrameStack(make_vec_env("equirl/GridWorld-v0", 1, env_kwargs={"size": 4}), 2, channels_order="first")
-    stacked = agent_symmetry(PPO("MlpPolicy", images, device="cpu"), "grid-d4")
-    assert stacked.observation.shape == (6, 4, 4)
+    seen = agent_symmetry(PPO("MlpPolicy", images, device="cpu"), "grid-d4")
+    assert seen.observation.shape == (6, 4, 4)
     with pytest.raises(ValueError, match=r"observation space has \[12\]"):
         agent_symmetry(model, agent_symmetry(_cartpole(), "cartpole-z2"))
 
