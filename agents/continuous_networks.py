@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from equirl.agents.orbit_network import OrbitNetwork, alike_numbers, side_by_side, unsigned
 from equirl.agents.orbit_noise import OrbitNoiseDistribution, latent_representation
 from equirl.agents.round_squash import RoundSquashedGaussian, within_discs
+from equirl.agents.sb3_doors import weights_held
 from equirl.agents.spaces import check_actions, resolve_symmetry
 from equirl.aggregators import Select, Weighted
 from equirl.constructions import trivial_representation
@@ -205,6 +206,12 @@ class OrbitCritic(ContinuousOrbitNetwork):
             ValueError: NaN or infinite observations, or a shape that does not fit.
         """
         both: Any = {OBSERVATION: obs, ACTION: actions}
+        if self.relaxation is None:
+            with weights_held(self, actions):
+                return self._values(both)
+        return self._values(both)
+
+    def _values(self, both: Any) -> Tensor:
         if self._weights_read_the_networks():
             return self.symmetrized(both)
         rows = self._observations(both)
@@ -220,7 +227,8 @@ class OrbitCritic(ContinuousOrbitNetwork):
             return self.values(obs, actions)[:, : self._n_each()]
         alone = self.orbit_map._replace(output_rep=self._first_rep)
         rows = self._observations({OBSERVATION: obs, ACTION: actions})
-        return alone(lambda views: self._whole(self.q_networks[:1], views), rows)
+        with weights_held(self, actions):
+            return alone(lambda views: self._whole(self.q_networks[:1], views), rows)
 
     def _weights_read_the_networks(self) -> bool:
         """Return whether the weights hang on what the networks make of the views, and not on the views alone."""

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from types import CodeType, FrameType, FunctionType
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+from sb3_contrib import TQC, CrossQ
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
+from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -21,6 +24,7 @@ from stable_baselines3.common.save_util import recursive_getattr, recursive_seta
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+from torch import nn
 
 from equirl.agents.absent_buffer import buffer_without_environment
 from equirl.files import written_whole
@@ -47,10 +51,13 @@ __all__ = [
     "saved_parts",
     "saved_whole",
     "set_recurrent_states",
+    "weights_held",
     "with_schedules",
 ]
 
 Agent = TypeVar("Agent", bound=BaseAlgorithm)
+
+_OFF_POLICY_TRAINING = frozenset(cast(FunctionType, each.train).__code__ for each in (SAC, TD3, TQC, CrossQ))
 
 _FRAMES = 12  # from a policy's constructor to its algorithm there are at most so many calls
 
@@ -73,6 +80,38 @@ def calling_algorithm(frames: int = _FRAMES) -> BaseAlgorithm | None:
         if isinstance(owner, BaseAlgorithm):
             return owner
     return None
+
+
+@contextmanager
+def weights_held(network: nn.Module, actions: torch.Tensor) -> Iterator[None]:
+    """Let a critic compute no gradient of its weights inside, where the caller is an actor's loss and drops it anyway.
+
+    SAC, TD3, TQC and CrossQ differentiate the critics by the actions alone there, but have autograd work out what the
+    weights would get as well, and set it to zero before the critics' own loss. Elsewhere nothing changes.
+
+    Args:
+        network: The critics.
+        actions: What they judge.
+    """
+    held: list[nn.Parameter] = []
+    if actions.requires_grad and torch.is_grad_enabled() and _called_by(_OFF_POLICY_TRAINING):
+        held = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in held:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in held:
+            parameter.requires_grad_(True)
+
+
+def _called_by(functions: frozenset[CodeType]) -> bool:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code in functions:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def carry_symmetry(symmetry: MDPSymmetry, *settings: str) -> None:

@@ -154,6 +154,38 @@ def test_the_critics_choose_the_view_that_they_value_most() -> None:
         assert torch.equal(agent.policy.actor.orbit_weights(STATES).argmax(dim=1), values.view(-1, 2).argmax(dim=1))
 
 
+def _gradients_of_critics(agent: Any) -> list[list[Any]]:
+    """Train for a step and return the gradients of the critics' weights before their own step and the actor's."""
+    weights, seen = list(agent.critic.parameters()), []
+
+    def note(*_: Any) -> None:
+        seen.append([None if weight.grad is None else weight.grad.clone() for weight in weights])
+
+    for optimizer in (agent.critic.optimizer, agent.actor.optimizer):
+        optimizer.register_step_pre_hook(note)
+    agent.learn(34)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["sac", "td3", "tqc", "crossq"])
+def test_the_loss_of_the_actor_computes_no_gradient_of_the_critics_weights(name: str) -> None:
+    """SB3 computes it and sets it to zero; see ``weights_held``. Everywhere else the weights have their gradients."""
+    settings: dict[str, Any] = {"policy_delay": 1} if name in ("td3", "crossq") else {}
+    for method in ("equitune", None):
+        agent = make(name, method, **settings)
+        own, after = _gradients_of_critics(agent)[-2:]
+        unchanged = all(torch.equal(a, b) for a, b in zip(own, after, strict=True))
+        assert unchanged is (method is not None)
+    critic = make(name, "equitune").critic
+    actions = torch.zeros(4, 3, requires_grad=True)
+    values = (critic(torch.randn(4, 5), actions), getattr(critic, "q1_forward", critic)(torch.randn(4, 5), actions))
+    for each in values:
+        critic.zero_grad()
+        (sum(each) if isinstance(each, tuple) else each).sum().backward()  # type: ignore[union-attr]
+        assert all(weight.grad is not None for weight in critic.q_networks[0].parameters())
+        assert all(weight.requires_grad for weight in critic.parameters())
+
+
 def test_mistakes_are_refused_where_they_are_made() -> None:
     with pytest.raises(ValueError, match="proxy loss of continuous actions 'entropy' is unknown"):
         make("sac", "equizero", use_sde=True, policy_kwargs={"method_kwargs": {"proxy_loss": "entropy"}})
