@@ -27,7 +27,7 @@ from equirl.mdp_symmetry import MDPSymmetry
 from equirl.optional import needed
 from equirl.representations import MonomialRepresentation, Representation
 
-__all__ = ["MirrorMap", "MujocoStates", "mujoco_states"]
+__all__ = ["MirrorMap", "MujocoStates", "mujoco_states", "signed_permutation"]
 
 _SAMPLES = 40
 _ALIKE = 1e-6  # relative to the size of a coordinate over the samples
@@ -145,7 +145,7 @@ class MujocoStates:
             samples = self._samples(self.environment.model, None)[0]
             for mirror in mirrors:
                 try:
-                    observation = _signed_permutation(*self._samples(equalized(self.environment.model, mirror), mirror))
+                    observation = signed_permutation(*self._samples(equalized(self.environment.model, mirror), mirror))
                 except ValueError as error:
                     reasons.append(f"{mirror.reflection}: {error}")
                 else:
@@ -286,7 +286,7 @@ def _composed(maps: Sequence[MirrorMap]) -> Iterator[MirrorMap]:
         yield MirrorMap(f"{first.name}, {second.name}", (*first.mirrors, *second.mirrors), *moves)
 
 
-def _signed_permutation(seen: NDArray[np.float64], moved: NDArray[np.float64]) -> SignedMap:
+def signed_permutation(seen: NDArray[np.float64], moved: NDArray[np.float64]) -> SignedMap:
     """Return the signed permutation, its own inverse, with ``moved = M seen``; both ``[samples, n]``.
 
     Coordinates that are equal, or zero, in all samples cannot be told apart: they stay where they are if they can.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from equirl.envs.mujoco_pairs import SignedMap
 from equirl.envs.mujoco_parameters import differences, equalized
-from equirl.envs.mujoco_states import MirrorMap, MujocoStates, mujoco_states
+from equirl.envs.mujoco_states import MirrorMap, MujocoStates, mujoco_states, signed_permutation
 from equirl.groups import FiniteGroup, dihedral_group
 from equirl.mdp_symmetry import MDPSymmetry
 from equirl.representations import MonomialRepresentation
@@ -62,10 +62,16 @@ def mujoco_mirror(environment: gym.Env[Any, Any], axis: Literal["x", "y", "z"] |
         reasons = [reason for reason in derived.reasons if axis is None or reason.startswith(axis)]
         raise ValueError(f"{name} has no mirror: {'; '.join(reasons) or 'none in such a plane'}")
     kept = states.save_state()
-    best = min(found, key=lambda each: (_uneven_rewards(states, each), len(differences(inner.model, each.mirrors[0]))))
+    taken = [_steps(states, each) for each in found]
     states.restore_state(kept)
+    uneven = [
+        (steps.uneven, len(differences(inner.model, each.mirrors[0]))) for steps, each in zip(taken, found, strict=True)
+    ]
+    chosen = min(range(len(found)), key=lambda k: uneven[k])
+    best, steps = found[chosen], taken[chosen]
     group = dihedral_group(1)
-    observation = _representation(group, best.observation, inner.observation_space.shape)
+    moves = _with_what_steps_show(best.observation, derived.samples, steps, name)
+    observation = _representation(group, moves, inner.observation_space.shape)
     return MDPSymmetry(MIRROR, observation, _representation(group, best.ctrl, (inner.model.nu,)))
 
 
@@ -75,26 +81,62 @@ def _representation(group: FiniteGroup, moves: SignedMap, shape: tuple[int, ...]
     return MonomialRepresentation(group, shape, torch.from_numpy(index), torch.from_numpy(sign).long())
 
 
-def _uneven_rewards(states: MujocoStates, moves: MirrorMap) -> int:
-    """Count the steps of a random rollout whose images have another reward, with the model made symmetric."""
+class _Steps(NamedTuple):
+    """Random steps and those of their images, with the model made symmetric.
+
+    Attributes:
+        uneven: How many had another reward.
+        seen: What was seen after each, ``[steps, n]``.
+        moved: What was seen after its image, ``[steps, n]``.
+    """
+
+    uneven: int
+    seen: NDArray[np.float64]
+    moved: NDArray[np.float64]
+
+
+def _steps(states: MujocoStates, moves: MirrorMap) -> _Steps:
     environment, random = states.environment, np.random.default_rng(0)
     space: Any = environment.action_space
     low, high = np.maximum(space.low, -1), np.minimum(space.high, 1)
-    uneven = 0
+    uneven, seen = 0, []
     with states.model_changed(equalized(environment.model, moves.mirrors[0])):
         states.restore_state(_start(states))
         for _ in range(_STEPS):
             state = states.save_state()
             action: NDArray[Any] = random.uniform(low, high).astype(space.dtype)
-            reward = float(environment.step(action)[1])
+            after_it, reward = environment.step(action)[:2]
             after = states.save_state()
             states.restore_state(state)
             states.mirror_state(moves.mirrors[0])
             states.save_state()
-            image = float(environment.step(moves.ctrl(action).astype(space.dtype))[1])
-            uneven += abs(reward - image) > 1e-4 * max(1.0, abs(reward))
+            after_image, image = environment.step(moves.ctrl(action).astype(space.dtype))[:2]
+            uneven += abs(float(reward) - float(image)) > 1e-4 * max(1.0, abs(float(reward)))
+            seen.append([np.array(each, dtype=np.float64).ravel() for each in (after_it, after_image)])
             states.restore_state(after)
-    return uneven
+    return _Steps(uneven, *np.stack(seen, axis=1))
+
+
+def _with_what_steps_show(moves: SignedMap, samples: NDArray[np.float64], steps: _Steps, name: str) -> SignedMap:
+    """Return the map with the coordinates that no placed state changes, such as the last action, from steps.
+
+    Raises:
+        ValueError: They move by no signed permutation.
+    """
+    rows = np.flatnonzero((np.ptp(samples, axis=0) == 0) & (np.ptp(steps.seen, axis=0) > 0))
+    if not len(rows):
+        return moves
+    try:
+        shown = signed_permutation(steps.seen[:, rows], steps.moved[:, rows])
+    except ValueError as error:
+        raise ValueError(
+            f"{name} shows numbers that its state does not tell, at coordinates {', '.join(map(str, rows))} (the last "
+            f"action, say), and mirrored steps do not show how they move ({error} of these): give the symmetry as a "
+            "file or an MDPSymmetry"
+        ) from error
+    source, sign = moves.source.copy(), moves.sign.copy()
+    source[rows], sign[rows] = rows[shown.source], shown.sign
+    return SignedMap(source, sign)
 
 
 def _start(states: MujocoStates) -> NDArray[np.float64]:
