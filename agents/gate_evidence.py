@@ -27,7 +27,7 @@ __all__ = ["Evidence", "Examples", "RecurringEvidence", "Steps", "joined", "some
 _MOST_PAIRS = 200_000  # of state and action, up to symmetry, that are remembered
 _LEAST_COUNT, _SIGNIFICANCE = 5, 1e-4  # visits of each image, and of the test that their outcomes differ
 _MANY = 10_000  # pairs, of which some should have come up with an image
-_LEAST_SHOWN = 20  # pairs that were seen with another image, before anything is learned
+_LEAST_SHOWN = 20  # pairs that were seen with another image, before anything is learned; in small worlds half of all
 
 
 class Steps(NamedTuple):
@@ -141,12 +141,8 @@ class RecurringEvidence(Evidence):
         self._shown = None
 
     def draw(self, n: int, random: np.random.Generator) -> Examples | None:  # noqa: D102
-        if self._shown is None:
-            told = [(number, float(differs)) for number, differs in enumerate(self._differ) if differs is not None]
-            numbers, broken = zip(*told, strict=True) if told else ((), ())
-            self._shown = np.array(numbers, dtype=np.int64), np.array(broken, dtype=np.float32)
-        numbers_shown, broken_shown = self._shown
-        if len(numbers_shown) < _LEAST_SHOWN:
+        numbers_shown, broken_shown = self._told()
+        if not len(numbers_shown) or len(numbers_shown) < min(_LEAST_SHOWN, len(self._differ) / 2):
             return None
         if len(self._first) > 1:
             self._first = [joined(self._first)]
@@ -154,6 +150,19 @@ class RecurringEvidence(Evidence):
         rows, pairs = torch.as_tensor(numbers_shown[drawn]), self._first[0]
         observations = map_tensors(pairs.observations, lambda values: values[rows])
         return Examples(observations, pairs.actions[rows], torch.as_tensor(broken_shown[drawn]))
+
+    @property
+    def told(self) -> str:
+        """How many pairs of state and action were seen with another image of themselves, for a message."""
+        return f"{len(self._told()[0])} of {len(self._differ)} pairs of state and action, up to symmetry,"
+
+    def _told(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the numbers of the pairs of which is known whether the symmetry fails there, and whether it does."""
+        if self._shown is None:
+            told = [(number, float(differs)) for number, differs in enumerate(self._differ) if differs is not None]
+            numbers, broken = zip(*told, strict=True) if told else ((), ())
+            self._shown = np.array(numbers, dtype=np.int64), np.array(broken, dtype=np.float32)
+        return self._shown
 
     @property
     def never_recurs(self) -> bool:

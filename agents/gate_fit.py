@@ -11,9 +11,8 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from torch import Tensor
 
 from equirl.agents.continuous_networks import ACTION, OBSERVATION, OrbitCritic
-from equirl.agents.gate_evidence import Evidence, Steps, some_steps
+from equirl.agents.gate_evidence import Evidence, RecurringEvidence, Steps, some_steps
 from equirl.agents.gate_training import as_vectors, gate_loss, gate_of, gated_networks, make_evidence
-from equirl.agents.model_evidence import ModelEvidence
 from equirl.agents.observations import as_observations
 from equirl.agents.orbit_network import OrbitNetwork
 from equirl.agents.value_network import ValueOrbitNetwork
@@ -107,11 +106,12 @@ def _fit_gate(network: OrbitNetwork, evidence: Evidence, gradient_steps: int, ra
     for _ in range(gradient_steps):
         examples = evidence.draw(_BATCH, random)
         if examples is None:
-            if isinstance(evidence, ModelEvidence):
+            if not isinstance(evidence, RecurringEvidence):
                 continue
             raise ValueError(
-                "no state in these transitions comes up again with an image of itself, so that gate='recorded' learns "
-                "nothing from them; for measured states: method_kwargs=dict(gate='predicted')"
+                f"{evidence.told} come up in these transitions with another image of themselves, too few for "
+                "gate='recorded' to learn from: give more transitions, or, for measured states, which never recur, "
+                "method_kwargs=dict(gate='predicted')"
             )
         loss = gate_loss(network, examples, evidence.positive_weight)
         optimizer.zero_grad()

@@ -90,8 +90,7 @@ def read_study(
         table = pd.read_csv(path, **settings)
     except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
         raise ValueError(f"{path} is no CSV that can be read: {' '.join(str(error).split())}") from error
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
+    if missing := [column for column in columns if column not in table.columns]:
         raise ValueError(
             f"{path} has no column {', '.join(missing)}, so it is not what `{command}` writes; it has "
             f"{', '.join(map(str, table.columns[:8]))}"
@@ -99,7 +98,8 @@ def read_study(
     if not len(table) and not may_be_empty:
         raise ValueError(f"{path} has no rows; run `{command}` again")
     for column in numbers:
-        wrong = table[column][pd.to_numeric(table[column], errors="coerce").isna() & table[column].notna()]
+        wrong = table[column][pd.to_numeric(table[column], errors="coerce").isna()]
+        wrong = wrong if column in ("seed", "timesteps") else wrong.dropna()  # other values may be unknown
         if len(wrong):
             raise ValueError(f"{path}: {wrong.iloc[0]!r} in the column {column} is no number")
     return table

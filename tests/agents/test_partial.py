@@ -10,10 +10,11 @@ import torch
 from sb3_contrib import QRDQN, TQC, TRPO, RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC, TD3
 
+from equirl import MDPSymmetry, cyclic_group, permutation_representation, trivial_representation
 from equirl.agents import EquivariantDQNPolicy, load_agent, make_vectorized_env, symmetrize_agent
 from equirl.agents.comparison import make_agent
 from equirl.agents.export import export_program
-from equirl.agents.gate_evidence import Evidence, RecurringEvidence, Steps
+from equirl.agents.gate_evidence import Evidence, RecurringEvidence, Steps, some_steps
 from equirl.agents.gate_measures import gate_logits, gate_openings, roc_area
 from equirl.agents.gate_training import GateTraining, gate_callbacks, gate_of
 from equirl.agents.model_evidence import ModelEvidence
@@ -297,3 +298,22 @@ def test_states_that_never_recur_are_said_once(monkeypatch: pytest.MonkeyPatch) 
     with pytest.warns(UserWarning, match="gate='predicted'") as told:
         model.learn(400, callback=GateTraining(every=64))
     assert len([each for each in told if "gate='predicted'" in str(each.message)]) == 1
+
+
+def test_recorded_gates_learn_in_a_world_of_few_pairs() -> None:
+    """Three states that turn into each other and two actions are two pairs up to symmetry; one is broken."""
+    turns = cyclic_group(3)
+    symmetry = MDPSymmetry("turned", permutation_representation(turns), trivial_representation(turns, (2,)))
+    evidence = RecurringEvidence(symmetry)
+    state, action = torch.eye(3).repeat_interleave(2, dim=0), torch.eye(2).repeat(3, 1)
+    rewards = torch.tensor([0.0, 5.0, 0.0, 0.0, 0.0, 0.0])  # action 1 is worth something in state 0 alone
+    ends = torch.ones(6, dtype=torch.bool)
+    random = np.random.default_rng(0)
+    evidence.add(some_steps(Steps(state, action, rewards, state, ends), torch.arange(2)))
+    assert evidence.draw(10, random) is None  # no image was seen yet
+    assert evidence.told.startswith("0 of 2 pairs")
+    evidence.add(Steps(state, action, rewards, state, ends))
+    drawn = evidence.draw(200, random)
+    assert drawn is not None
+    assert torch.equal(drawn.broken, drawn.actions[:, 1])
+    assert 50 < int(drawn.broken.sum()) < 150

@@ -43,7 +43,5 @@ def test_the_last_action_is_mirrored_as_actions_are() -> None:
 
 
 def test_what_moves_by_no_permutation_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"Remembering shows numbers that its state does not tell, at .* 17, 18"
-    ):
+    with pytest.raises(ValueError, match=r"Remembering shows numbers that its state does not tell, at .* 17, 18"):
         mujoco_mirror(Remembering("mean of two"))

@@ -134,6 +134,7 @@ MISTAKES = [
     ("study rl --report-only --out DAMAGED", "DAMAGED/study.csv is no CSV that can be read"),
     ("study rl --report-only --out OTHER", "OTHER/study.csv has no column agent"),
     ("study rl --report-only --out WORDS", "'x' in the column success_rate is no number"),
+    ("study rl --report-only --out JUNK", "nan in the column seed is no number"),
     ("study rl --report-only --out RECORD", "RECORD/record.json is no record of a study"),
     ("study rl --cluster here", "named by its address"),
     ("study rl --n-jobs 0", "n_jobs must be a whole number from 1; got 0"),
@@ -181,7 +182,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(
     (tmp_path / "FILE").write_text("")
     head = "agent,seed,timesteps,success_rate,train_seconds,cpu_seconds\nplain,0,100,"
     studies = {"DAMAGED": b"\xff\xfe,", "OTHER": b"a,b\n1,2\n", "WORDS": f"{head}x,1,1\n".encode()}
-    studies["RECORD"] = f"{head}0.5,1,1\n".encode()
+    studies |= {"RECORD": f"{head}0.5,1,1\n".encode(), "JUNK": f"{head}0.5,1,1\ngarbage\n".encode()}
     for name, content in studies.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "study.csv").write_bytes(content)
