@@ -101,7 +101,7 @@ def read_study(
         wrong = table[column][pd.to_numeric(table[column], errors="coerce").isna()]
         wrong = wrong if column in ("seed", "timesteps") else wrong.dropna()  # other values may be unknown
         if len(wrong):
-            raise ValueError(f"{path}: {wrong.iloc[0]!r} in the column {column} is no number")
+            raise ValueError(f"{path}: '{wrong.iloc[0]}' in the column {column} is no number")
     return table
 
 

@@ -134,7 +134,7 @@ MISTAKES = [
     ("study rl --report-only --out DAMAGED", "DAMAGED/study.csv is no CSV that can be read"),
     ("study rl --report-only --out OTHER", "OTHER/study.csv has no column agent"),
     ("study rl --report-only --out WORDS", "'x' in the column success_rate is no number"),
-    ("study rl --report-only --out JUNK", "nan in the column seed is no number"),
+    ("study rl --report-only --out JUNK", "'nan' in the column seed is no number"),
     ("study rl --report-only --out RECORD", "RECORD/record.json is no record of a study"),
     ("study rl --cluster here", "named by its address"),
     ("study rl --n-jobs 0", "n_jobs must be a whole number from 1; got 0"),
