@@ -101,7 +101,7 @@ def _grid(folder: str) -> Callable[[], Table]:
     return partial(summary_table, folder)
 
 
-_CONTROL = ("pendulum", "double pendulum", "reacher", "swimmer", "walker", "memory")
+_CONTROL = ("pendulum", "double pendulum", "reacher", "swimmer", "walker", "ant", "memory")
 
 TABLES: dict[str, Callable[[], Table]] = {
     "coverage": _coverage,
