@@ -154,6 +154,18 @@ def test_the_figures_of_the_readme_are_those_of_the_result_files(tables: Any) ->
         assert shown_unseen == ("-" if variant is None else f"{float(unseen[variant]):.3f}"), name
 
 
+def test_what_the_readme_says_of_control_and_memory_is_in_the_tables(tables: Any) -> None:
+    learned = {"swimmer steps": "seeds at mean return 300", "memory steps": "seeds at success rate 0.9"}
+    for name, column in learned.items():
+        found = dict(zip(tables.TABLES[name]().column("agent"), tables.TABLES[name]().column(column), strict=True))
+        everywhere = {agent for agent, seeds in found.items() if seeds == "5 of 5"}
+        expected = {"equitune", "canonical"} | ({"lambda_equitune"} if name == "swimmer steps" else set())
+        assert everywhere == expected, name
+        assert found["plain"] == {"swimmer steps": "1 of 5", "memory steps": "2 of 5"}[name]
+    (ratio,) = tables.TABLES["ant steps"]().where(agent="equitune").column("ratio to plain")
+    assert f"on Ant equitune needs {ratio} of plain PPO's steps" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
     for name in ("README.md", "CONTRIBUTING.md", "experiments/README.md"):
         page = ROOT / name
