@@ -97,6 +97,28 @@ def _kind(item: tuple[tuple[str, str], Any]) -> str:
     return item[0][0]
 
 
+def _choices() -> Table:
+    """Return canonical with other choices of a view beside augmentation: a row for each study and agent."""
+    shown = (
+        ("Reacher", "augmentation", "", "reacher"),
+        ("Reacher", "canonical", "", "reacher"),
+        ("Reacher", "canonical", ", another projection", "reacher_projection_1"),
+        ("Reacher", "canonical", ", a third projection", "reacher_projection_2"),
+        ("Reacher", "canonical", ", margin 0.1", "reacher_margin"),
+        ("Ant", "augmentation", "", "ant"),
+        ("Ant", "canonical", "", "ant"),
+        ("Ant", "canonical", ", margin 0.1", "ant_margin"),
+    )
+    rows = []
+    for world, agent, choice, folder in shown:
+        steps, scores = (summary_table(folder, k).where(agent=agent) for k in (0, 1))
+        found = (steps.column(steps.heads[1]), steps.column("steps, median"), *map(scores.column, scores.heads[1:3]))
+        rows.append((world, f"{agent}{choice}", *(cells[0] for cells in found)))
+    return Table(
+        ("world", "agent", "learned", "steps, median", "return over the run, IQM", "95 % interval"), tuple(rows)
+    )
+
+
 def _grid(folder: str) -> Callable[[], Table]:
     return partial(summary_table, folder)
 
@@ -112,6 +134,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "carried": open_questions.carried,
     **{f"{world} steps": _grid(world.replace(" ", "_")) for world in _CONTROL},
     **{f"{world} scores": partial(summary_table, world.replace(" ", "_"), 1) for world in _CONTROL},
+    "choices": _choices,
     "tic tac toe games": partial(summary_table, "tic_tac_toe", 1),
     "tic tac toe scores": partial(summary_table, "tic_tac_toe", 2),
     "picks": open_questions.picks,
