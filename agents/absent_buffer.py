@@ -37,7 +37,10 @@ class AbsentBuffer:
 
 
 def buffer_without_environment(buffer_class: Any) -> dict[str, Any]:
-    """Return the attribute that an agent loaded without an environment needs for SB3 to make no buffer of this class.
+    """Return what to set in an agent that is loaded without an environment, so that SB3 does not ask for one.
+
+    SB3 makes the replay buffer while it loads an agent, and ``HerReplayBuffer`` needs an environment. An agent that has
+    a buffer already gets no other. For other classes of buffers nothing has to be set.
 
     Args:
         buffer_class: The agent's ``replay_buffer_class``, if it has one.

@@ -278,11 +278,12 @@ class EquirlExperimentManager(ExperimentManager):
     ) -> dict[str, Any]:
         # The one place of rl_zoo3 where hyperparameters and spaces are known and no model is made yet.
         result: dict[str, Any] = super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
-        fitting = policy_for(env.observation_space, self.algo)
         by_default = self._has_zoo_file() and "policy" not in (self.custom_hyperparams or {})
-        if by_default and result["policy"] == "MlpPolicy" != fitting:  # rl_zoo3 has one default for all worlds
-            result["policy"] = saved_hyperparams["policy"] = fitting
-            print(f"Policy: {fitting}, which {self.algo} needs for observations in {env.observation_space}")
+        if by_default and not self.continue_training and result["policy"] == "MlpPolicy":
+            fitting = policy_for(env.observation_space, self.algo)  # rl_zoo3 has one default for all worlds
+            if fitting != "MlpPolicy":
+                result["policy"] = saved_hyperparams["policy"] = fitting
+                print(f"Policy: {fitting}, which {self.algo} needs for observations in {env.observation_space}")
         build_symmetries(result, self.algo, env.observation_space, env.action_space)
         chosen = self.continue_training or self.custom_hyperparams or self.optimize_hyperparameters
         if not chosen and not self._has_our_file():

@@ -9,6 +9,7 @@ import rl_zoo3.exp_manager
 from gymnasium import spaces
 from rl_zoo3.utils import get_class_by_name
 
+from equirl.agents.algorithms import ALGORITHMS
 from equirl.agents.policies import POLICY_CLASSES, policy_with
 from equirl.agents.spaces import check_actions, resolve_symmetry
 from equirl.agents.symmetric_policy import SymmetricPolicy
@@ -143,9 +144,19 @@ def symmetry_and_method(policy: str, policy_kwargs: dict[str, Any]) -> dict[str,
 
 
 def policy_for(observation_space: Any, algorithm: str) -> str:
-    """Return the name of SB3's own policy without convolutions for an algorithm and what its agent sees."""
+    """Return the name of SB3's own policy without convolutions for an algorithm and what its agent sees.
+
+    Raises:
+        ValueError: The algorithm has no policy for ``Dict`` observations.
+    """
     kind = "MultiInput" if isinstance(observation_space, spaces.Dict) else "Mlp"
-    return f"{kind}{'Lstm' if algorithm == 'ppo_lstm' else ''}Policy"
+    policy = f"{kind}{'Lstm' if algorithm == 'ppo_lstm' else ''}Policy"
+    if algorithm in ALGORITHMS and policy not in ALGORITHMS[algorithm].policy_aliases:
+        raise ValueError(
+            f"{algorithm} takes no Dict observations: flatten them (gymnasium.wrappers.FlattenObservation), or take "
+            "another algorithm, such as sac"
+        )
+    return policy
 
 
 def describe_policy(hyperparams: dict[str, Any], choice: PolicyChoice, environment: str) -> str:

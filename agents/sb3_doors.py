@@ -84,10 +84,11 @@ def calling_algorithm(frames: int = _FRAMES) -> BaseAlgorithm | None:
 
 @contextmanager
 def weights_held(network: nn.Module, actions: torch.Tensor) -> Iterator[None]:
-    """Let a critic compute no gradient of its weights inside, where the caller is an actor's loss and drops it anyway.
+    """Skip the gradient of the critics' weights in a block, if an algorithm computes its actor's loss there.
 
-    SAC, TD3, TQC and CrossQ differentiate the critics by the actions alone there, but have autograd work out what the
-    weights would get as well, and set it to zero before the critics' own loss. Elsewhere nothing changes.
+    The actor learns from how the critics' values change with its actions. SAC, TD3, TQC and CrossQ compute the gradient
+    of the critics' weights along with it, and set it to zero before they use it. So it can be left out. Anywhere else
+    the block changes nothing.
 
     Args:
         network: The critics.

@@ -230,7 +230,7 @@ def test_time_outs_are_no_ends_and_lean_buffers_will_do() -> None:
 
 @pytest.mark.parametrize("proxy_loss", ["entropy", "confidence", entropy])
 def test_a_loss_that_is_the_same_for_all_views_is_refused(proxy_loss: Any) -> None:
-    """Of continuous actions an actor-critic policy shows the value, one number; ``"max_value"`` picks one view."""
+    """For continuous actions a proxy loss gets the value of each view: one number, of which no entropy can be taken."""
     settings: dict[str, Any] = {"symmetry": "pendulum-z2", "method": "equizero"}
     chosen = {**settings, "method_kwargs": {"proxy_loss": proxy_loss}}
     with pytest.raises(ValueError, match=r"'(entropy|confidence)' is then the same for all views: take 'max_value'"):

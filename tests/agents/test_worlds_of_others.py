@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from command_line import done
+from command_line import done, here
 from gymnasium import spaces
 from sb3_contrib import CrossQ, RecurrentPPO
 from stable_baselines3.common.envs import BitFlippingEnv
@@ -59,6 +59,19 @@ def test_crossq_says_that_it_takes_no_dict_observations() -> None:
         CrossQ(EquivariantCrossQPolicy, world, policy_kwargs={"symmetry": symmetry}, device="cpu")
 
 
+def test_the_plain_crossq_says_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "bits_for_crossq.py").write_text(
+        "import gymnasium as gym\nfrom stable_baselines3.common.envs import BitFlippingEnv\n"
+        "gym.register('CrossQBits-v0', lambda: BitFlippingEnv(n_bits=4, continuous=True, max_steps=4))\n"
+    )
+    world = ["--algo", "crossq", "--env", "CrossQBits-v0", "--gym-packages", "bits_for_crossq"]
+    outcome = here("train", *world, "--method", "plain", "-n", "40", "--eval-freq", "-1")
+    assert outcome.status == 2
+    assert "crossq takes no Dict observations: flatten them" in outcome.err[-1]
+
+
 @pytest.mark.parametrize(
     ("algorithm", "world", "policy", "settings"),
     [
@@ -83,3 +96,6 @@ def test_the_plain_baseline_has_the_policy_that_a_world_needs(
     assert "Final agent over" in out
     kept = Path(f"logs/{algorithm}/{world}_1/{world}/config.yml").read_text()
     assert dict(yaml.unsafe_load(kept))["policy"] == policy
+    trained = f"logs/{algorithm}/{world}_1/{world}.zip"
+    out = done("train", *chosen[:-2], "-i", trained, "-n", "40", "--eval-freq", "-1", "-params", *settings).out
+    assert "needs for observations" not in out  # it keeps its own policy
