@@ -13,6 +13,7 @@ from typing import Any
 
 from equirl.agents.cli.arguments import CommandParser, check_output, device, whole
 from equirl.agents.cli.folder_runs import agent_of_folder
+from equirl.agents.cli.replaced_agents import legal_actions
 from equirl.agents.cli.runs import Run, find_run, run_of
 from equirl.agents.cli.zoo import (
     DEFAULT_ENVIRONMENT,
@@ -22,7 +23,6 @@ from equirl.agents.cli.zoo import (
     split_id,
     statistics_of_any_age,
 )
-from equirl.agents.masks import legal_actions
 from equirl.agents.open_folder import algorithm_and_symmetry, is_agent_folder, read_card
 from equirl.envs.making import make_as_registered, render_problem
 

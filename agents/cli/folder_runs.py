@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
+from equirl.agents.cli.replaced_agents import agents_replaced
 from equirl.agents.loading import load_agent
 from equirl.agents.minigrid_views import is_minigrid, put_on_view
 from equirl.agents.open_folder import algorithm_and_symmetry, has_normalization, load_normalization, read_card
@@ -29,8 +30,7 @@ def agent_of_folder(folder: Path, *scripts: Any) -> Iterator[None]:
 
     name, symmetry = algorithm_and_symmetry(folder)
     card = read_card(folder)
-    algorithms: dict[str, Any] = ALGOS
-    known, originals = algorithms.get(name), [script.create_test_env for script in scripts]
+    known = ALGOS.get(name)
 
     class FromFolder:
         @staticmethod
@@ -40,22 +40,13 @@ def agent_of_folder(folder: Path, *scripts: Any) -> Iterator[None]:
                 model.__class__ = known  # one that asks its environment for masks; see ``legal_actions``
             return model
 
-    def made(*args: Any, **kwargs: Any) -> VecEnv:
+    def made(own: Callable[..., VecEnv], *args: Any, **kwargs: Any) -> VecEnv:
         if symmetry is not None and is_minigrid(args[0]) and has_view(symmetry["name"]):
             hyperparams = dict(kwargs.get("hyperparams") or {})
             put_on_view(hyperparams, args[0], symmetry["name"], True, card.view_kwargs)
             kwargs["hyperparams"] = hyperparams
-        environments: VecEnv = originals[0](*args, **kwargs)
+        environments = own(*args, **kwargs)
         return load_normalization(folder, environments) if has_normalization(folder) else environments
 
-    algorithms[name] = FromFolder
-    for script in scripts:
-        script.create_test_env = made
-    try:
+    with agents_replaced(scripts, name, FromFolder, made):
         yield
-    finally:
-        for script, original in zip(scripts, originals, strict=True):
-            script.create_test_env = original
-        algorithms.pop(name)
-        if known is not None:
-            algorithms[name] = known
